@@ -1,0 +1,1 @@
+"""Liver lesions on multi-phase contrast-enhanced MRI: segmented, quantified and classified in one model."""

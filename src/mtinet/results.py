@@ -1,0 +1,176 @@
+"""What a study's prediction is, and what a finding is: plain data that JSON, pages and DICOM share."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from mtinet import files
+from mtinet.volume import Volume
+
+RESULT_FORMAT = 1
+"""Version of ``result.json``; readers refuse a newer one."""
+
+RESEARCH_USE = "Research use only. Not a medical device; not for diagnosis."
+
+Severity = Literal["error", "warning", "note"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that a user should know, with its repair.
+
+    Attributes
+    ----------
+    id : str
+        Stable name, for example ``fusion-inert``.
+    stage : str
+        Where it was found: ``cohort``, ``prepare``, ``train``, ``evaluate``, ``predict``.
+    severity : {"error", "warning", "note"}
+    meaning : str
+        What is wrong, in a sentence.
+    action : str
+        What to do about it.
+    case : str
+        Study (or file) that it is about; empty for a whole cohort or run.
+    step : int or None
+        Training step at which it fired.
+    value, threshold : float or None
+        The measured number and the limit that it crossed.
+    """
+
+    id: str
+    stage: str
+    severity: Severity
+    meaning: str
+    action: str
+    case: str = ""
+    step: int | None = None
+    value: float | None = None
+    threshold: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The finding in JSON's types."""
+        return dict(files.plain(asdict(self)))
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """One predicted lesion.
+
+    Attributes
+    ----------
+    number : int
+        Its value in the mask, from 1.
+    volume_mm3 : float
+    diameter_mm : float
+        Diameter of the ball of the same volume.
+    centre_mm : tuple of float
+        Centre of mass in world millimetres (RAS).
+    confidence : float
+        Mean lesion probability over its voxels.
+    probabilities : dict
+        Probability by class.
+    enhancement : dict
+        Predicted mean signal by phase, in the study's own units; absent phases are left out.
+    relative_enhancement_percent : dict
+        100·(S - S_pre)/S_pre by phase; empty without a usable pre phase.
+    measured : dict
+        Mean signal read from the images under the predicted mask, by phase, in the study's own units.
+    """
+
+    number: int
+    volume_mm3: float
+    diameter_mm: float
+    centre_mm: tuple[float, float, float]
+    confidence: float
+    probabilities: dict[str, float]
+    enhancement: dict[str, float]
+    relative_enhancement_percent: dict[str, float]
+    measured: dict[str, float]
+
+    @property
+    def label(self) -> str:
+        """The most probable class."""
+        return max(self.probabilities, key=lambda name: self.probabilities[name])
+
+
+@dataclass(frozen=True)
+class Result:
+    """The prediction for one study.
+
+    ``mask`` holds the lesions' numbers on the grid of the reference phase.  ``lesions`` runs from the largest
+    to the smallest; the study's class is that of the first.
+    """
+
+    study_id: str
+    phases: tuple[str, ...]
+    reference_phase: str
+    classes: tuple[str, ...]
+    lesions: tuple[Lesion, ...]
+    mask: Volume | None = None
+    findings: tuple[Finding, ...] = ()
+    model: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """Class of the largest lesion, ``none`` where there is no lesion."""
+        return self.lesions[0].label if self.lesions else "none"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of ``result.json``."""
+        return dict(
+            files.plain(
+                {
+                    "format": RESULT_FORMAT,
+                    "notice": RESEARCH_USE,
+                    "study_id": self.study_id,
+                    "label": self.label,
+                    "classes": self.classes,
+                    "phases": self.phases,
+                    "reference_phase": self.reference_phase,
+                    "lesions": [{"label": lesion.label, **asdict(lesion)} for lesion in self.lesions],
+                    "findings": [finding.to_dict() for finding in self.findings],
+                    "model": self.model,
+                }
+            )
+        )
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], mask: Volume | None = None) -> Result:
+        """A result from the content of ``result.json``; a newer format is refused by name."""
+        if values.get("format", 0) > RESULT_FORMAT:
+            raise ValueError(
+                f"result format {values['format']} is newer than this mtinet reads ({RESULT_FORMAT}); update mtinet"
+            )
+        lesions = []
+        for item in values["lesions"]:
+            item = {k: v for k, v in item.items() if k != "label"}
+            lesions.append(Lesion(**{**item, "centre_mm": tuple(item["centre_mm"])}))
+        return cls(
+            study_id=values["study_id"],
+            phases=tuple(values["phases"]),
+            reference_phase=values["reference_phase"],
+            classes=tuple(values["classes"]),
+            lesions=tuple(lesions),
+            mask=mask,
+            findings=tuple(Finding(**item) for item in values["findings"]),
+            model=values["model"],
+        )
+
+
+def relative_enhancement(signal: dict[str, float]) -> dict[str, float]:
+    """100·(S_p - S_pre)/S_pre by phase other than pre; empty without a positive pre signal."""
+    pre = signal.get("pre", math.nan)
+    if not pre > 0:
+        return {}
+    return {phase: 100.0 * (value - pre) / pre for phase, value in signal.items() if phase != "pre"}
+
+
+def save(result: Result, folder: Path) -> None:
+    """Write ``mask.nii.gz`` and ``result.json`` into ``folder``, each atomically."""
+    if result.mask is not None:
+        result.mask.write_nifti(folder / "mask.nii.gz")
+    files.write_json(folder / "result.json", result.to_dict())

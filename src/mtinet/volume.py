@@ -1,0 +1,191 @@
+"""A volume is an array with its geometry; NIfTI in and out, orientation.
+
+World coordinates are millimetres in NIfTI's convention: x to the patient's left-to-right (R), y to anterior
+(A), z to superior (S).  ``array[i, j, k]`` lies at ``affine @ (i, j, k, 1)``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from mtinet import files
+
+FloatArray = NDArray[np.floating[Any]]
+
+
+class VolumeError(ValueError):
+    """A file cannot be read as a volume, or its geometry cannot be used; the message names the repair."""
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """A 3-D array and the 4 x 4 matrix from voxel indices to world millimetres (RAS).
+
+    Attributes
+    ----------
+    array : ndarray, shape (X, Y, Z)
+    affine : ndarray of float64, shape (4, 4)
+    """
+
+    array: NDArray[Any]
+    affine: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        if self.array.ndim != 3:
+            raise VolumeError(f"a volume has three axes, not {self.array.ndim} (shape {self.array.shape})")
+        object.__setattr__(self, "affine", np.asarray(self.affine, dtype=np.float64).reshape(4, 4))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels along the three axes."""
+        x, y, z = self.array.shape
+        return (x, y, z)
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Distance between neighbouring voxels along the three axes, mm."""
+        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return (float(x), float(y), float(z))
+
+    @property
+    def voxel_mm3(self) -> float:
+        """Volume of a voxel, mm³."""
+        return float(abs(np.linalg.det(self.affine[:3, :3])))
+
+    def with_array(self, array: NDArray[Any]) -> Volume:
+        """Another array of the same shape on this grid."""
+        if array.shape != self.array.shape:
+            raise VolumeError(f"shape {array.shape} does not fit the grid of shape {self.array.shape}")
+        return Volume(array, self.affine)
+
+    def corner_distance_mm(self, other: Volume) -> float:
+        """Largest distance between matching corners of the two grids, mm; infinite if the shapes differ."""
+        return grid_distance_mm(self.shape, self.affine, other.shape, other.affine)
+
+    def canonical(self) -> Volume:
+        """The same voxels with axes permuted and flipped so that they run closest to R, A, S."""
+        orientation = nib.orientations.io_orientation(self.affine)
+        return self._oriented(orientation)
+
+    def like_axes_of(self, affine: NDArray[np.float64]) -> Volume:
+        """The same voxels with axes permuted and flipped to run as those of ``affine`` do."""
+        ours = nib.orientations.io_orientation(self.affine)
+        wanted = nib.orientations.io_orientation(affine)
+        return self._oriented(nib.orientations.ornt_transform(ours, wanted))
+
+    def _oriented(self, orientation: NDArray[Any]) -> Volume:
+        array = nib.orientations.apply_orientation(self.array, orientation)
+        affine = self.affine @ nib.orientations.inv_ornt_aff(orientation, self.array.shape)
+        return Volume(np.ascontiguousarray(array), affine)
+
+    def write_nifti(self, path: Path) -> None:
+        """Write ``.nii`` or ``.nii.gz`` atomically; booleans are stored as uint8."""
+        array = self.array.astype(np.uint8) if self.array.dtype == np.bool_ else self.array
+        image = nib.Nifti1Image(array, self.affine)
+        image.set_sform(self.affine, code=1)
+        image.set_qform(self.affine, code=1)
+        image.header.set_xyzt_units("mm")
+        with files.atomic_path(path) as temporary:
+            nib.save(image, temporary)
+
+
+def grid_distance_mm(
+    shape_a: Sequence[int], affine_a: FloatArray, shape_b: Sequence[int], affine_b: FloatArray
+) -> float:
+    """Largest distance between matching corners of two grids, mm; infinite if the shapes differ."""
+    if tuple(shape_a) != tuple(shape_b):
+        return float("inf")
+    corners = np.array([(*c, 1.0) for c in itertools.product(*((0, n - 1) for n in shape_a))])
+    return float(np.linalg.norm((corners @ (affine_a - affine_b).T)[:, :3], axis=1).max())
+
+
+def read_geometry(path: Path) -> tuple[tuple[int, ...], NDArray[np.float64]]:
+    """Shape and affine of an image file, without reading its voxels.
+
+    Raises
+    ------
+    VolumeError
+        The file is missing, is not an image, or has no usable geometry.
+    """
+    image = _open(path)
+    return _shape(image, path), _usable_affine(image.affine, path)
+
+
+def read_nifti(path: Path, *, labels: bool = False) -> Volume:
+    """Read an image file (NIfTI or whatever nibabel reads).
+
+    Parameters
+    ----------
+    path : Path
+    labels : bool
+        The file holds whole numbers (a mask): they are returned as ``int32`` and fractions are an error.
+
+    Returns
+    -------
+    Volume
+        ``float32`` values with the file's scaling applied, or ``int32`` labels.
+
+    Raises
+    ------
+    VolumeError
+        The file is missing, damaged, not 3-D, sheared, or (``labels``) holds fractions.
+    """
+    image = _open(path)
+    affine = _usable_affine(image.affine, path)
+    try:
+        array = np.asanyarray(image.dataobj)
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise VolumeError(f"{path} is damaged ({error}); export or copy it again") from None
+    array = array.reshape(_shape(image, path))
+    if not labels:
+        return Volume(np.asarray(array, dtype=np.float32), affine)
+    rounded = np.rint(array)
+    if not np.all(np.isfinite(array)) or np.abs(array - rounded).max(initial=0.0) > 1e-3:
+        raise VolumeError(
+            f"{path} holds fractions where lesion numbers are expected; save it as whole numbers"
+        )
+    return Volume(rounded.astype(np.int32), affine)
+
+
+def _open(path: Path) -> Any:
+    try:
+        return nib.load(path)
+    except FileNotFoundError:
+        raise VolumeError(f"{path} does not exist; correct the path") from None
+    except (nib.filebasedimages.ImageFileError, OSError, EOFError, zlib.error) as error:
+        raise VolumeError(f"{path} cannot be read as an image ({error}); export or copy it again") from None
+
+
+def _shape(image: Any, path: Path) -> tuple[int, int, int]:
+    shape = tuple(int(n) for n in image.shape)
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) == 2:
+        shape = (*shape, 1)
+    if len(shape) != 3:
+        raise VolumeError(f"{path} has shape {shape}; split it into one 3-D file a phase")
+    return shape[0], shape[1], shape[2]
+
+
+def _usable_affine(affine: NDArray[Any] | None, path: Path) -> NDArray[np.float64]:
+    """The affine, refusing shear; a departure from right angles below a thousandth is taken as rounding."""
+    if affine is None or not np.all(np.isfinite(affine)):
+        raise VolumeError(f"{path} has no usable geometry; export it with its orientation and spacing")
+    affine = np.asarray(affine, dtype=np.float64)
+    columns = affine[:3, :3]
+    norms = np.linalg.norm(columns, axis=0)
+    if norms.min() <= 0:
+        raise VolumeError(f"{path} has a voxel size of 0; export it with its spacing")
+    cosines = (columns / norms).T @ (columns / norms) - np.eye(3)
+    if np.abs(cosines).max() > 0.02:
+        raise VolumeError(f"{path} is sheared (axes are not at right angles); resample it to a regular grid")
+    return affine
