@@ -1,1 +1,47 @@
-"""Liver lesions on multi-phase contrast-enhanced MRI: segmented, quantified and classified in one model."""
+"""Liver lesions on multi-phase contrast-enhanced MRI: segmented, quantified and classified in one model.
+
+>>> import mtinet
+>>> predictor = mtinet.load("runs/first")  # doctest: +SKIP
+>>> result = predictor("studies/0001")  # doctest: +SKIP
+>>> mtinet.save(result, "out")  # doctest: +SKIP
+
+Research use only.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mtinet.cohort import Cohort as Cohort
+    from mtinet.cohort import Study as Study
+    from mtinet.inference.predictor import Predictor
+    from mtinet.results import Result as Result
+    from mtinet.results import save as save
+
+__all__ = ["Cohort", "Result", "Study", "load", "save"]
+
+_PLACES = {
+    "Cohort": "mtinet.cohort",
+    "Study": "mtinet.cohort",
+    "Result": "mtinet.results",
+    "save": "mtinet.results",
+}
+
+
+def load(model: Path | str, device: str = "auto") -> Predictor:
+    """Load a trained model from a run folder; calling it with a study gives a :class:`Result`."""
+    from mtinet.inference.predictor import Predictor
+
+    return Predictor.load(model, device)
+
+
+def __getattr__(name: str) -> Any:
+    # lazily: `import mtinet` must not load torch
+    if name in _PLACES:
+        from importlib import import_module
+
+        return getattr(import_module(_PLACES[name]), name)
+    raise AttributeError(f"module 'mtinet' has no attribute {name!r}")

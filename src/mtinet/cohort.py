@@ -1,7 +1,7 @@
 """Studies and cohorts: their tables on disk and the checks that need no pixels.
 
-A cohort is a folder with ``cohort.csv`` (a row a study), ``cohort.yaml`` (what the columns mean) and optionally
-``lesions.csv``.  Ids, sites and classes are text: ``007`` and ``NO`` survive.
+A cohort is a folder with ``cohort.csv`` (a row a study), ``cohort.yaml`` (what the columns mean) and
+optionally ``lesions.csv``.  Ids, sites and classes are text: ``007`` and ``NO`` survive.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import yaml
 
 from mtinet import files
 from mtinet.config import DEFAULT_PHASES, PHASES, Phase
+from mtinet.errors import UnusableError
 from mtinet.results import Finding, Severity
 
 COHORT_FORMAT = 1
@@ -53,7 +54,7 @@ _TEXT = (
 )
 
 
-class CohortError(ValueError):
+class CohortError(UnusableError):
     """A cohort cannot be used; the message lists every reason with its repair."""
 
 
@@ -113,7 +114,7 @@ class Study:
     def paths(self) -> dict[str, Path]:
         """Every file of the study by its column."""
         named: dict[str, Path | None] = {
-            **self.images,
+            **{str(phase): path for phase, path in self.images.items()},
             "mask": self.mask,
             "liver_mask": self.liver_mask,
             "mask_2": self.mask_2,
@@ -135,7 +136,7 @@ class Study:
         images = {phase: path for phase in PHASES if (path := find(phase)) is not None}
         if not images:
             raise CohortError(
-                f"{folder} holds no <phase>.nii.gz; name the images {', '.join(DEFAULT_PHASES)} (some may be absent)"
+                f"{folder} holds no <phase>.nii.gz; name the images {', '.join(DEFAULT_PHASES)}"
             )
         name = folder.resolve().name
         return cls(name, images, mask=find("mask"), liver_mask=find("liver_mask"), mask_2=find("mask_2"))
@@ -174,19 +175,20 @@ class Cohort:
         return replace(self, studies=tuple(by_id[study_id] for study_id in study_ids))
 
     def lesion_labels(self, study: Study) -> dict[int, str]:
-        """Class by lesion number, from ``lesions.csv``; a study with no row there gives an empty dictionary."""
+        """Class by lesion number, from ``lesions.csv``; empty where it has no row there."""
         if self.lesions.empty:
             return {}
         rows = self.lesions[self.lesions["study_id"] == study.study_id]
-        return {int(n): str(label) for n, label in zip(rows["lesion"], rows["label"], strict=True)}
+        numbered = zip(rows["lesion"].astype(str), rows["label"].astype(str), strict=True)
+        return {int(number): label for number, label in numbered if number.strip().isdigit()}
 
     @property
     def hash(self) -> str:
-        """Hash of the tables' content (ids, labels, file names), not of the pixels and not of the place."""
+        """Hash of the tables' content (ids, labels, file names, sizes); pixels and place do not count."""
         digest = hashlib.sha256()
         for study in sorted(self.studies, key=lambda s: s.study_id):
             digest.update(repr([study.study_id, study.patient_id, study.site, study.label]).encode())
-            digest.update(repr([(c, p.name) for c, p in sorted(study.paths().items())]).encode())
+            digest.update(repr([(c, p.name, _size(p)) for c, p in sorted(study.paths().items())]).encode())
         digest.update(repr([self.classes, self.phases]).encode())
         return digest.hexdigest()[:16]
 
@@ -335,16 +337,19 @@ def structural_findings(cohort: Cohort) -> list[Finding]:
                 "Keep one row a study.",
                 study_id,
             )
-    used = Counter(path.resolve() for study in cohort.studies for path in study.paths().values())
+    users = {(path.resolve(), s.study_id) for s in cohort.studies for path in s.images.values()}
+    used = Counter(path for path, _ in users)
     for study in cohort.studies:
         _study_findings(study, cohort, used, add)
+    _lesion_findings(cohort, add)
     labelled = {s.label for s in cohort.studies if s.label and s.label != NO_LESION}
     if cohort.studies and len(labelled) < 2:
         add(
             "one-class",
             "warning",
             f"the labelled studies hold {len(labelled)} class(es)",
-            "Classification cannot be learned; add studies of another class, or expect segmentation and enhancement only.",
+            "Classification cannot be learned; add studies of another class, "
+            "or expect segmentation and enhancement only.",
         )
     return findings
 
@@ -443,6 +448,41 @@ def _study_findings(study: Study, cohort: Cohort, used: Counter[Path], add: Call
             "It trains the other tasks and is not scored on class.",
             case,
         )
+
+
+def _lesion_findings(cohort: Cohort, add: Callable[..., None]) -> None:
+    """Rows of ``lesions.csv`` that fit no study, are not numbered, or come twice."""
+    if cohort.lesions.empty:
+        return
+    known = {study.study_id for study in cohort.studies}
+    seen: set[tuple[str, str]] = set()
+    numbers = cohort.lesions["lesion"].astype(str)
+    for study_id, lesion in zip(cohort.lesions["study_id"], numbers, strict=True):
+        if study_id not in known:
+            add(
+                "unknown-study",
+                "error",
+                "lesions.csv has a row for a study that cohort.csv lacks",
+                "Correct the study_id or remove the row.",
+                study_id,
+            )
+        elif not lesion.strip().isdigit():
+            add(
+                "lesion-number",
+                "error",
+                f"lesions.csv calls a lesion {lesion!r}",
+                "Write the lesion's number in the mask.",
+                study_id,
+            )
+        elif (study_id, lesion) in seen:
+            add(
+                "duplicate-lesion",
+                "error",
+                f"lesions.csv has more than one row for lesion {lesion}",
+                "Keep one row a lesion.",
+                study_id,
+            )
+        seen.add((study_id, lesion))
 
 
 # ---------------------------------------------------------------------- reading
@@ -568,6 +608,10 @@ def _read_study(
         acquisition={name: value for name in ACQUISITION if (value := number(name)) is not None},
         prior_study_id=row.get("prior_study_id", ""),
     )
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else -1
 
 
 def _stored(path: Path | None, folder: Path) -> str:

@@ -1,7 +1,7 @@
 """Typed settings and presets: the only place for sizes.
 
-Every number that changes a result is a field here.  A run's settings are a preset, changed by an optional YAML
-file, changed by ``--set`` assignments; the resolved :class:`Config` is saved with the run.  The process
+Every number that changes a result is a field here.  A run's settings are a preset, changed by an optional
+YAML file, changed by ``--set`` assignments; the resolved :class:`Config` is saved with the run.  The process
 environment is never read.
 """
 
@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mtinet.errors import UserError
 
 Phase = Literal[
     "pre", "arterial", "arterial_late", "portal_venous", "transitional", "delayed", "hepatobiliary"
@@ -34,7 +36,7 @@ Count = Annotated[int, Field(ge=1)]
 T = TypeVar("T", bound="Settings")
 
 
-class SettingsError(ValueError):
+class SettingsError(UserError):
     """A setting has an unknown name or a value that is not valid; the message says what is."""
 
 
@@ -130,6 +132,13 @@ class HeadSettings(Settings):
     )
 
 
+class BaselineSettings(Settings):
+    """Comparison networks (model other than mtinet)."""
+
+    width: Count = Field(32, description="channels at full resolution, doubled from level to level")
+    features: Count = Field(16, description="channels of the last layer that are pooled for the other tasks")
+
+
 class TimSettings(Settings):
     """Task interaction: the signal read under the predicted mask against the regressed enhancement."""
 
@@ -178,6 +187,7 @@ class ObjectiveSettings(Settings):
     classification_from: Fraction = 0.0
     tim_from: Fraction = 0.3
     adversarial_from: Fraction = 0.3
+    ramp: Fraction = Field(0.1, description="share of training over which a late term rises to its weight")
     label_smoothing: Fraction = 0.05
     weighting: Literal["fixed", "uncertainty", "pcgrad"] = "fixed"
 
@@ -224,6 +234,7 @@ class EvaluationSettings(Settings):
     size_edges_mm: tuple[Positive, ...] = Field(
         (10.0, 20.0), description="diameters that part the size groups"
     )
+    calibration_bins: Count = Field(10, description="confidence bins of the calibration error")
 
 
 class Config(Settings):
@@ -240,6 +251,7 @@ class Config(Settings):
     fusion: Literal["mdief", "concat", "average", "spatial", "spectral", "attention"] = "mdief"
     decoder: DecoderSettings = DecoderSettings()
     head: HeadSettings = HeadSettings()
+    baseline: BaselineSettings = BaselineSettings()
     tim: TimSettings = TimSettings()
     tdd: TddSettings = TddSettings()
     objective: ObjectiveSettings = ObjectiveSettings()
@@ -256,6 +268,12 @@ class Config(Settings):
             )
         if len(self.decoder.channels) != len(self.encoder.channels):
             raise ValueError("decoder.channels and encoder.channels need the same length")
+        if self.head.levels == "all" and self.decoder.skips != "fused":
+            raise ValueError(
+                "head.levels=all pools the fused maps of all levels, and with "
+                f"decoder.skips={self.decoder.skips} only the deepest is fused: "
+                "set head.levels=last or decoder.skips=fused"
+            )
         if self.head.width % self.head.heads or self.tdd.width % self.tdd.heads:
             raise ValueError("width must be a multiple of heads (in head and in tdd)")
         if len(set(self.phases)) != len(self.phases):
@@ -268,7 +286,7 @@ class SiteSettings(Settings):
     """A virtual scanner: field, sequence, sampling, gain and timing habits."""
 
     name: str
-    field_T: Literal[1.5, 3.0] = 3.0
+    field_T: Positive = 3.0
     tr_ms: Positive = 3.35
     te_ms: Positive = 1.35
     flip_deg: Positive = 12.0
@@ -282,6 +300,9 @@ class SiteSettings(Settings):
         description="seconds from the start of injection to the centre of k-space",
     )
     timing_jitter_s: NonNegative = 3.0
+    oblique_deg: Annotated[float, Field(ge=0.0, le=30.0)] = Field(
+        0.0, description="largest tilt of the slices against the patient, about two axes"
+    )
 
 
 class SimulationSettings(Settings):
@@ -317,6 +338,7 @@ class SimulationSettings(Settings):
             spacing_mm=(2.2, 2.2, 6.0),
             matrix=(154, 118, 20),
             gain=4100.0,
+            oblique_deg=5.0,
         ),
     )
 
@@ -333,7 +355,10 @@ def _tiny_simulation() -> SimulationSettings:
     )
 
 
-SIMULATIONS = {"demo": SimulationSettings, "tiny": _tiny_simulation}
+SIMULATIONS: dict[str, Callable[[], SimulationSettings]] = {
+    "demo": SimulationSettings,
+    "tiny": _tiny_simulation,
+}
 
 
 # ---------------------------------------------------------------- presets
@@ -345,6 +370,7 @@ def tiny() -> Config:
         encoder=EncoderSettings(channels=(4, 8, 8, 16)),
         decoder=DecoderSettings(channels=(8, 8, 8, 4)),
         head=HeadSettings(width=16, depth=1, heads=2),
+        baseline=BaselineSettings(width=4, features=8),
         tdd=TddSettings(width=16),
         training=TrainingSettings(
             steps=12,
@@ -377,7 +403,7 @@ def paper() -> Config:
     )
 
 
-PRESETS = {"tiny": tiny, "small": small, "paper": paper}
+PRESETS: dict[str, Callable[[], Config]] = {"tiny": tiny, "small": small, "paper": paper}
 
 
 # ---------------------------------------------------------------- resolving
@@ -427,7 +453,7 @@ def validate(kind: type[T], values: Mapping[str, Any]) -> T:
         raise SettingsError("not valid: " + "; ".join(lines)) from None
 
 
-def _chosen(table: Mapping[str, Any], name: str, what: str) -> Any:
+def _chosen(table: Mapping[str, Callable[[], T]], name: str, what: str) -> Callable[[], T]:
     if name not in table:
         raise SettingsError(f"unknown {what} {name!r}; valid: {', '.join(table)}")
     return table[name]
@@ -454,7 +480,7 @@ def _parse_value(text: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError:
         pass
-    if text.lower() in ("none", "null", ""):
+    if text.lower() in ("null", ""):
         return None
     if "," in text:
         return [_parse_value(part) for part in text.strip("()[]").split(",")]

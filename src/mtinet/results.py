@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mtinet import files
+from mtinet.errors import UnusableError
 from mtinet.volume import Volume
 
 RESULT_FORMAT = 1
@@ -142,8 +143,9 @@ class Result:
     def from_dict(cls, values: dict[str, Any], mask: Volume | None = None) -> Result:
         """A result from the content of ``result.json``; a newer format is refused by name."""
         if values.get("format", 0) > RESULT_FORMAT:
-            raise ValueError(
-                f"result format {values['format']} is newer than this mtinet reads ({RESULT_FORMAT}); update mtinet"
+            raise UnusableError(
+                f"result format {values['format']} is newer than this mtinet reads ({RESULT_FORMAT}); "
+                "update mtinet"
             )
         lesions = []
         for item in values["lesions"]:

@@ -18,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtinet import files
+from mtinet.errors import UnusableError
 
 FloatArray = NDArray[np.floating[Any]]
 
 
-class VolumeError(ValueError):
+class VolumeError(UnusableError):
     """A file cannot be read as a volume, or its geometry cannot be used; the message names the repair."""
 
 

@@ -1,0 +1,60 @@
+# mtinet: `make help` lists what can be done.  Every target sets up what it needs, once.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEMO ?= demo
+TESTS := -n 2 --dist loadfile
+
+.PHONY: help
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+# torch first and alone: its CPU build serves every machine that only tests
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "mtinet needs Python 3.11 or newer; set PYTHON=/path/to/python3.11" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "python -m venv failed; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m compileall -q $(VENV)/lib >/dev/null || true
+	touch $@
+
+.PHONY: install
+install: $(STAMP) ## make .venv with everything pinned as in CI
+
+.PHONY: demo
+demo: $(STAMP) ## simulate patients, train, evaluate on held-out ones, show the report (about 10 minutes)
+	$(BIN)/mtinet demo $(DEMO)
+
+.PHONY: test
+test: $(STAMP) ## the fast suite
+	$(BIN)/python -m pytest $(TESTS) -m "not slow and not acceptance"
+
+.PHONY: test-all
+test-all: $(STAMP) ## the fast and the slow suite
+	$(BIN)/python -m pytest $(TESTS) -m "not acceptance"
+
+.PHONY: acceptance
+acceptance: $(STAMP) ## the long checks (hours), by hand
+	$(BIN)/python -m pytest -m acceptance
+
+.PHONY: lint
+lint: $(STAMP) ## style, types, layers, licences
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tools/check_dependencies.py
+
+.PHONY: format
+format: $(STAMP) ## mend the style
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: clean
+clean: ## remove .venv and what tools leave behind
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,1 @@
+"""From studies to training samples: normalisation, preparation, augmentation, datasets, folds."""

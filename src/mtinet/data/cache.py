@@ -1,0 +1,137 @@
+"""The cache of prepared studies: one folder each, named by the hash of what went into it.
+
+The key covers the files' bytes, the row's metadata, the settings and the revision of this code, so an entry
+is either right or never found.  Entries are written under a temporary name and renamed: writers may race.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mtinet import files
+from mtinet.cohort import Study
+from mtinet.config import Phase, PreparationSettings
+from mtinet.data.prepared import PreparedStudy
+
+PREPARATION_REVISION = 1
+"""To be raised whenever the same files and settings would be prepared differently."""
+
+
+KEY_LENGTH = 24
+_ENTRY_NAME = re.compile(rf"[^.].*-[0-9a-f]{{{KEY_LENGTH}}}")
+
+
+@dataclass(frozen=True)
+class CacheEntry:
+    """A prepared study in the cache."""
+
+    folder: Path
+    study_id: str
+    key: str
+    size_bytes: int
+
+
+def cache_folder(given: Path | None = None, cohort_folder: Path | None = None) -> Path:
+    """Where prepared studies go: the folder given, else in the cohort, else in the user's cache.
+
+    Parameters
+    ----------
+    given : Path, optional
+        From ``--cache``.
+    cohort_folder : Path, optional
+        Used where it can be written to.
+    """
+    if given is not None:
+        return given
+    if cohort_folder is not None and cohort_folder.is_dir() and os.access(cohort_folder, os.W_OK):
+        return cohort_folder / ".cache"
+    return Path.home() / ".cache" / "mtinet"
+
+
+def study_key(
+    study: Study,
+    lesion_labels: Mapping[int, str],
+    phases: tuple[Phase, ...],
+    settings: PreparationSettings,
+) -> str:
+    """Hash of everything that a prepared study depends on.
+
+    Raises
+    ------
+    OSError
+        A file of the study cannot be read.
+    """
+    described = {
+        "revision": PREPARATION_REVISION,
+        "settings": settings.model_dump(mode="json"),
+        "phases": phases,
+        "study": [study.study_id, study.patient_id, study.site, study.label, study.mask_phase],
+        "times_s": dict(study.times_s),
+        "lesions": {str(number): label for number, label in sorted(lesion_labels.items())},
+        "files": {column: _file_hash(path) for column, path in study.paths().items()},
+    }
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:KEY_LENGTH]
+
+
+def find(cache: Path, study_id: str, key: str) -> PreparedStudy | None:
+    """The prepared study of a key; None where there is none, or it is damaged (then it is removed)."""
+    folder = _entry(cache, study_id, key)
+    if not folder.is_dir():
+        return None
+    try:
+        return PreparedStudy.open(folder)
+    except (OSError, ValueError, KeyError, TypeError):
+        shutil.rmtree(folder, ignore_errors=True)
+        return None
+
+
+def store(cache: Path, study: PreparedStudy, key: str) -> PreparedStudy:
+    """Write a study that was prepared in memory and open it from there.
+
+    Raises
+    ------
+    OSError
+        The cache cannot be written to (full, or read-only).
+    """
+    folder = _entry(cache, study.study_id, key)
+    with files.atomic_folder(folder) as temporary:
+        replace(study, key=key).write(temporary)
+    return PreparedStudy.open(folder)
+
+
+def cache_entries(cache: Path) -> list[CacheEntry]:
+    """What lies in a cache, by name."""
+    entries = []
+    for meta in sorted(cache.glob("*/meta.json")):
+        if not _ENTRY_NAME.fullmatch(meta.parent.name):
+            continue
+        size = sum(file.stat().st_size for file in meta.parent.iterdir())
+        study_id = json.loads(meta.read_text(encoding="utf-8")).get("study_id", "")
+        entries.append(CacheEntry(meta.parent, study_id, meta.parent.name[-KEY_LENGTH:], size))
+    return entries
+
+
+def clear(cache: Path) -> int:
+    """Remove every entry of a cache (and what broken-off writers left), nothing else; give their number."""
+    entries = cache_entries(cache)
+    for folder in [*(entry.folder for entry in entries), *cache.glob(".tmp-*")]:
+        shutil.rmtree(folder)
+    return len(entries)
+
+
+def _entry(cache: Path, study_id: str, key: str) -> Path:
+    """Folder of a key; the id is there for the eye only."""
+    readable = re.sub(r"[^A-Za-z0-9._-]+", "_", study_id).strip(".")[:40] or "study"
+    return cache / f"{readable}-{key}"
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,125 @@
+"""Which studies train and which are held out: whole patients, classes mixed evenly."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
+
+from mtinet.cohort import Cohort
+from mtinet.errors import UserError
+
+
+class SplitError(UserError):
+    """A split cannot be made or does not fit the cohort; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Study ids on the two sides, in the order of the ids.
+
+    Attributes
+    ----------
+    train, test : tuple of str
+    fold : int or None
+        Which of the folds is held out; None = everybody trains.
+    folds : int
+    cohort_hash : str
+    """
+
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+    fold: int | None
+    folds: int
+    cohort_hash: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of ``split.json``."""
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Split:
+        """A split from :meth:`to_dict`'s values."""
+        return cls(
+            tuple(values["train"]),
+            tuple(values["test"]),
+            values["fold"],
+            int(values["folds"]),
+            str(values["cohort_hash"]),
+        )
+
+    def check(self, cohort: Cohort) -> None:
+        """Refuse a split of another cohort, and one that has a patient on both sides.
+
+        Raises
+        ------
+        SplitError
+        """
+        if self.cohort_hash != cohort.hash:
+            raise SplitError(
+                f"the split was made for another state of cohort {cohort.name} (hash {self.cohort_hash}, now "
+                f"{cohort.hash}); train again, or restore the tables"
+            )
+        refuse_shared_patients(cohort, self.train, self.test)
+
+
+def split_cohort(cohort: Cohort, fold: int | None = 0, folds: int = 5, seed: int = 0) -> Split:
+    """Hold out one of several folds.
+
+    Patients are never divided, and the labels (with ``none`` and unknown as labels of their own) are spread
+    evenly over the folds.  Where no label has as many studies as there are folds, patients are dealt out
+    without regard to it.  The order of the rows does not matter.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    fold : int or None
+        0 to ``folds`` - 1; None trains on everybody.
+    folds : int
+    seed : int
+        Another seed, another division.
+
+    Raises
+    ------
+    SplitError
+        Fewer patients than folds, or no such fold.
+    """
+    studies = sorted(cohort.studies, key=lambda study: study.study_id)
+    ids = [study.study_id for study in studies]
+    if fold is None:
+        return Split(tuple(ids), (), None, folds, cohort.hash)
+    if not 0 <= fold < folds:
+        raise SplitError(f"there is no fold {fold}; valid: 0 to {folds - 1}")
+    patients = [study.patient_id for study in studies]
+    if len(set(patients)) < folds:
+        raise SplitError(
+            f"cohort {cohort.name} has {len(set(patients))} patients, too few for {folds} folds; "
+            "add patients or train on everybody (--all)"
+        )
+    labels = [study.label for study in studies]
+    stratify = max(labels.count(label) for label in set(labels)) >= folds
+    divider = (StratifiedGroupKFold if stratify else GroupKFold)(folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        # a class with fewer members than folds is absent from some of them: nothing can be done about it
+        warnings.simplefilter("ignore", UserWarning)
+        train, test = list(divider.split(ids, labels, patients))[fold]
+    split = Split(tuple(ids[i] for i in train), tuple(ids[i] for i in test), fold, folds, cohort.hash)
+    refuse_shared_patients(cohort, split.train, split.test)
+    return split
+
+
+def refuse_shared_patients(cohort: Cohort, train: tuple[str, ...], test: tuple[str, ...]) -> None:
+    """Raise :class:`SplitError` where a patient has studies on both sides."""
+    patient = {study.study_id: study.patient_id for study in cohort.studies}
+    unknown = [study_id for study_id in (*train, *test) if study_id not in patient]
+    if unknown:
+        raise SplitError(f"the split names studies that the cohort lacks: {', '.join(unknown)}")
+    shared = sorted({patient[i] for i in train} & {patient[i] for i in test})
+    if shared:
+        raise SplitError(
+            f"patients on both sides of the split: {', '.join(shared)}; "
+            "move all studies of a patient to one side"
+        )

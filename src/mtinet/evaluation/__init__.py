@@ -1,0 +1,1 @@
+"""Scores, statistics, baselines and findings, from plain arrays and tables: knows no network."""

@@ -1,0 +1,90 @@
+"""Do class probabilities mean what they say?  Brier score, calibration error, reliability diagram."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtinet.evaluation.statistics import FloatArray, safe_ratio, weighted_mean
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """Predictions whose confidence lies in one bin.
+
+    Attributes
+    ----------
+    low, high : float
+        Edges; the upper one belongs to the bin.
+    n : int
+    confidence, accuracy : float
+        Means; NaN in an empty bin.
+    """
+
+    low: float
+    high: float
+    n: int
+    confidence: float
+    accuracy: float
+
+
+def reliability_bins(
+    truth: NDArray[np.intp], probabilities: NDArray[Any], bins: int
+) -> tuple[ReliabilityBin, ...]:
+    """Confidence against accuracy of the most probable class, in bins of equal width.
+
+    Parameters
+    ----------
+    truth : ndarray of int [rows]
+        Index of the true class.
+    probabilities : ndarray [rows, classes]
+    bins : int
+    """
+    confidence, right, place = _binned(truth, probabilities, bins)
+    edges = np.linspace(0.0, 1.0, bins + 1)
+    found = []
+    for index in range(bins):
+        inside = place == index
+        n = int(inside.sum())
+        means = (float(confidence[inside].mean()), float(right[inside].mean())) if n else (np.nan, np.nan)
+        found.append(ReliabilityBin(float(edges[index]), float(edges[index + 1]), n, *means))
+    return tuple(found)
+
+
+def calibration_scores(
+    weights: FloatArray, truth: NDArray[np.intp], probabilities: NDArray[Any], bins: int
+) -> dict[str, FloatArray]:
+    """Expected calibration error and Brier score under each row of weights.
+
+    Parameters
+    ----------
+    weights : ndarray [resamples, rows]
+    truth : ndarray of int [rows]
+    probabilities : ndarray [rows, classes]
+    bins : int
+
+    Returns
+    -------
+    dict of ndarray [resamples]
+        ``ece``: mean over the rows of |accuracy - confidence| of their bin (Guo et al., arXiv 1706.04599).
+        ``brier``: mean of the squared distance from the one-hot truth summed over classes, 0 to 2 (Brier
+        1950); with two classes twice the one-sided form.
+    """
+    confidence, right, place = _binned(truth, probabilities, bins)
+    gaps = weights @ (np.eye(bins)[place] * (right - confidence)[:, None])
+    one_hot = np.eye(probabilities.shape[1])[truth]
+    ece = safe_ratio(np.abs(gaps).sum(-1), weights.sum(-1))
+    return {"ece": ece, "brier": weighted_mean(weights, ((probabilities - one_hot) ** 2).sum(-1))}
+
+
+def _binned(
+    truth: NDArray[np.intp], probabilities: NDArray[Any], bins: int
+) -> tuple[FloatArray, FloatArray, NDArray[np.intp]]:
+    """Confidence, whether right (0 or 1), and bin of each row."""
+    confidence = probabilities.max(-1).astype(np.float64)
+    right = (probabilities.argmax(-1) == truth).astype(np.float64)
+    place = np.clip(np.ceil(confidence * bins).astype(np.intp) - 1, 0, bins - 1)
+    return confidence, right, place

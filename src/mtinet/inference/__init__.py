@@ -1,0 +1,1 @@
+"""From a prepared study to lesions: forward passes, components, the predictor."""

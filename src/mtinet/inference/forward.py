@@ -1,0 +1,234 @@
+"""Forward passes over a whole study: lesion probability, and what is read from each lesion.
+
+In 2-D every slice is a sample.  In 3-D overlapping windows cover the study.  Memory is bounded by the batch
+of slices or by one window, whatever the size of the study.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mtinet.config import Config
+from mtinet.data.prepared import PreparedStudy
+from mtinet.imaging.masks import bounding_boxes
+from mtinet.model.network import Features, MultiTaskNetwork
+
+Box = tuple[slice, slice, slice]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a network reads from one lesion.
+
+    Attributes
+    ----------
+    enhancement : ndarray of float64, shape (P,)
+        Normalised signal by phase; NaN where the study lacks the phase.
+    probabilities : ndarray of float64, shape (C,)
+    attention : ndarray of float64, shape (P,), or None
+        Share of each phase in the class read-out.
+    fusion : ndarray of float64, shape (P,), or None
+        Mean weight of the high-frequency map in MdIEF.
+    """
+
+    enhancement: NDArray[np.float64]
+    probabilities: NDArray[np.float64]
+    attention: NDArray[np.float64] | None = None
+    fusion: NDArray[np.float64] | None = None
+
+
+@torch.inference_mode()
+def lesion_probability(
+    network: MultiTaskNetwork, study: PreparedStudy, config: Config
+) -> NDArray[np.float32]:
+    """Probability of lesion in every voxel of a prepared study, shape [Z, Y, X]."""
+    network.eval()
+    if config.spatial_dims == 2:
+        return _by_slices(network, study, config.inference.slice_batch)
+    return _by_windows(network, study, config)
+
+
+@torch.inference_mode()
+def read_lesions(
+    network: MultiTaskNetwork, study: PreparedStudy, labels: NDArray[Any], config: Config
+) -> dict[int, Reading]:
+    """Enhancement and class of every lesion.
+
+    A lesion's slices (2-D) or windows (3-D) are combined by the mean of enhancement and of log-probabilities,
+    weighted by the lesion's voxels in each.
+
+    Parameters
+    ----------
+    labels : ndarray of int, shape (Z, Y, X)
+        Lesion numbers on the prepared grid, 0 elsewhere.
+    """
+    network.eval()
+    sums = {number: _Sum() for number in bounding_boxes(labels)}
+    for image, regions, numbers in _pieces(study, labels, config):
+        features = _encode(network, image, study)
+        readout = network.read(features, regions)
+        fusion = _fusion_by_phase(features)
+        weights = regions.flatten(2).sum(2)
+        for i, r in itertools.product(range(len(image)), range(regions.shape[1])):
+            if weights[i, r] > 0:
+                sums[numbers[i][r]].add(
+                    float(weights[i, r]),
+                    readout.enhancement[i, r],
+                    readout.class_logits[i, r].float().log_softmax(-1),
+                    None if readout.attention is None else readout.attention[i, r],
+                    None if fusion is None else fusion[i],
+                )
+    present = np.asarray(study.present)
+    return {number: total.reading(present) for number, total in sums.items()}
+
+
+# ---------------------------------------------------------------------- probability
+def _by_slices(network: MultiTaskNetwork, study: PreparedStudy, batch: int) -> NDArray[np.float32]:
+    image = study.image
+    out = np.empty(image.shape[1:], dtype=np.float32)
+    for start in range(0, image.shape[1], batch):
+        part = np.ascontiguousarray(image[:, start : start + batch].swapaxes(0, 1))
+        logits = network.segment(_encode(network, torch.from_numpy(part), study))
+        out[start : start + batch] = logits[:, 0].float().sigmoid().numpy(force=True)
+    return out
+
+
+def _by_windows(network: MultiTaskNetwork, study: PreparedStudy, config: Config) -> NDArray[np.float32]:
+    image = study.image
+    shape = image.shape[1:]
+    window = config.sampling.patch_size
+    weight = _window_weight(window)
+    total = np.zeros(shape, dtype=np.float32)
+    norm = np.zeros(shape, dtype=np.float32)
+    for box in _windows(shape, window, config.inference.overlap):
+        part, inside = _padded(image, box, window)
+        logits = network.segment(_encode(network, torch.from_numpy(part[None]), study))
+        probability = logits[0, 0].float().sigmoid().numpy(force=True)
+        total[box] += (probability * weight)[inside]
+        norm[box] += weight[inside]
+    return total / norm
+
+
+def _windows(shape: Sequence[int], window: Sequence[int], overlap: float) -> Iterator[Box]:
+    starts = []
+    for size, width in zip(shape, window, strict=True):
+        count = 1 if size <= width else math.ceil((size - width) / max(1.0, width * (1 - overlap))) + 1
+        last = max(0, size - width)
+        starts.append(sorted({round(i * last / max(1, count - 1)) for i in range(count)}))
+    for corner in itertools.product(*starts):
+        z, y, x = (slice(c, min(c + w, s)) for c, w, s in zip(corner, window, shape, strict=True))
+        yield z, y, x
+
+
+def _window_weight(window: Sequence[int]) -> NDArray[np.float32]:
+    """Weight of a window's voxels: a Gaussian, because predictions are worst at the border."""
+    axes = [np.exp(-0.5 * ((np.arange(n) - (n - 1) / 2) / (0.25 * n)) ** 2) for n in window]
+    return np.maximum(np.einsum("i,j,k->ijk", *axes), 1e-3).astype(np.float32)
+
+
+def _padded(array: NDArray[Any], box: Box, window: Sequence[int]) -> tuple[NDArray[Any], Box]:
+    """The box of a [..., Z, Y, X] array, zero-padded to the window, and where it lies in there."""
+    part = array[(..., *box)]
+    z, y, x = (slice(0, n) for n in part.shape[-3:])
+    lead = [(0, 0)] * (part.ndim - 3)
+    pads = [(0, w - n) for w, n in zip(window, part.shape[-3:], strict=True)]
+    return np.pad(part, [*lead, *pads]), (z, y, x)
+
+
+# ---------------------------------------------------------------------- reading
+def _pieces(
+    study: PreparedStudy, labels: NDArray[Any], config: Config
+) -> Iterator[tuple[Tensor, Tensor, list[list[int]]]]:
+    """Images [B, P, *S], region weights [B, R, *S] and the lesion number of each region."""
+    image = study.image
+    if config.spatial_dims == 2:
+        batch = config.inference.slice_batch
+        slices = np.flatnonzero(labels.reshape(len(labels), -1).any(1))
+        for start in range(0, len(slices), batch):
+            chosen = slices[start : start + batch]
+            part = np.ascontiguousarray(image[:, chosen].swapaxes(0, 1))
+            yield torch.from_numpy(part), *_regions(labels[chosen])
+        return
+    window = config.sampling.patch_size
+    for number, bounds in bounding_boxes(labels).items():
+        for box in _covering(bounds, labels.shape, window):
+            part, _ = _padded(image, box, window)
+            region, _ = _padded(labels == number, box, window)
+            yield torch.from_numpy(part[None]), torch.from_numpy(region[None, None]).float(), [[number]]
+
+
+def _covering(bounds: Sequence[slice], shape: Sequence[int], window: Sequence[int]) -> Iterator[Box]:
+    """Windows that cover a lesion's box: one around its centre, or a tiling of a lesion larger than that.
+
+    Tiles do not overlap inside the lesion, so its voxels count once.
+    """
+    spans = []
+    for b, size, width in zip(bounds, shape, window, strict=True):
+        count = math.ceil((b.stop - b.start) / width)
+        middle = (b.start + b.stop) / 2
+        first = round(middle - count * width / 2)
+        first = max(0, min(first, size - count * width))
+        spans.append([slice(first + i * width, min(first + (i + 1) * width, size)) for i in range(count)])
+    for z, y, x in itertools.product(*spans):
+        if min(s.stop - s.start for s in (z, y, x)) > 0:
+            yield z, y, x
+
+
+def _regions(labels: NDArray[Any]) -> tuple[Tensor, list[list[int]]]:
+    """Region weights [B, R, Y, X] of label slices [B, Y, X]; R is the largest number of lesions in one."""
+    numbers = [[int(n) for n in np.unique(part) if n > 0] for part in labels]
+    regions = torch.zeros(len(labels), max(len(n) for n in numbers), *labels.shape[1:])
+    for i, found in enumerate(numbers):
+        for r, number in enumerate(found):
+            regions[i, r] = torch.from_numpy(labels[i] == number)
+    return regions, [n + [0] * (regions.shape[1] - len(n)) for n in numbers]
+
+
+class _Sum:
+    """A weighted mean in the making."""
+
+    def __init__(self) -> None:
+        self.weight = 0.0
+        self.parts: list[Tensor | None] = [None] * 4
+
+    def add(self, weight: float, *values: Tensor | None) -> None:
+        self.weight += weight
+        for i, value in enumerate(values):
+            if value is not None:
+                before = self.parts[i]
+                weighted = value.double().cpu() * weight
+                self.parts[i] = weighted if before is None else before + weighted
+
+    def reading(self, present: NDArray[np.bool_]) -> Reading:
+        enhancement, log_p, attention, fusion = (
+            None if part is None else (part / self.weight).numpy() for part in self.parts
+        )
+        assert enhancement is not None
+        assert log_p is not None
+        enhancement[~present] = np.nan
+        probabilities = np.exp(log_p - log_p.max())
+        return Reading(enhancement, probabilities / probabilities.sum(), attention, fusion)
+
+
+def _encode(network: MultiTaskNetwork, image: Tensor, study: PreparedStudy) -> Features:
+    device = network.enhancement_mean.device
+    n = len(image)
+    present = torch.tensor(study.present, device=device).expand(n, -1)
+    times = torch.tensor(study.times_s, dtype=torch.float32, device=device).expand(n, -1)
+    return network.encode(image.float().to(device), present, times)
+
+
+def _fusion_by_phase(features: Features) -> Tensor | None:
+    """Mean weight [B, P] of the high-frequency map over channels of the deepest fused level."""
+    if not features.domain_weights:
+        return None
+    return features.domain_weights[-1][..., 1].mean(2)

@@ -1,0 +1,111 @@
+"""From a probability map to numbered lesions on the prepared and on the source grid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from mtinet.config import InferenceSettings
+from mtinet.data.prepared import PreparedStudy, to_source_grid
+from mtinet.imaging.masks import bounding_boxes, components, equivalent_diameter_mm, voxel_counts
+from mtinet.inference.forward import Reading
+from mtinet.results import Lesion, relative_enhancement
+from mtinet.volume import Volume
+
+
+def find_lesions(
+    probability: NDArray[np.float32], spacing_mm: Sequence[float], settings: InferenceSettings
+) -> NDArray[np.int32]:
+    """Number the connected parts of a thresholded probability map from the largest to the smallest.
+
+    Parts smaller than a ball of ``settings.min_diameter_mm`` are dropped.
+    """
+    labels = components(probability >= settings.threshold)
+    voxel_mm3 = float(np.prod(spacing_mm))
+    for number, count in voxel_counts(labels).items():
+        if equivalent_diameter_mm(count * voxel_mm3) < settings.min_diameter_mm:
+            labels[labels == number] = 0
+    return labels
+
+
+def measured_signal(study: PreparedStudy, labels: NDArray[Any]) -> dict[int, NDArray[np.float64]]:
+    """Mean normalised signal [P] under each lesion; NaN where the study lacks the phase."""
+    image, present = study.image, np.asarray(study.present)
+    found = {}
+    for number, box in bounding_boxes(labels).items():
+        inside = labels[box] == number
+        means = np.array([part[inside].mean(dtype=np.float64) for part in image[(slice(None), *box)]])
+        found[number] = np.where(present, means, np.nan)
+    return found
+
+
+def mask_on_source(
+    study: PreparedStudy, probability: NDArray[np.float32], labels: NDArray[np.int32], threshold: float
+) -> Volume:
+    """The lesions' mask on the reference phase's own grid.
+
+    The outline follows the interpolated probability, which is smoother than an interpolated mask; each voxel
+    takes the number of the nearest lesion, if that is within a voxel of the prepared grid.
+    """
+    distance, nearest = ndimage.distance_transform_edt(labels == 0, return_indices=True)
+    numbers = np.where(distance <= np.sqrt(3.0), labels[tuple(nearest)], 0)
+    matrix = np.linalg.inv(study.affine) @ study.source_affine
+    out = ndimage.affine_transform(
+        numbers.astype(np.uint16).transpose(2, 1, 0),
+        matrix[:3, :3],
+        matrix[:3, 3],
+        output_shape=study.source_shape,
+        order=0,
+        mode="nearest",
+    )
+    out[to_source_grid(probability, study) < threshold] = 0
+    return Volume(out.astype(np.uint8) if out.max(initial=0) < 256 else out, study.source_affine)
+
+
+def describe_lesions(
+    study: PreparedStudy,
+    probability: NDArray[np.float32],
+    labels: NDArray[np.int32],
+    readings: Mapping[int, Reading],
+    mask: Volume,
+    classes: Sequence[str],
+) -> tuple[Lesion, ...]:
+    """The lesions as results: sizes from the source grid, signal in the study's own units."""
+    measured = measured_signal(study, labels)
+    sizes = voxel_counts(mask.array)
+    lesions = []
+    for number, box in bounding_boxes(labels).items():
+        inside = labels[box] == number
+        volume = sizes.get(number, 0) * mask.voxel_mm3
+        centre = np.array([s.start for s in box]) + np.array(ndimage.center_of_mass(inside))
+        world = study.affine @ np.array([*centre[::-1], 1.0])
+        enhancement = by_phase(study, readings[number].enhancement * study.gain)
+        lesions.append(
+            Lesion(
+                number=number,
+                volume_mm3=volume,
+                diameter_mm=equivalent_diameter_mm(volume),
+                centre_mm=(float(world[0]), float(world[1]), float(world[2])),
+                confidence=float(probability[box][inside].mean()),
+                probabilities={
+                    name: float(p) for name, p in zip(classes, readings[number].probabilities, strict=True)
+                },
+                enhancement=enhancement,
+                relative_enhancement_percent=relative_enhancement(enhancement),
+                measured=by_phase(study, measured[number] * study.gain),
+            )
+        )
+    return tuple(lesions)
+
+
+def by_phase(study: PreparedStudy, values: NDArray[Any]) -> dict[str, float]:
+    """Values [P] as a dictionary of the phases that the study has."""
+    return {
+        phase: float(value)
+        for phase, value, present in zip(study.phases, values, study.present, strict=True)
+        if present
+    }

@@ -1,0 +1,134 @@
+"""Comparison networks: MONAI's, with the phases as channels and a read-out on the last layer's features.
+
+MONAI takes seconds to import, so it is imported where a network is built and never on MTI-Net's path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mtinet.config import Config
+from mtinet.model.network import Features, MultiTaskNetwork, Readout, pool_regions
+
+
+class _Body(NamedTuple):
+    """A network [B, P, *S] -> [B, 1 + features, *S] and what each side of S has to be a multiple of."""
+
+    network: nn.Module
+    multiple: tuple[int, ...]
+
+
+def _basic_unet(config: Config, outputs: int) -> _Body:
+    from monai.networks.nets.basic_unet import BasicUNet
+
+    w, dims = config.baseline.width, config.spatial_dims
+    features = (w, w, 2 * w, 4 * w, 8 * w, w)
+    return _Body(BasicUNet(dims, len(config.phases), outputs, features=features), (16,) * dims)
+
+
+def _attention_unet(config: Config, outputs: int) -> _Body:
+    from monai.networks.nets.attentionunet import AttentionUnet
+
+    dims, channels = config.spatial_dims, [config.baseline.width * 2**level for level in range(5)]
+    network = AttentionUnet(dims, len(config.phases), outputs, channels=channels, strides=(2, 2, 2, 2))
+    return _Body(network, (16,) * dims)
+
+
+def _swin_unetr(config: Config, outputs: int) -> _Body:
+    from monai.networks.nets.swin_unetr import SwinUNETR
+
+    dims = config.spatial_dims
+    width = 12 * max(config.baseline.width // 12, 1)  # its attention heads need a multiple of 12
+    network = SwinUNETR(len(config.phases), outputs, feature_size=width, spatial_dims=dims)
+    return _Body(network, (32,) * dims)
+
+
+def nnunet_strides(patch_size: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Strides of nnU-Net's stages: a side of the patch is halved while at least 4 voxels are left."""
+    strides, size = [tuple(1 for _ in patch_size)], patch_size
+    while any(side // 2 >= 4 for side in size):
+        strides.append(tuple(2 if side // 2 >= 4 else 1 for side in size))
+        size = tuple(side // stride for side, stride in zip(size, strides[-1]))
+    if len(strides) == 1:  # a patch below 8 voxels: one halving, the least that makes a U
+        strides.append(tuple(2 for _ in patch_size))
+    return strides
+
+
+def _dynunet(config: Config, outputs: int) -> _Body:
+    """nnU-Net's architecture for the patch: features double up to 512, instance norm, leaky ReLU."""
+    from monai.networks.nets.dynunet import DynUNet
+
+    strides = nnunet_strides(config.sampling.patch_size)
+    network = DynUNet(
+        config.spatial_dims,
+        len(config.phases),
+        outputs,
+        kernel_size=[3] * len(strides),
+        strides=strides,
+        upsample_kernel_size=strides[1:],
+        filters=[min(config.baseline.width * 2**level, 512) for level in range(len(strides))],
+    )
+    total = torch.tensor(strides).prod(0)
+    return _Body(network, tuple(int(side) for side in total))
+
+
+BASELINES: dict[str, Callable[[Config, int], _Body]] = {
+    "basic_unet": _basic_unet,
+    "dynunet": _dynunet,
+    "swinunetr": _swin_unetr,
+    "attention_unet": _attention_unet,
+}
+
+
+class BaselineNetwork(MultiTaskNetwork):
+    """A segmentation network whose last layer also gives features that are pooled and read by a small MLP.
+
+    Absent phases are zero channels.
+    """
+
+    def __init__(self, config: Config, n_classes: int) -> None:
+        super().__init__(config)
+        features, width = config.baseline.features, config.head.width
+        self.body, self.multiple = BASELINES[config.model](config, 1 + features)
+        self.hidden = nn.Sequential(nn.Linear(features, width), nn.ReLU(inplace=True))
+        self.enhancement = nn.Linear(width, len(config.phases))
+        self.classes = nn.Linear(width, n_classes)
+
+    def encode(
+        self, image: Tensor, phase_present: Tensor | None = None, phase_times_s: Tensor | None = None
+    ) -> Features:
+        """Run the network once; its output holds the mask and the features."""
+        if phase_present is None:
+            phase_present = torch.ones(image.shape[:2], dtype=torch.bool, device=image.device)
+        shown = phase_present.reshape(*phase_present.shape, *[1] * (image.ndim - 2))
+        shape = tuple(image.shape[2:])
+        maps = self.body(_padded(torch.where(shown, image, 0.0), self.multiple))
+        maps = maps[(..., *(slice(side) for side in shape))]
+        return Features((maps,), shape, phase_present, phase_times_s)
+
+    def shared_parameters(self) -> Iterator[nn.Parameter]:
+        """The segmentation network's."""
+        return iter(self.body.parameters())
+
+    def segment(self, features: Features) -> Tensor:
+        """Mask logits [B, 1, *S]: the first output channel."""
+        return features.maps[0][:, :1]
+
+    def read_regions(self, features: Features, regions: Tensor | None) -> Readout:
+        """Pool the other output channels under each region, through an MLP."""
+        hidden = self.hidden(pool_regions(features.maps[0][:, 1:], regions))
+        return Readout(self.unstandardised(self.enhancement(hidden)), self.classes(hidden).float(), None)
+
+
+def _padded(image: Tensor, multiple: tuple[int, ...]) -> Tensor:
+    """``image`` with zeros behind its sides, to multiples; never to a single voxel at the deepest level."""
+    sides = [-(-side // m) * m for side, m in zip(image.shape[2:], multiple)]
+    if all(side == m for side, m in zip(sides, multiple)):
+        sides[-1] *= 2  # normalisation over one voxel is undefined
+    after = [side - given for side, given in zip(sides, image.shape[2:])]
+    return F.pad(image, [amount for extra in reversed(after) for amount in (0, extra)])

@@ -1,0 +1,51 @@
+"""Decoder: the fused maps of all phases, concatenated, to a mask at full size."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mtinet.config import DecoderSettings
+from mtinet.model.encoder import convolution_block, level_sizes
+
+
+class Decoder(nn.Module):
+    """Upsampling stages, each joined by the skip of its level (if there are skips).
+
+    Parameters
+    ----------
+    dims, phases : int
+    encoder_channels : tuple of int
+        Channels of one phase's maps, fine to deep.
+    settings : DecoderSettings
+    norm : str
+    """
+
+    def __init__(
+        self,
+        dims: int,
+        phases: int,
+        encoder_channels: tuple[int, ...],
+        settings: DecoderSettings,
+        norm: str,
+    ) -> None:
+        super().__init__()
+        self.mode = "bilinear" if dims == 2 else "trilinear"
+        inputs = (phases * encoder_channels[-1], *settings.channels[:-1])
+        skips = [0 if settings.skips == "none" else phases * c for c in reversed(encoder_channels)]
+        self.stages = nn.ModuleList(
+            convolution_block(dims, below + skip, outputs, settings.convolutions, norm)
+            for below, skip, outputs in zip(inputs, skips, settings.channels)
+        )
+        last = nn.Conv2d if dims == 2 else nn.Conv3d
+        self.mask = last(settings.channels[-1], 1, 1)
+
+    def forward(self, maps: tuple[Tensor, ...], spatial_shape: tuple[int, ...]) -> Tensor:
+        """Mask logits [B, 1, *S] from ``maps`` [B, P, C, *s], the deepest last, skips before."""
+        *skips, x = (found.flatten(1, 2) for found in maps)
+        sizes = level_sizes(spatial_shape, len(self.stages))[:-1]
+        for stage, size in zip(self.stages, reversed(sizes)):
+            x = F.interpolate(x, size=size, mode=self.mode, align_corners=False)
+            x = stage(torch.cat([x, skips.pop()], dim=1) if skips else x)
+        return self.mask(x)

@@ -1,0 +1,142 @@
+"""Encoder E_p: blocks of convolution, normalisation, ReLU and max-pooling, F_p = E_p(x_p).
+
+Phases that a study lacks never enter: they are gathered out before the first convolution and scattered back
+as zeros, so neither outputs, batch statistics nor gradients can see what fills their place.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mtinet.config import EncoderSettings
+
+
+class _BatchNorm(nn.modules.batchnorm._BatchNorm):
+    """Batch normalisation in any number of dimensions that survives a single value a channel.
+
+    One value has no variance; the running statistics stand in, and are not updated.
+    """
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        pass
+
+    def forward(self, input: Tensor) -> Tensor:
+        if self.training and input.numel() == input.shape[1]:
+            return F.batch_norm(
+                input, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
+            )
+        return super().forward(input)
+
+
+def normalisation(kind: str, channels: int) -> nn.Module:
+    """Layer for ``kind`` = batch | group | instance."""
+    if kind == "batch":
+        return _BatchNorm(channels)
+    # instance normalisation is group normalisation with a group a channel
+    return nn.GroupNorm(channels if kind == "instance" else math.gcd(8, channels), channels)
+
+
+def convolution_block(dims: int, inputs: int, outputs: int, count: int, norm: str) -> nn.Sequential:
+    """``count`` times convolution (3, no bias: the normalisation has one), normalisation, ReLU."""
+    convolution = nn.Conv2d if dims == 2 else nn.Conv3d
+    layers: list[nn.Module] = []
+    for index in range(count):
+        layers += [
+            convolution(inputs if index == 0 else outputs, outputs, 3, padding=1, bias=False),
+            normalisation(norm, outputs),
+            nn.ReLU(inplace=True),
+        ]
+    return nn.Sequential(*layers)
+
+
+def level_sizes(spatial_shape: tuple[int, ...], blocks: int) -> list[tuple[int, ...]]:
+    """Spatial sizes before each block's pooling and after the last, fine to deep; odd sizes round up."""
+    return [tuple(-(-size // 2**level) for size in spatial_shape) for level in range(blocks + 1)]
+
+
+class _Blocks(nn.Module):
+    """The blocks of one encoder: [N, 1, *S] -> maps before each pooling, and the deepest after it."""
+
+    def __init__(self, dims: int, settings: EncoderSettings) -> None:
+        super().__init__()
+        self.channels = (*settings.channels, settings.channels[-1])
+        inputs = (1, *settings.channels[:-1])
+        self.blocks = nn.ModuleList(
+            convolution_block(dims, i, o, settings.convolutions, settings.norm)
+            for i, o in zip(inputs, settings.channels)
+        )
+        # ceil_mode keeps the border of odd sizes, and leaves a dimension of size 1 (thin volumes) as it is
+        pool = nn.MaxPool2d if dims == 2 else nn.MaxPool3d
+        self.pool = pool(2, ceil_mode=True)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        maps = []
+        for block in self.blocks:
+            maps.append(block(x))
+            x = self.pool(maps[-1])
+        return [*maps, x]
+
+    def zeros(self, x: Tensor) -> list[Tensor]:
+        """What :meth:`forward` would return in shape, zero, for a phase that no study of the batch has.
+
+        The weights are tied in with a factor zero: processes that share gradients expect one of every weight.
+        """
+        tie = sum((p.sum() for p in self.parameters()), start=x.new_zeros(())) * 0.0
+        sizes = level_sizes(tuple(x.shape[2:]), len(self.blocks))
+        return [x.new_zeros(len(x), c, *size) + tie for c, size in zip(self.channels, sizes)]
+
+
+class PhaseEncoder(nn.Module):
+    """Encodes every phase by itself, with one set of weights for all phases or one a phase.
+
+    Parameters
+    ----------
+    dims : int
+        2 or 3.
+    phases : int
+        Number of phases P.
+    settings : EncoderSettings
+    keep_fine : bool
+        Return the maps of all levels, not of the deepest only.
+    """
+
+    def __init__(self, dims: int, phases: int, settings: EncoderSettings, keep_fine: bool) -> None:
+        super().__init__()
+        self.keep_fine = keep_fine
+        self.encoders = nn.ModuleList(
+            _Blocks(dims, settings) for _ in range(1 if settings.shared else phases)
+        )
+
+    def forward(self, image: Tensor, phase_present: Tensor | None) -> list[Tensor]:
+        """Maps [B, P, C, *s] from fine to deep, zero at absent phases; ``image`` is [B, P, *S]."""
+        encoders = [cast("_Blocks", encoder) for encoder in self.encoders]
+        if len(encoders) == 1:
+            return self._encode(encoders[0], image, phase_present)
+        images = torch.split(image, 1, dim=1)
+        present = [None] * len(images) if phase_present is None else torch.split(phase_present, 1, dim=1)
+        each = [self._encode(*one) for one in zip(encoders, images, present)]
+        return [torch.cat(maps, dim=1) for maps in zip(*each)]
+
+    def _encode(self, encoder: _Blocks, image: Tensor, phase_present: Tensor | None) -> list[Tensor]:
+        """One encoder on the phases of ``image`` [B, p, *S], folded into the batch."""
+        batch, phases = image.shape[:2]
+        folded = image.flatten(0, 1).unsqueeze(1)
+        where = None if phase_present is None else phase_present.flatten().nonzero().squeeze(1)
+        if where is None or len(where) == len(folded):
+            maps = self._kept(encoder(folded))
+        elif len(where):
+            maps = [
+                found.new_zeros(len(folded), *found.shape[1:]).index_copy(0, where, found)
+                for found in self._kept(encoder(folded[where]))
+            ]
+        else:
+            maps = self._kept(encoder.zeros(folded))
+        return [torch.unflatten(found, 0, (batch, phases)) for found in maps]
+
+    def _kept(self, maps: list[Tensor]) -> list[Tensor]:
+        return maps if self.keep_fine else maps[-1:]

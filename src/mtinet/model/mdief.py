@@ -1,0 +1,122 @@
+"""Multi-domain information entropy fusion (MdIEF): a feature map and its high-frequency part, no parameter.
+
+S = FFT(F), G = IFFT(H S) with a high-pass H, and per channel a weight for each of F and G from how much
+information, as entropy, each carries.  The mean of the signed G is identically zero (H removes the constant),
+so every descriptor is taken from magnitudes.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from mtinet.config import MdiefSettings
+
+_SMALL = 1e-12
+
+
+def transfer_function(shape: tuple[int, ...], settings: MdiefSettings, device: torch.device) -> Tensor:
+    """High-pass H on the half spectrum of ``torch.fft.rfftn`` over axes of these sizes; H(0) = 0.
+
+    The radius of a frequency is its Euclidean norm in units of each axis' Nyquist frequency.
+    """
+    axes = [torch.fft.fftfreq(size, d=0.5, device=device) for size in shape[:-1]]
+    axes.append(torch.fft.rfftfreq(shape[-1], d=0.5, device=device))
+    square = sum((axis**2 for axis in torch.meshgrid(*axes, indexing="ij")), torch.zeros((), device=device))
+    cut = settings.cutoff**2
+    if settings.filter == "ideal":
+        return (square > cut).float()
+    if settings.filter == "gaussian":
+        return -torch.expm1(-square / (2 * cut))
+    return square**settings.order / (square**settings.order + cut**settings.order)
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """``x`` in float32, or as it is in float64 (where gradients can be checked)."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def high_pass(features: Tensor, phase_present: Tensor | None, settings: MdiefSettings) -> Tensor:
+    """Spectral map G [B, P, C, *S] of ``features`` [B, P, C, *S], at least float32.
+
+    With ``axes = space+phase`` the transform runs over the phases too.  An absent phase must not count there,
+    and leaving it at zero would be a jump in time: it takes the mean of the present phases for the transform,
+    which adds no temporal contrast, and is zero again afterwards.
+    """
+    with torch.autocast(features.device.type, enabled=False):  # there is no half-precision FFT on CPU
+        x = at_least_float32(features)
+        spatial = tuple(range(3, x.ndim))
+        if settings.axes == "space":
+            return _filtered(x, spatial, settings)
+        if phase_present is None:
+            return _filtered(x.transpose(1, 2), (2, *spatial), settings).transpose(1, 2)
+        shown = phase_present.reshape(*phase_present.shape, *[1] * (x.ndim - 2))
+        present = torch.where(shown, x, 0.0)
+        mean = present.sum(1, keepdim=True) / shown.sum(1, keepdim=True).clamp_min(1)
+        filled = torch.where(shown, x, mean).transpose(1, 2)
+        return torch.where(shown, _filtered(filled, (2, *spatial), settings).transpose(1, 2), 0.0)
+
+
+def _filtered(x: Tensor, axes: tuple[int, ...], settings: MdiefSettings) -> Tensor:
+    shape = tuple(x.shape[axis] for axis in axes)
+    spectrum = torch.fft.rfftn(x, dim=axes)
+    passed = spectrum * transfer_function(shape, settings, x.device)
+    return torch.fft.irfftn(passed, s=shape, dim=axes)
+
+
+def channel_entropy(maps: Tensor, over: str) -> Tensor:
+    """Entropy [B, P, C] of the magnitudes of ``maps`` [B, P, C, *S].
+
+    ``over = space``: of the map's distribution over its pixels, divided by the largest possible, in [0, 1].
+    ``over = channel``: the channel's term −p log p, p its share of the mean magnitude of all channels.
+    """
+    magnitude = maps.abs().flatten(3)
+    if over == "channel":
+        mean = magnitude.mean(-1)
+        share = mean / mean.sum(-1, keepdim=True).clamp_min(_SMALL)
+        return -_times_log(share)
+    # −Σ q log q with q = a / Σa, written as log Σa − Σ(a log a) / Σa: two passes over the map less
+    total = magnitude.sum(-1)
+    entropy = total.clamp_min(_SMALL).log() - _times_log(magnitude).sum(-1) / total.clamp_min(_SMALL)
+    return torch.where(total > _SMALL, entropy / max(math.log(magnitude.shape[-1]), _SMALL), 0.0)
+
+
+def _times_log(a: Tensor) -> Tensor:
+    # after ReLU many values are exactly 0, where the derivative of a log a is infinite: hence the offset
+    return a * (a + _SMALL).log()
+
+
+class Mdief(nn.Module):
+    """Entropy-weighted fusion; it has no parameters."""
+
+    def __init__(self, settings: MdiefSettings) -> None:
+        super().__init__()
+        self.settings = settings
+
+    def forward(self, features: Tensor, phase_present: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Fuse F = ``features`` [B, P, C, *S] with its spectral map.
+
+        Returns
+        -------
+        fused : Tensor [B, P, C, *S]
+        weights : Tensor [B, P, C, 2]
+            Of the spatial and of the spectral map; they sum to one.
+        """
+        spectral = high_pass(features, phase_present, self.settings)
+        with torch.autocast(features.device.type, enabled=False):
+            spatial = at_least_float32(features)
+            entropy = torch.stack(
+                [channel_entropy(domain, self.settings.entropy) for domain in (spatial, spectral)], dim=2
+            )
+            if self.settings.standardise:
+                entropy = nn.functional.layer_norm(entropy, entropy.shape[-1:], eps=1e-8)
+            weights = torch.softmax(entropy / self.settings.tau, dim=2).transpose(2, 3)
+            return weighted_sum(spatial, spectral, weights).to(features.dtype), weights
+
+
+def weighted_sum(spatial: Tensor, spectral: Tensor, weights: Tensor) -> Tensor:
+    """Sum of the maps [B, P, C, *S] of two domains under weights [B, P, C, 2] that add up to one."""
+    second = weights[..., 1].reshape(*weights.shape[:3], *[1] * (spatial.ndim - 3))
+    return torch.lerp(spatial, spectral, second)

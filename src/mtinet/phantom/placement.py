@@ -1,0 +1,68 @@
+"""How many lesions a patient has, how large, and where in the liver."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from mtinet.phantom.shapes import BoolArray, Grid, Point
+
+_STRIDE = 2
+_DISTANCE_APART = 1.3
+"""Centres keep at least so many times the sum of the radii: bumps do not touch."""
+
+_INSIDE = 0.85
+"""Share of the radius that must fit under the liver's surface."""
+
+
+def draw_diameters(
+    rng: np.random.Generator, limits_mm: tuple[float, float], extra_lesions: float
+) -> list[float]:
+    """Diameters of a patient's lesions, largest first: log-normal about 24 mm, the others smaller (assumed)."""
+    low, high = limits_mm
+    first = float(np.clip(np.exp(rng.normal(np.log(24.0), 0.45)), low, high))
+    others = first * rng.uniform(0.35, 0.9, min(int(rng.poisson(extra_lesions)), 6))
+    return [first, *sorted((float(d) for d in others if d >= low), reverse=True)]
+
+
+def draw_places(
+    rng: np.random.Generator, grid: Grid, liver: BoolArray, diameters: list[float], minimum_mm: float
+) -> list[tuple[Point, float]]:
+    """Find room for every lesion in turn.
+
+    One that does not fit shrinks; if there is no room even for the smallest it is left out, but the first.
+
+    Returns
+    -------
+    list of (centre in mm, diameter in mm)
+    """
+    centres, room = _room(grid, liver)
+    placed: list[tuple[Point, float]] = []
+    for diameter in diameters:
+        free = room.copy()
+        for point, other in placed:
+            gap = np.linalg.norm(centres - np.array(point), axis=1) / _DISTANCE_APART - other / 2.0
+            np.minimum(free, gap, out=free)
+        largest = 2.0 * float(free.max(initial=0.0)) / _INSIDE
+        diameter = max(min(diameter, largest), minimum_mm)
+        candidates = np.flatnonzero(free >= min(_INSIDE * diameter / 2.0, float(free.max(initial=0.0))))
+        if largest >= minimum_mm or not placed:
+            x, y, z = (float(v) for v in centres[rng.choice(candidates)])
+            placed.append(((x, y, z), diameter))
+    return placed
+
+
+def _room(grid: Grid, liver: BoolArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Points of the liver and how far each is from its surface, mm.
+
+    The edge of what is scanned counts as surface: a lesion cut off by the last slice teaches little.
+    """
+    box = ndimage.find_objects(liver.astype(np.uint8))[0]
+    coarse = np.pad(liver[box][::_STRIDE, ::_STRIDE, ::_STRIDE], 1)
+    spacing = [step * _STRIDE for step in grid.spacing_mm]
+    distance = ndimage.distance_transform_edt(coarse, sampling=spacing)[1:-1, 1:-1, 1:-1]
+    index = np.argwhere(distance > 0.0)
+    axes = [axis[part][::_STRIDE] for axis, part in zip(grid.axes, box)]
+    centres = np.stack([axis[index[:, k]] for k, axis in enumerate(axes)], axis=1).astype(np.float64)
+    return centres, distance[tuple(index.T)]

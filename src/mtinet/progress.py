@@ -1,0 +1,97 @@
+"""Live progress on stderr: bars for long work, a line a minute where there is no terminal."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+QUIET_SECONDS = 30.0
+"""Seconds between two lines where stderr is not a terminal."""
+
+Advance = Callable[[int, int], None]
+"""Called as ``advance(done, total)``."""
+
+
+@contextmanager
+def bar(title: str, total: int | None = None) -> Iterator[Advance]:
+    """A progress bar; the block gets ``advance(done, total)``."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        last = [time.monotonic()]
+
+        def line(done: int, total: int) -> None:
+            if time.monotonic() - last[0] >= QUIET_SECONDS or done == total:
+                last[0] = time.monotonic()
+                console.print(f"{title}: {done}/{total}", highlight=False)
+
+        yield line
+        return
+    with _rich(console) as progress:
+        task = progress.add_task(title, total=total)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+class TrainingProgress:
+    """Bars of a workflow with several stages: each stage its own bar, the training with its numbers."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._progress = _rich(self._console)
+        self._tasks: dict[str, TaskID] = {}
+        self._last = 0.0
+
+    def __enter__(self) -> TrainingProgress:
+        if self._console.is_terminal:
+            self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def stage(self, title: str) -> Advance:
+        """``advance(done, total)`` of a stage."""
+        return lambda done, total: self._show(title, done, total, "")
+
+    def prepared(self, done: int, total: int) -> None:
+        """Studies prepared."""
+        self._show("Preparing", done, total, "")
+
+    def step(self, step: int, total: int, numbers: Mapping[str, float]) -> None:
+        """A training step done, with its numbers."""
+        shown = ("total", "segmentation", "regression", "classification", "held_out_dice")
+        text = "  ".join(
+            f"{name.replace('_', ' ')} {numbers[name]:.3f}"
+            for name in shown
+            if name in numbers and math.isfinite(numbers[name])
+        )
+        self._show("Training", step, total, text)
+
+    def _show(self, title: str, done: int, total: int, text: str) -> None:
+        if not self._console.is_terminal:
+            if done == total or time.monotonic() - self._last >= QUIET_SECONDS:
+                self._last = time.monotonic()
+                self._console.print(f"{title}: {done}/{total}  {text}".rstrip(), highlight=False)
+            return
+        if title not in self._tasks:
+            self._tasks[title] = self._progress.add_task(title, total=total)
+        self._progress.update(
+            self._tasks[title], completed=done, total=total, description=f"{title}  {text}" if text else title
+        )
+
+
+def _rich(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )

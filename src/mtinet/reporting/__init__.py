@@ -1,0 +1,1 @@
+"""Pages and figures, from run folders, tables and results; never from networks."""

@@ -1,0 +1,100 @@
+"""Time-intensity curves: regressed against measured and true."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mtinet.reporting.drawing import BLUE, GREY, INK, ORANGE
+from mtinet.reporting.words import short_phase_name
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+PRE_GAP = 0.18
+"""Room before the injection at which the pre-contrast phase stands, as a share of the last time."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One curve over the phases.
+
+    Attributes
+    ----------
+    kind : str
+        Key of :data:`LOOKS`.
+    signal : dict
+        By phase; absent phases are left out.
+    """
+
+    kind: str
+    signal: Mapping[str, float]
+
+
+LOOKS: dict[str, tuple[str, str, str, str]] = {
+    # label, colour, line, marker
+    "true": ("truth (reference mask)", INK, "-", "o"),
+    "noise_free": ("truth without noise", GREY, ":", ""),
+    "predicted": ("regressed (head)", BLUE, "--", "s"),
+    "measured": ("measured (predicted mask)", ORANGE, "-.", "^"),
+}
+
+
+def paint_kinetics(
+    axes: Axes, phases: Sequence[str], curves: Sequence[Curve], times_s: Sequence[float] | None = None
+) -> None:
+    """Draw time-intensity curves; the right axis is relative to the first curve's pre signal.
+
+    Parameters
+    ----------
+    axes : Axes
+    phases : sequence of str
+    curves : sequence of Curve
+        Those without any value are left out.
+    times_s : sequence of float, optional
+        Seconds from the start of injection by phase; phases are evenly spaced where one is unknown.
+    """
+    x, labels, title = _positions(phases, times_s)
+    drawn = [curve for curve in curves if any(map(math.isfinite, curve.signal.values()))]
+    for curve in drawn:
+        label, colour, line, marker = LOOKS[curve.kind]
+        y = np.array([curve.signal.get(phase, math.nan) for phase in phases], dtype=np.float64)
+        known = np.isfinite(y)
+        axes.plot(np.asarray(x)[known], y[known], line, color=colour, marker=marker, ms=4, label=label)
+    axes.set_xticks(x, labels)
+    axes.set(xlabel=title, ylabel="signal (a.u.)")
+    axes.margins(x=0.06, y=0.12)
+    if not drawn:
+        return
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2, columnspacing=1.0, handlelength=2.2)
+    pre = drawn[0].signal.get("pre", math.nan)
+    if pre > 0:
+        _add_relative_axis(axes, pre)
+
+
+def _add_relative_axis(axes: Axes, pre: float) -> None:
+    def relative(signal: Any) -> Any:
+        return 100.0 * (signal - pre) / pre
+
+    def signal(percent: Any) -> Any:
+        return pre * (1.0 + percent / 100.0)
+
+    right = axes.secondary_yaxis("right", functions=(relative, signal))
+    right.set_ylabel("relative enhancement (%)")
+    right.spines["right"].set_visible(True)
+
+
+def _positions(phases: Sequence[str], times_s: Sequence[float] | None) -> tuple[list[float], list[str], str]:
+    """Places, tick labels and title of the time axis."""
+    names = [short_phase_name(phase) for phase in phases]
+    times = [math.nan] * len(phases) if times_s is None else [float(t) for t in times_s]
+    after = [t for phase, t in zip(phases, times) if phase != "pre"]
+    if not after or not all(map(math.isfinite, after)):
+        return [float(i) for i in range(len(phases))], names, "phase"
+    x = [-PRE_GAP * max(after) if phase == "pre" else t for phase, t in zip(phases, times)]
+    labels = ["pre" if phase == "pre" else f"{t:.0f}" for phase, t in zip(phases, times)]
+    return x, labels, "seconds from the start of injection"

@@ -1,0 +1,208 @@
+"""The parts of a report that say what was done: key figures, findings, cohort, settings."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from mtinet import config as settings
+from mtinet.config import Config
+from mtinet.evaluation.sections import ALL, NETWORK, Row
+from mtinet.evaluation.summary import Summary
+from mtinet.reporting.inputs import Evaluated
+from mtinet.reporting.scoreboard import QUANTITIES
+from mtinet.reporting.words import UNKNOWN, class_name, count_of, number, phase_name
+from mtinet.results import Finding
+
+SEVERITIES = ("error", "warning", "note")
+
+
+@dataclass(frozen=True)
+class KeyFigure:
+    """One of the numbers at the head of the report."""
+
+    label: str
+    value: str
+    interval: str
+    note: str
+
+
+@dataclass(frozen=True)
+class FindingGroup:
+    """Findings of one kind: the first of them, and the studies that it is about."""
+
+    finding: Finding
+    cases: tuple[str, ...]
+    count: int
+
+    @property
+    def measure(self) -> str:
+        """Value against threshold, empty where there is none."""
+        if self.finding.value is None:
+            return ""
+        limit = "" if self.finding.threshold is None else f", limit {number(self.finding.threshold)}"
+        return f"value {number(self.finding.value)}{limit}"
+
+
+@dataclass(frozen=True)
+class CohortSummary:
+    """Who trained and who was scored.
+
+    Attributes
+    ----------
+    facts : tuple of (name, value)
+    classes : tuple of str
+        Columns of ``sites``.
+    sites : tuple of (site, counts)
+        Scored studies by class; the last row is the total.
+    warnings : tuple of str
+    """
+
+    facts: tuple[tuple[str, str], ...]
+    classes: tuple[str, ...]
+    sites: tuple[tuple[str, tuple[int, ...]], ...]
+    warnings: tuple[str, ...]
+
+
+# ---------------------------------------------------------------------- key figures
+def key_figures(summary: Summary) -> list[KeyFigure]:
+    """Dice, lesions found, class and enhancement, each with what it must be read against."""
+    counts = summary.counts[ALL]
+    zeros = f"{counts.get('missed', 0)} missed, {counts.get('hallucinated', 0)} hallucinated (Dice 0)"
+    false = summary.find("detection", "false_positives_per_study")
+    majority = _beside(summary.find("classification", "accuracy", "majority"), "always the majority class")
+    mean = _beside(summary.find("enhancement", "mae_relative", "training_mean"), "always the training mean")
+    raw = _beside(summary.find("enhancement", "mae_raw", "head"), "raw signal")
+    return [
+        _figure("Dice", summary.find("segmentation", "dice"), zeros),
+        _figure(
+            "Lesions found",
+            summary.find("detection", "sensitivity"),
+            _beside(false, "false positives a study"),
+        ),
+        _figure("Class accuracy", summary.find("classification", "accuracy"), majority),
+        _figure(
+            "Enhancement error",
+            summary.find("enhancement", "mae_relative", "head"),
+            "; ".join(part for part in (mean, raw) if part),
+        ),
+    ]
+
+
+def _figure(label: str, row: Row | None, note: str) -> KeyFigure:
+    if row is None or not math.isfinite(row.value):
+        return KeyFigure(label, UNKNOWN, "", "not scored")
+    quantity = QUANTITIES[row.metric]
+    interval = quantity.interval(row.low, row.high)
+    return KeyFigure(label, quantity.text(row.value), interval and f"95 % interval {interval}", note)
+
+
+def _beside(row: Row | None, label: str) -> str:
+    if row is None or not math.isfinite(row.value):
+        return ""
+    return f"{label}: {QUANTITIES[row.metric].text(row.value)}"
+
+
+# ---------------------------------------------------------------------- findings
+def grouped_findings(findings: Iterable[Finding]) -> list[FindingGroup]:
+    """Findings of one id and stage together, errors first."""
+    groups: dict[tuple[str, str, str], list[Finding]] = {}
+    for finding in findings:
+        groups.setdefault((finding.severity, finding.stage, finding.id), []).append(finding)
+    ordered = sorted(groups.values(), key=lambda group: SEVERITIES.index(group[0].severity))
+    return [
+        FindingGroup(group[0], tuple(dict.fromkeys(f.case for f in group if f.case)), len(group))
+        for group in ordered
+    ]
+
+
+# ---------------------------------------------------------------------- cohort
+def cohort_summary(evaluated: Evaluated) -> CohortSummary:
+    """Who trained and who was scored."""
+    studies, split, manifest = evaluated.studies, evaluated.split, evaluated.manifest
+    reference = evaluated.lesions[evaluated.lesions["reference"].notna()]
+    counts = evaluated.summary.counts[ALL]
+    without = counts.get("absent", 0) + counts.get("hallucinated", 0)
+    facts = [
+        ("Cohort", f"{manifest.get('cohort', UNKNOWN)} (hash {manifest.get('cohort_hash', UNKNOWN)})"),
+        ("Licence", str(manifest.get("licence") or "not stated")),
+        ("Trained on", count_of(len(split["train"]), "study", "studies")),
+        ("Held out", f"{count_of(len(split['test']), 'study', 'studies')}, {_fold_text(evaluated)}"),
+        (
+            "Scored",
+            f"{count_of(len(studies), 'study', 'studies')} of "
+            f"{count_of(int(studies['patient_id'].nunique()), 'patient')}; {without} without lesion",
+        ),
+        ("Lesions scored", _lesion_text(reference)),
+        ("Phases", ", ".join(phase_name(phase) for phase in evaluated.phases)),
+    ]
+    names, sites = _by_site(studies, evaluated.classes)
+    return CohortSummary(tuple(facts), names, sites, tuple(_split_warnings(evaluated)))
+
+
+def _fold_text(evaluated: Evaluated) -> str:
+    fold, folds = evaluated.split.get("fold"), evaluated.split.get("folds")
+    return "none: everybody trained" if fold is None else f"fold {fold} of {folds}, by patient"
+
+
+def _lesion_text(reference: pd.DataFrame) -> str:
+    if reference.empty:
+        return "none"
+    diameter = reference["diameter_mm"]
+    low, middle, high = (number(float(diameter.quantile(q)), 0) for q in (0.0, 0.5, 1.0))
+    return f"{len(reference)}, median diameter {middle} mm (range {low} to {high} mm)"
+
+
+def _by_site(
+    studies: pd.DataFrame, classes: Sequence[str]
+) -> tuple[tuple[str, ...], tuple[tuple[str, tuple[int, ...]], ...]]:
+    others = [name for name in sorted(set(studies["label"])) if name not in classes]
+    labels = [*classes, *others]
+    counts = Counter(zip(studies["site"], studies["label"]))
+    sites = sorted(set(studies["site"]))
+    rows = [(site or "unknown", tuple(counts[site, label] for label in labels)) for site in sites]
+    total = tuple(sum(row[1][i] for row in rows) for i in range(len(labels)))
+    return tuple(class_name(label) for label in labels), (*rows, ("all", total))
+
+
+def _split_warnings(evaluated: Evaluated) -> Iterable[str]:
+    train, test = set(evaluated.split["train"]), set(evaluated.split["test"])
+    scored = set(evaluated.studies["study_id"])
+    if scored & train:
+        yield (
+            f"{count_of(len(scored & train), 'scored study was', 'scored studies were')} seen in training: "
+            "these numbers do not say how the network does on new patients."
+        )
+    if lost := test - scored:
+        studies = count_of(len(lost), "held-out study is", "held-out studies are")
+        yield f"{studies} not scored: see the findings."
+
+
+# ---------------------------------------------------------------------- method
+def changed_settings(config: Config) -> list[tuple[str, str, str]]:
+    """Settings that differ from the defaults: name, default, this run."""
+    changed = settings.difference(Config(), config)
+    return [(name, str(default), str(own)) for name, (default, own) in changed.items()]
+
+
+def command_line(evaluated: Evaluated) -> list[str]:
+    """The commands that make this report again."""
+    command = evaluated.manifest.get("command")
+    run = shlex.quote(str(evaluated.run.path))
+    trained = [shlex.join(map(str, command))] if command else []
+    return [*trained, f"mtinet evaluate {run}", f"mtinet report {run}"]
+
+
+def confusion(summary: Summary, method: str = NETWORK) -> list[tuple[str, list[tuple[int, float]]]]:
+    """Rows of the confusion matrix: true class, then count and share by predicted class or missed (last)."""
+    rows = []
+    for name, counts in zip(summary.classes, summary.confusion.get(method, [])):
+        total = sum(counts)
+        if total:
+            rows.append((class_name(name), [(n, n / total) for n in counts]))
+    return rows

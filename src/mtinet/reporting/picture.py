@@ -1,0 +1,162 @@
+"""A picture of one prediction: the slice with the largest lesion, its curves and class probabilities."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtinet import files
+from mtinet.reporting import slices
+from mtinet.reporting.drawing import BLUE, FAINT, GREY, INK, STYLE
+from mtinet.reporting.kinetics import Curve, paint_kinetics
+from mtinet.reporting.words import class_name, count_of, phase_name
+from mtinet.results import RESEARCH_USE, Lesion
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import SubFigure
+
+MAX_LESIONS = 3
+OUTLINE = "#ffb000"
+SCALE_BAR_MM = 50.0
+
+
+def study_picture(
+    images: NDArray[Any],
+    phases_present: Sequence[bool],
+    phases: Sequence[str],
+    labels: NDArray[Any],
+    spacing_zyx_mm: Sequence[float],
+    lesions: Sequence[Lesion],
+    path: Path,
+    title: str,
+) -> None:
+    """Write a PNG of a prediction.
+
+    Parameters
+    ----------
+    images : ndarray [P, Z, Y, X]
+        Any one unit for all phases; the grid runs to the patient's right, anterior and superior.
+    phases_present : sequence of bool
+    phases : sequence of str
+    labels : ndarray of int [Z, Y, X]
+        Predicted lesion numbers.
+    spacing_zyx_mm : sequence of float
+    lesions : sequence of Lesion
+        From the largest to the smallest (:attr:`mtinet.results.Result.lesions`).
+    path : Path
+    title : str
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    index = shown_slice(labels, lesions)
+    shown = lesions[:MAX_LESIONS]
+    with rc_context(STYLE):
+        figure = Figure(figsize=(11.5, 8.0 if shown else 4.3), layout="constrained")
+        found = count_of(len(lesions), "lesion") if lesions else "no lesion"
+        # a dollar sign in an id would start a formula
+        figure.suptitle(
+            f"{title}: {found} predicted, slice {index + 1} of {labels.shape[0]}", parse_math=False
+        )
+        figure.supxlabel(_footer(len(lesions) - len(shown)), fontsize=8, color=GREY)
+        parts = figure.subfigures(
+            2 if shown else 1, 1, height_ratios=[1.0, 1.25] if shown else None, squeeze=False
+        )
+        plane, outline = np.asarray(images)[:, index], np.asarray(labels)[index]
+        _paint_slices(parts[0, 0], plane, np.asarray(phases_present), phases, outline, spacing_zyx_mm[1:])
+        if shown:
+            _paint_lesions(parts[1, 0], shown, phases)
+        with files.atomic_path(path) as temporary:
+            figure.savefig(temporary, dpi=110)
+
+
+def shown_slice(labels: NDArray[Any], lesions: Sequence[Lesion]) -> int:
+    """The slice in which the largest lesion covers most, the middle one without lesion."""
+    if lesions:
+        area = np.count_nonzero(np.asarray(labels) == lesions[0].number, axis=(1, 2))
+        if area.any():
+            return int(np.argmax(area))
+    return int(labels.shape[0]) // 2
+
+
+def _footer(left_out: int) -> str:
+    more = f"{count_of(left_out, 'smaller lesion')} not shown.  " if left_out else ""
+    return f"{more}One window for all phases; R, L: patient's right and left; bar: 5 cm.  {RESEARCH_USE}"
+
+
+def _paint_slices(
+    part: SubFigure,
+    planes: NDArray[Any],
+    present: NDArray[np.bool_],
+    phases: Sequence[str],
+    labels: NDArray[Any],
+    spacing_yx_mm: Sequence[float],
+) -> None:
+    levels = slices.window(planes, present)
+    box = slices.body_box(planes, present, spacing_yx_mm)
+    polygons = slices.outlines(labels, spacing_yx_mm)
+    width, height = slices.size_mm(labels.shape, spacing_yx_mm)
+    for axes, phase, plane, exists in zip(
+        part.subplots(1, len(phases), squeeze=False)[0], phases, planes, present
+    ):
+        axes.set_axis_off()
+        axes.set_title(phase_name(phase))
+        if not exists:
+            axes.text(
+                0.5, 0.5, "not acquired", ha="center", va="center", transform=axes.transAxes, color=GREY
+            )
+            continue
+        axes.imshow(
+            slices.displayed(np.nan_to_num(np.asarray(plane, dtype=np.float64))), cmap="gray",
+            vmin=levels[0], vmax=levels[1], extent=(0, width, height, 0), interpolation="bilinear",
+        )  # fmt: skip
+        _paint_marks(axes, polygons, box)
+
+
+def _paint_marks(axes: Axes, polygons: Sequence[NDArray[np.float64]], box: slices.Box) -> None:
+    for polygon in polygons:
+        axes.plot(*polygon.T, color="black", lw=2.4, alpha=0.6)
+        axes.plot(*polygon.T, color=OUTLINE, lw=1.3, ls=(0, (4, 1.5)))
+    for x, side in ((0.02, "R"), (0.98, "L")):
+        axes.text(
+            x, 0.5, side, transform=axes.transAxes, color="white", weight="bold", va="center",
+            ha="left" if side == "R" else "right",
+        )  # fmt: skip
+    left, bottom = box.left + 0.04 * box.width, box.top + 0.96 * box.height
+    axes.plot([left, left + SCALE_BAR_MM], [bottom, bottom], color="white", lw=2)
+    axes.set_xlim(box.left, box.left + box.width)
+    axes.set_ylim(box.top + box.height, box.top)
+
+
+def _paint_lesions(part: SubFigure, lesions: Sequence[Lesion], phases: Sequence[str]) -> None:
+    grid = part.subplots(2, MAX_LESIONS, height_ratios=[2.4, 1.0], squeeze=False)
+    for (curves, bars), lesion in zip(grid.T, lesions):
+        signal = [Curve("predicted", lesion.enhancement), Curve("measured", lesion.measured)]
+        paint_kinetics(curves, phases, signal)
+        curves.set_title(_headline(lesion), pad=22)
+        _paint_probabilities(bars, lesion)
+    for axes in grid[:, len(lesions) :].flat:
+        axes.set_axis_off()
+
+
+def _headline(lesion: Lesion) -> str:
+    return f"Lesion {lesion.number}: {lesion.diameter_mm:.0f} mm, {class_name(lesion.label)}"
+
+
+def _paint_probabilities(axes: Axes, lesion: Lesion) -> None:
+    ranked = sorted(lesion.probabilities.items(), key=lambda item: -item[1])
+    names, values = [class_name(name) for name, _ in ranked], [100.0 * p for _, p in ranked]
+    axes.barh(names, values, color=[BLUE, *[GREY] * (len(values) - 1)], height=0.6)
+    for place, value in enumerate(values):
+        if math.isfinite(value):
+            axes.text(min(value + 1.5, 88), place, f"{value:.0f} %", va="center", fontsize=7.5, color=INK)
+    axes.set(xlim=(0, 100), xlabel="class probability (%)")
+    axes.invert_yaxis()
+    axes.grid(visible=False, axis="y")
+    axes.set_facecolor(FAINT + "40")

@@ -1,0 +1,1 @@
+"""Training: the objective, the loop, and what to watch while it runs."""

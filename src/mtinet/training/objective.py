@@ -1,0 +1,197 @@
+"""The objective: five terms, each masked by what is known and entering at its own time.
+
+Every term is a sum over samples divided by the number of samples that carry the label.  In a distributed run
+that number is the mean over processes, so that the average of the processes' gradients is the gradient of the
+term over the whole batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mtinet.config import ObjectiveSettings, TimSettings
+from mtinet.data.dataset import Sample
+from mtinet.model.network import Prediction
+from mtinet.model.tim import region_signal, tim_loss
+
+TERMS = ("segmentation", "regression", "classification", "tim", "adversarial")
+
+Count = Callable[[Tensor], Tensor]
+"""Mean over processes of a local count."""
+
+
+class Read(NamedTuple):
+    """The signal under the predicted mask: ``signal [B, R, P]`` and ``valid [B, R]``."""
+
+    signal: Tensor
+    valid: Tensor
+
+
+def dice_and_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Soft Dice plus cross-entropy of each sample.
+
+    Parameters
+    ----------
+    logits, target : Tensor, shape (B, 1, *S)
+
+    Returns
+    -------
+    Tensor, shape (B,)
+        The Dice part has 1 voxel added to both sums, so an empty patch without prediction costs nothing.
+    """
+    logits, target = logits.float().flatten(1), target.float().flatten(1)
+    probability = logits.sigmoid()
+    overlap = (probability * target).sum(1)
+    dice = 1 - (2 * overlap + 1) / (probability.sum(1) + target.sum(1) + 1)
+    return dice + F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(1)
+
+
+def masked_mean(values: Tensor, mask: Tensor, count: Count) -> Tensor:
+    """Sum of ``values`` where ``mask`` holds, over the (process-averaged) number of such places.
+
+    Where nothing is known the result is 0 and still part of the graph.
+    """
+    mask = mask.to(values.dtype)
+    safe = torch.where(mask > 0, values, torch.zeros_like(values))
+    return (safe * mask).sum() / count(mask.sum()).clamp_min(1e-8)
+
+
+class Objective(nn.Module):
+    """Weights of the terms and their entry; holds the learned log-variances of ``weighting=uncertainty``."""
+
+    def __init__(self, settings: ObjectiveSettings, tim: TimSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.tim = tim
+        self.log_variance = nn.Parameter(torch.zeros(3), requires_grad=settings.weighting == "uncertainty")
+
+    def weight(self, term: str, progress: float) -> float:
+        """Weight of a term when the share ``progress`` of the training is done; it rises over ``ramp``."""
+        start = float(getattr(self.settings, f"{term}_from", 0.0))
+        if progress < start:
+            return 0.0
+        rise = 1.0 if start == 0 else min(1.0, (progress - start) / max(self.settings.ramp, 1e-8))
+        return float(getattr(self.settings, term)) * rise
+
+    def terms(
+        self, prediction: Prediction, batch: Sample, read: Read | None, count: Count
+    ) -> dict[str, Tensor]:
+        """The unweighted terms, without the adversarial one.
+
+        Parameters
+        ----------
+        prediction : Prediction
+        batch : Sample
+        read : Read or None
+            Signal under the predicted mask (:meth:`read`); None leaves TIM out.
+        count : callable
+            Mean over processes of a local count.
+        """
+        target = (batch["labels"] > 0).unsqueeze(1)
+        known = batch["enhancement_known"] & batch["region_valid"].unsqueeze(-1)
+        classes = batch["lesion_class"]
+        log_p = prediction.class_logits.float().log_softmax(-1)
+        smoothing = self.settings.label_smoothing
+        picked = log_p.gather(-1, classes.clamp_min(0).unsqueeze(-1)).squeeze(-1)
+        cross_entropy = -(1 - smoothing) * picked - smoothing * log_p.mean(-1)
+        error = (prediction.enhancement.float() - batch["enhancement"]).abs()
+        terms = {
+            "segmentation": masked_mean(
+                dice_and_cross_entropy(prediction.mask_logits, target), batch["mask_known"], count
+            ),
+            "regression": masked_mean(error, known, count),
+            "classification": masked_mean(cross_entropy, (classes >= 0) & batch["region_valid"], count),
+        }
+        if read is not None:
+            terms["tim"] = self._tim(prediction, batch, read, known, count)
+        return terms
+
+    def read(self, prediction: Prediction, batch: Sample) -> Read:
+        """The signal under the predicted mask near each lesion."""
+        signal, valid = region_signal(
+            batch["image"],
+            prediction.mask_logits,
+            batch["phase_present"],
+            self.tim,
+            within=near_regions(batch["labels"], batch["region_valid"].shape[1]),
+            liver=torch.where(_spread(batch["liver_known"], batch["liver"]), batch["liver"], True).unsqueeze(
+                1
+            ),
+        )
+        return Read(signal, valid & batch["region_valid"])
+
+    def _tim(self, prediction: Prediction, batch: Sample, read: Read, known: Tensor, count: Count) -> Tensor:
+        available = read.valid.unsqueeze(-1) & batch["phase_present"].unsqueeze(1)
+        truth = torch.where(known, batch["enhancement"], torch.nan)
+        total, n = tim_loss(read.signal, prediction.enhancement.float(), truth, available, self.tim)
+        return total / count(n).clamp_min(1e-8)
+
+    def weighted(self, terms: Mapping[str, Tensor], progress: float) -> dict[str, Tensor]:
+        """The terms with their weights.
+
+        With ``weighting=uncertainty`` the three tasks are scaled by exp(-s) and s/2 is added, s being learned
+        (Kendall, Gal and Cipolla, CVPR 2018).
+        """
+        out = {name: self.weight(name, progress) * term for name, term in terms.items()}
+        if self.settings.weighting == "uncertainty":
+            for i, name in enumerate(("segmentation", "regression", "classification")):
+                if self.weight(name, progress) > 0:
+                    out[name] = out[name] * torch.exp(-self.log_variance[i]) + 0.5 * self.log_variance[i]
+        return out
+
+
+def near_regions(labels: Tensor, n_regions: int, reach: int = 3) -> Tensor:
+    """Where each region's lesion may be: its reference voxels, widened by ``reach``, without the others'.
+
+    Parameters
+    ----------
+    labels : Tensor of int, shape (B, *S)
+
+    Returns
+    -------
+    Tensor of bool, shape (B, R, *S)
+    """
+    regions = one_hot_regions(labels, n_regions)
+    pool = F.max_pool2d if labels.ndim == 3 else F.max_pool3d
+    wide = pool(regions, kernel_size=2 * reach + 1, stride=1, padding=reach) > 0
+    others = (labels > 0).unsqueeze(1) & (regions == 0)
+    return wide & ~others
+
+
+def one_hot_regions(labels: Tensor, n_regions: int) -> Tensor:
+    """Region weights [B, R, *S] of a label map [B, *S] whose lesions are numbered from 1."""
+    numbers = torch.arange(1, n_regions + 1, device=labels.device).view(1, -1, *([1] * (labels.ndim - 1)))
+    return (labels.unsqueeze(1) == numbers).float()
+
+
+def projected_gradients(gradients: Mapping[str, Tensor], rng: np.random.Generator) -> Tensor:
+    """Sum of the tasks' gradients after removing what conflicts (PCGrad, Yu et al., NeurIPS 2020).
+
+    Parameters
+    ----------
+    gradients : dict of Tensor, shape (N,)
+        Flat gradient by task.
+    rng : Generator
+        Order in which a task meets the others.
+    """
+    names = list(gradients)
+    total = torch.zeros_like(next(iter(gradients.values())))
+    for name in names:
+        own = gradients[name].clone()
+        for other in rng.permutation([n for n in names if n != name]):
+            against = gradients[str(other)]
+            dot = torch.dot(own, against)
+            if dot < 0:
+                own -= dot / against.dot(against).clamp_min(1e-20) * against
+        total += own
+    return total
+
+
+def _spread(flags: Tensor, like: Tensor) -> Tensor:
+    return flags.view(-1, *([1] * (like.ndim - 1)))

@@ -1,0 +1,172 @@
+"""What a method says about a study: the run's own network, or another program through its files.
+
+Another program's folder holds a mask a study, ``<study_id>.nii.gz`` or ``masks/<study_id>.nii.gz``, on the
+grid of the study's reference phase: lesion numbers, or one value for all (connected parts are then numbered
+from the largest to the smallest).  Optional tables say more: ``lesions.csv`` (``study_id, lesion``, any of
+``p_<class>``, ``predicted_<phase>`` in raw signal) and ``studies.csv`` (``study_id``, and ``predicted_label``
+or ``p_<class>``, which then hold for each of the study's lesions that ``lesions.csv`` does not name).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mtinet.cohort import NO_LESION
+from mtinet.data.prepared import PreparedStudy
+from mtinet.errors import UnusableError
+from mtinet.evaluation.tables import read_table
+from mtinet.imaging.checks import SNAP_VOXELS
+from mtinet.imaging.masks import components, voxel_counts
+from mtinet.imaging.resampling import resample_labels
+from mtinet.inference.forward import Reading, read_lesions
+from mtinet.inference.predictor import Predictor
+from mtinet.runs import Run
+from mtinet.volume import Volume, grid_distance_mm, read_nifti
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a method says about one study.
+
+    Attributes
+    ----------
+    mask : ndarray of int
+        Lesion numbers on the reference phase's own grid.
+    labels : ndarray of int, shape (Z, Y, X)
+        The same lesions on the prepared grid.
+    label : str
+        Class of the study (that of its largest lesion), ``none`` without lesion, empty where not said.
+    enhancement : dict of ndarray, shape (P,)
+        Normalised signal by lesion number; a lesion about which the method says nothing is left out.
+    probabilities : dict of dict
+        Probability by class, by lesion number; likewise.
+    readings, oracle : dict of Reading
+        What the network reads under its own and under the reference mask; empty for other programs.
+    """
+
+    mask: NDArray[Any]
+    labels: NDArray[Any]
+    label: str
+    enhancement: Mapping[int, NDArray[np.float64]] = field(default_factory=dict)
+    probabilities: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    readings: Mapping[int, Reading] = field(default_factory=dict)
+    oracle: Mapping[int, Reading] = field(default_factory=dict)
+
+
+class Claims(Protocol):
+    """A method that says something about every study."""
+
+    def claim(self, study: PreparedStudy) -> Claim:
+        """What it says about ``study``."""
+        ...
+
+
+class NetworkClaims:
+    """The claims of a run's own network."""
+
+    def __init__(self, run: Run) -> None:
+        self.predictor = Predictor.load(run)
+
+    def claim(self, study: PreparedStudy) -> Claim:
+        """Predict the study, and read its reference lesions too."""
+        prediction = self.predictor.predict_prepared(study)
+        assert prediction.result.mask is not None
+        oracle: dict[int, Reading] = {}
+        if study.mask is not None:
+            network, config = self.predictor.network, self.predictor.config
+            oracle = read_lesions(network, study, np.asarray(study.mask), config)
+        return Claim(
+            mask=prediction.result.mask.array,
+            labels=prediction.labels,
+            label=prediction.result.label,
+            enhancement={number: reading.enhancement for number, reading in prediction.readings.items()},
+            probabilities={lesion.number: lesion.probabilities for lesion in prediction.result.lesions},
+            readings=prediction.readings,
+            oracle=oracle,
+        )
+
+
+class OutsideClaims:
+    """The claims of another program, from a folder of masks and optional tables (see the module)."""
+
+    def __init__(self, folder: Path, classes: tuple[str, ...]) -> None:
+        if not folder.is_dir():
+            raise UnusableError(f"{folder} is not a folder; give one with <study_id>.nii.gz masks")
+        self.folder = folder
+        self.classes = classes
+        self.studies = _by_study(folder / "studies.csv")
+        self.lesions = _by_study(folder / "lesions.csv")
+
+    def claim(self, study: PreparedStudy) -> Claim:
+        """Read the study's mask and its rows.
+
+        Raises
+        ------
+        UnusableError
+            The mask is missing or lies on another grid.
+        """
+        mask = self._mask(study)
+        volume = Volume(mask, study.source_affine)
+        shape = (study.shape[2], study.shape[1], study.shape[0])
+        labels = resample_labels(volume, shape, study.affine).array.transpose(2, 1, 0)
+        sizes = voxel_counts(mask)
+        enhancement, probabilities = {}, {}
+        of_study = self._probabilities(self.studies.get(study.study_id, [{}])[0])
+        rows = {int(row["lesion"]): row for row in self.lesions.get(study.study_id, [])}
+        for number in sizes:
+            row = rows.get(number, {})
+            said = self._probabilities(row) or of_study
+            if said:
+                probabilities[number] = said
+            curve = np.array([float(row.get(f"predicted_{p}", math.nan)) for p in study.phases])
+            if np.isfinite(curve[np.asarray(study.present)]).all():
+                enhancement[number] = curve / study.gain
+        label = NO_LESION
+        if sizes:
+            largest = probabilities.get(max(sizes, key=lambda number: sizes[number]), {})
+            label = max(largest, key=lambda name: largest[name]) if largest else ""
+        return Claim(mask, labels, label, enhancement, probabilities)
+
+    def _mask(self, study: PreparedStudy) -> NDArray[np.int32]:
+        name = f"{study.study_id}.nii.gz"
+        path = next((p for p in (self.folder / name, self.folder / "masks" / name) if p.is_file()), None)
+        if path is None:
+            raise UnusableError(
+                f"{self.folder} has no mask {name}; predict every held-out study (an empty mask is an answer)"
+            )
+        mask = read_nifti(path, labels=True)
+        off = grid_distance_mm(mask.shape, mask.affine, study.source_shape, study.source_affine)
+        if off > SNAP_VOXELS * min(mask.spacing_mm):
+            raise UnusableError(
+                f"{path} does not lie on the grid of the study's {study.reference_phase} image (shape "
+                f"{mask.shape} against {study.source_shape}, off by {off:.2f} mm); resample it"
+            )
+        array: NDArray[np.int32] = mask.array
+        return components(array) if array.max(initial=0) <= 1 else array
+
+    def _probabilities(self, row: Mapping[str, Any]) -> dict[str, float]:
+        """Class probabilities of a row; a bare label counts as certain."""
+        if all(f"p_{name}" in row for name in self.classes):
+            return {name: float(row[f"p_{name}"]) for name in self.classes}
+        said = row.get("predicted_label", "")
+        if said in self.classes:
+            return {name: float(name == said) for name in self.classes}
+        return {}
+
+
+def _by_study(path: Path) -> dict[str, list[dict[str, Any]]]:
+    if not path.is_file():
+        return {}
+    table: pd.DataFrame = read_table(path)
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for row in table.to_dict("records"):
+        rows.setdefault(str(row["study_id"]), []).append({str(k): v for k, v in row.items()})
+    return rows

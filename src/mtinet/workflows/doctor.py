@@ -1,0 +1,55 @@
+"""Say what this machine and installation have, and what is missing."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import shutil
+import sys
+from typing import Any
+
+from mtinet import provenance
+from mtinet.results import Finding, Severity
+
+NEEDED_MB = 4000
+"""Free disk below which a training may not finish."""
+
+
+def doctor() -> tuple[dict[str, Any], list[Finding]]:
+    """Facts by name, and findings about what will not work."""
+    findings: list[Finding] = []
+
+    def add(id: str, severity: Severity, meaning: str, action: str) -> None:
+        findings.append(Finding(id, "doctor", severity, meaning, action))
+
+    facts: dict[str, Any] = {
+        "python": sys.version.split()[0],
+        **{name: version or "missing" for name, version in provenance.versions().items()},
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+    }
+    for name, version in provenance.versions().items():
+        if not version:
+            add("package-missing", "error", f"{name} is not installed", f"Install it: pip install {name}.")
+    if importlib.util.find_spec("torchvision") is not None:
+        try:
+            importlib.import_module("torchvision")
+        except Exception as error:
+            add(
+                "torchvision-broken",
+                "warning",
+                f"torchvision does not fit the installed torch ({error}); packages that look for it fail",
+                "mtinet does not need it: pip uninstall torchvision.",
+            )
+    if facts["torch"] != "missing":
+        torch = importlib.import_module("torch")
+        facts["threads"] = torch.get_num_threads()
+        facts["gpu"] = (
+            torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none (the CPU is used)"
+        )
+    facts["tensorboard"] = "yes" if importlib.util.find_spec("tensorboard") else "no (mtinet[tensorboard])"
+    free = shutil.disk_usage(".").free // 10**6
+    facts["free disk (MB)"] = free
+    if free < NEEDED_MB:
+        add("little-disk", "warning", f"{free} MB are free here", "Free some disk, or work elsewhere.")
+    return facts, findings

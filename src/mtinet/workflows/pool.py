@@ -1,0 +1,64 @@
+"""One function on many studies, in this process or in several."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Outcome = TypeVar("Outcome")
+
+OnProgress = Callable[[int, int], None]
+"""Called with the number of studies done and their total."""
+
+
+def default_workers() -> int:
+    """Processes that this machine gives us."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def for_each(
+    function: Callable[[Item], Outcome],
+    items: Sequence[Item],
+    workers: int | None = None,
+    on_progress: OnProgress | None = None,
+) -> list[Outcome]:
+    """Outcomes of a function in the order of its items, however many processes work.
+
+    Parameters
+    ----------
+    function : callable
+        Importable by name (it is sent to the processes); what it raises is raised here.
+    items : sequence
+    workers : int, optional
+        0 or 1 = in this process; None = as many as the machine has.
+    on_progress : callable, optional
+    """
+    count = min(default_workers() if workers is None else workers, len(items))
+    outcomes: dict[int, Outcome] = {}
+    for index, outcome in _outcomes(function, items, count):
+        outcomes[index] = outcome
+        if on_progress is not None:
+            on_progress(len(outcomes), len(items))
+    return [outcomes[index] for index in range(len(items))]
+
+
+def _outcomes(
+    function: Callable[[Item], Outcome], items: Sequence[Item], count: int
+) -> Iterator[tuple[int, Outcome]]:
+    if count <= 1:
+        yield from ((index, function(item)) for index, item in enumerate(items))
+        return
+    # forked children of a process with threads (torch, SimpleITK) can hang: they are started afresh
+    executor = ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"))
+    try:
+        futures = {executor.submit(function, item): index for index, item in enumerate(items)}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    finally:
+        executor.shutdown(cancel_futures=True)

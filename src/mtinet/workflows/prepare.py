@@ -1,0 +1,129 @@
+"""``mtinet prepare``: bring a cohort's studies to the form that networks read, once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mtinet.cohort import Cohort, Study
+from mtinet.config import Config
+from mtinet.data import cache as entries
+from mtinet.data.preparation import PreparationError, prepare_study
+from mtinet.data.prepared import PreparedStudy
+from mtinet.errors import UserError
+from mtinet.results import Finding
+from mtinet.workflows.pool import OnProgress, for_each
+
+
+class Preparation(NamedTuple):
+    """The studies that could be prepared, in the cohort's order, and what was found on the way."""
+
+    studies: list[PreparedStudy]
+    findings: list[Finding]
+
+
+def prepare(
+    cohort: Cohort,
+    config: Config,
+    cache: Path | None = None,
+    workers: int | None = None,
+    on_progress: OnProgress | None = None,
+) -> Preparation:
+    """Prepare every study of a cohort, or open it where it was prepared before.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    config : Config
+        Its phases and preparation settings.
+    cache : Path, optional
+        Where prepared studies go; None = in the cohort's folder, else in the user's cache.
+    workers : int, optional
+        Processes; None = from the machine.
+    on_progress : callable, optional
+        Called with the number of studies done and their total.
+
+    Returns
+    -------
+    Preparation
+        A study that fails gives an error among the findings and does not stop the others.
+    """
+    job = _Job(config, entries.cache_folder(cache, cohort.folder))
+    items = [(study, cohort.lesion_labels(study)) for study in cohort.studies]
+    studies: list[PreparedStudy] = []
+    findings: list[Finding] = []
+    for outcome in for_each(partial(_prepare_one, job), items, workers, on_progress):
+        if isinstance(outcome, Finding):
+            findings.append(outcome)
+        else:
+            studies.append(outcome)
+            findings += _registration_findings(outcome)
+    return Preparation(studies, findings)
+
+
+def prepare_cohort(
+    cohort_dir: Path,
+    config: Config,
+    cache: Path | None = None,
+    workers: int | None = None,
+    on_progress: OnProgress | None = None,
+) -> Preparation:
+    """Read a cohort and :func:`prepare` it."""
+    return prepare(Cohort.read(cohort_dir), config, cache, workers, on_progress)
+
+
+def cache_entries(place: Path) -> list[dict[str, Any]]:
+    """What lies in the cache of a cohort, or in a cache folder: ``study_id, key, bytes, folder``."""
+    return [
+        {"study_id": e.study_id, "key": e.key, "bytes": e.size_bytes, "folder": str(e.folder)}
+        for e in entries.cache_entries(_cache_at(place))
+    ]
+
+
+def clear_cache(place: Path) -> int:
+    """Remove the prepared studies of a cohort, or of a cache folder; give their number."""
+    return entries.clear(_cache_at(place))
+
+
+def _cache_at(place: Path) -> Path:
+    if not place.is_dir():
+        raise UserError(f"{place} is not a folder; give a cohort or a cache folder")
+    return entries.cache_folder(cohort_folder=place) if (place / "cohort.csv").is_file() else place
+
+
+@dataclass(frozen=True)
+class _Job:
+    config: Config
+    cache: Path
+
+
+def _prepare_one(job: _Job, item: tuple[Study, dict[int, str]]) -> PreparedStudy | Finding:
+    study, labels = item
+    try:
+        return prepare_study(study, job.config.phases, job.config.preparation, job.cache, labels)
+    except (PreparationError, OSError) as error:
+        return Finding(
+            "not-prepared",
+            "prepare",
+            "error",
+            str(error),
+            "Correct the study or remove its row; mtinet check lists everything that is wrong with it.",
+            study.study_id,
+        )
+
+
+def _registration_findings(study: PreparedStudy) -> list[Finding]:
+    return [
+        Finding(
+            "registration-not-kept",
+            "prepare",
+            "note",
+            f"{phase} was left where it is: {record['reason']}",
+            "Look at the phases on top of each other; nothing to do where they fit.",
+            study.study_id,
+        )
+        for phase, record in study.registrations.items()
+        if not record["kept"]
+    ]

@@ -1,0 +1,319 @@
+"""Train: check, split, prepare, set the statistics, run the loop."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+
+from mtinet import provenance
+from mtinet.cohort import NO_LESION, Cohort
+from mtinet.config import Config
+from mtinet.data.dataset import PatchDataset
+from mtinet.data.folds import Split, split_cohort
+from mtinet.data.prepared import PreparedStudy
+from mtinet.errors import UnusableError, UserError
+from mtinet.model.build import build_discriminator, build_network
+from mtinet.model.network import MultiTaskNetwork
+from mtinet.model.tdd import TaskDiscriminator
+from mtinet.results import Finding
+from mtinet.runs import RUN_FORMAT, Run, RunError
+from mtinet.training.loop import Trainer, precision
+from mtinet.workflows.prepare import prepare
+
+OnStep = Callable[[int, int, Mapping[str, float]], None]
+OnPrepared = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How to train, apart from what changes the model.
+
+    Attributes
+    ----------
+    fold : int or None
+        Fold to hold out; None trains on everybody.
+    folds : int
+    init : Path or None
+        Run whose weights are the start.
+    resume : bool
+    cache : Path or None
+        Where prepared studies are kept.
+    workers : int or None
+        Processes that prepare.
+    devices : int
+        Devices or processes that train.
+    tensorboard : bool
+    """
+
+    fold: int | None = 0
+    folds: int = 5
+    init: Path | None = None
+    resume: bool = False
+    cache: Path | None = None
+    workers: int | None = None
+    devices: int = 1
+    tensorboard: bool = False
+
+
+def train(
+    cohort_folder: Path,
+    out: Path,
+    config: Config,
+    options: TrainOptions | None = None,
+    *,
+    on_prepared: OnPrepared | None = None,
+    on_step: OnStep | None = None,
+) -> Run:
+    """Train a network on a cohort and return the finished run.
+
+    Parameters
+    ----------
+    cohort_folder : Path
+    out : Path
+        Run folder; it must be empty unless ``options.resume``.
+    config : Config
+        Ignored on resume, where the run's own settings count.
+    options : TrainOptions, optional
+    on_prepared, on_step : callable, optional
+        Called as ``on_prepared(done, total)`` and ``on_step(step, steps, numbers)``.
+
+    Raises
+    ------
+    UserError
+        Cohort, settings or run folder cannot be used; the message says how to mend it.
+    """
+    options = options or TrainOptions()
+    # first of all: with several processes the others start here and run the same lines
+    fabric = _fabric(config, options.devices)
+    cohort = Cohort.read(cohort_folder)
+    run, resumes = _open_or_create(fabric, out, cohort, cohort_folder, config, options)
+    if resumes and run.finished:
+        return run
+    config = run.config
+    split = Split.from_dict(run.document("split"))
+    split.check(cohort)
+    prepared = _prepare_once(fabric, run, cohort, options, on_prepared)
+    by_id = {study.study_id: study for study in prepared}
+    training = [by_id[i] for i in split.train if i in by_id]
+    held_out = [by_id[i] for i in split.test if i in by_id]
+    _refuse_untrainable(training, cohort)
+    if fabric.is_global_zero:
+        run.write_document("preparation", _preparation(training, config))
+    network, discriminator = _networks(training, config, cohort.classes)
+    if options.init is not None and not resumes:
+        findings = initialise(network, Run.open(options.init))
+        if fabric.is_global_zero:
+            run.add_findings(findings)
+    with _Logger(run, options.tensorboard and fabric.is_global_zero) as logger:
+
+        def progress(step: int, numbers: dict[str, float]) -> None:
+            logger(step, numbers)
+            if on_step is not None:
+                on_step(step, config.training.steps, numbers)
+
+        Trainer(
+            run,
+            config,
+            network,
+            discriminator,
+            PatchDataset(training, config, cohort.classes, config.training.seed),
+            held_out[: config.training.validate_studies],
+            fabric,
+            progress,
+        ).fit(resume=resumes)
+    return run
+
+
+# ---------------------------------------------------------------------- parts
+def _fabric(config: Config, devices: int) -> Fabric:
+    # a batch without lesion leaves the head unused: DDP has to look for such parameters
+    strategy = "auto" if devices == 1 else "ddp_find_unused_parameters_true"
+    fabric = Fabric(devices=devices, strategy=strategy, precision=precision(config))
+    fabric.launch()
+    return fabric
+
+
+def _open_or_create(
+    fabric: Fabric, out: Path, cohort: Cohort, folder: Path, config: Config, options: TrainOptions
+) -> tuple[Run, bool]:
+    """The run, made by the first process only, and whether it is an earlier one that goes on."""
+    resumes = bool(fabric.broadcast(options.resume and (out / "config.yaml").is_file()))
+    if fabric.is_global_zero and not resumes:
+        split = split_cohort(cohort, options.fold, options.folds, config.training.seed)
+        _create(out, cohort, folder, config, split, options)
+    fabric.barrier()
+    return Run.open(out), resumes
+
+
+def _prepare_once(
+    fabric: Fabric, run: Run, cohort: Cohort, options: TrainOptions, on_prepared: OnPrepared | None
+) -> list[PreparedStudy]:
+    """The first process prepares; the others then find everything in the cache."""
+    with fabric.rank_zero_first():
+        prepared, findings = prepare(
+            cohort, run.config, options.cache, workers=options.workers, on_progress=on_prepared
+        )
+    if fabric.is_global_zero:
+        run.replace_findings("prepare", findings)
+    return prepared
+
+
+def _create(
+    out: Path, cohort: Cohort, folder: Path, config: Config, split: Split, options: TrainOptions
+) -> Run:
+    identity = hashlib.sha256(
+        json.dumps([config.model_dump(mode="json"), split.to_dict()], sort_keys=True).encode()
+    ).hexdigest()[:12]
+    manifest = provenance.manifest(
+        format=RUN_FORMAT,
+        id=identity,
+        cohort=cohort.name,
+        cohort_folder=str(folder),
+        cohort_hash=cohort.hash,
+        licence=cohort.licence,
+        seed=config.training.seed,
+        init=None if options.init is None else str(options.init),
+    )
+    classes = {"classes": list(cohort.classes), "codes": cohort.codes}
+    return Run.create(out, config, {"manifest": manifest, "split": split.to_dict(), "classes": classes})
+
+
+def _refuse_untrainable(training: Sequence[PreparedStudy], cohort: Cohort) -> None:
+    if not training:
+        raise UnusableError(
+            f"cohort {cohort.name} has no study to train on that could be prepared; run mtinet check on it"
+        )
+    if not any(study.lesions for study in training) and not any(
+        study.label and study.label != NO_LESION for study in training
+    ):
+        raise UnusableError(
+            f"none of the {len(training)} training studies of cohort {cohort.name} has a lesion mask or a "
+            "class; there is nothing to learn: add masks or labels"
+        )
+
+
+def enhancement_statistics(training: Sequence[PreparedStudy], n_phases: int) -> dict[str, Any]:
+    """Mean and spread of the lesions' normalised enhancement: by phase, and over all.
+
+    A phase seen in fewer than two lesions takes the overall values.  Without any known enhancement the
+    values are 1 and 1, which leave the head's output in units of the gain.
+    """
+    rows = [
+        [lesion.enhancement.get(phase, math.nan) for phase in study.phases]
+        for study in training
+        for lesion in study.lesions
+    ]
+    values = np.array(rows, dtype=np.float64).reshape(-1, n_phases)
+    known = values[np.isfinite(values)]
+    mean, spread = (float(known.mean()), float(known.std())) if known.size > 1 else (1.0, 1.0)
+    spread = spread if spread > 0 else 1.0
+    by_phase = []
+    for column in values.T:
+        seen = column[np.isfinite(column)]
+        enough = seen.size > 1 and seen.std() > 0
+        by_phase.append((float(seen.mean()), float(seen.std())) if enough else (mean, spread))
+    return {
+        "mean": mean,
+        "std": spread,
+        "phase_mean": [m for m, _ in by_phase],
+        "phase_std": [s for _, s in by_phase],
+    }
+
+
+def _preparation(training: Sequence[PreparedStudy], config: Config) -> dict[str, Any]:
+    """How the training studies were prepared, and their lesions' curves for the read-out baselines."""
+    lesions = [
+        {
+            "study_id": study.study_id,
+            "patient_id": study.patient_id,
+            "label": lesion.label,
+            "diameter_mm": lesion.diameter_mm,
+            **{f"true_{phase}": lesion.enhancement.get(phase) for phase in study.phases},
+        }
+        for study in training
+        for lesion in study.lesions
+    ]
+    return {
+        "settings": config.preparation.model_dump(mode="json"),
+        "phases": list(config.phases),
+        "enhancement": enhancement_statistics(training, len(config.phases)),
+        "lesions": lesions,
+        "keys": {study.study_id: study.key for study in training},
+    }
+
+
+def _networks(
+    training: Sequence[PreparedStudy], config: Config, classes: tuple[str, ...]
+) -> tuple[MultiTaskNetwork, TaskDiscriminator | None]:
+    network = build_network(config, len(classes))
+    statistics = enhancement_statistics(training, len(config.phases))
+    network.set_enhancement_statistics(statistics["mean"], statistics["std"])
+    if config.model != "mtinet" or not config.tdd.enabled or config.objective.adversarial == 0:
+        return network, None
+    discriminator = build_discriminator(config, len(classes))
+    discriminator.set_enhancement_statistics(
+        torch.tensor(statistics["phase_mean"]), torch.tensor(statistics["phase_std"])
+    )
+    return network, discriminator
+
+
+def initialise(network: MultiTaskNetwork, source: Run) -> list[Finding]:
+    """Take every tensor of another run's network that fits; what does not fit stays fresh and is listed."""
+    tensors, _ = source.load_model()
+    own = network.state_dict()
+    fitting = {name: t for name, t in tensors.items() if name in own and own[name].shape == t.shape}
+    if not fitting:
+        raise RunError(
+            f"no weight of {source.path} fits this network; train with the settings of that run "
+            "(mtinet config diff shows the differences)"
+        )
+    network.load_state_dict({**own, **fitting})
+    fresh = sorted(set(own) - set(fitting))
+    if not fresh:
+        return []
+    return [
+        Finding(
+            "init-partial",
+            "train",
+            "note",
+            f"{len(fresh)} of {len(own)} tensors do not fit those of {source.path.name} and start fresh: "
+            + ", ".join(fresh[:5]),
+            "Nothing to do if classes or phases differ by intent.",
+        )
+    ]
+
+
+class _Logger:
+    """Passes numbers on to TensorBoard where that was asked for."""
+
+    def __init__(self, run: Run, enabled: bool) -> None:
+        self._writer: Any = None
+        if enabled:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                raise UserError(
+                    "--tensorboard needs the package: pip install 'mtinet[tensorboard]'"
+                ) from None
+            self._writer = SummaryWriter(str(run.path / "tensorboard"))
+
+    def __enter__(self) -> _Logger:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def __call__(self, step: int, numbers: Mapping[str, float]) -> None:
+        if self._writer is not None:
+            for name, value in numbers.items():
+                self._writer.add_scalar(name, value, step)

@@ -1,0 +1,109 @@
+"""A small study of known content, shared by the rooms' tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mtinet.cohort import Cohort, Study
+from mtinet.config import Phase
+from mtinet.volume import Volume
+
+SIGNAL: dict[Phase, tuple[float, float, float]] = {
+    # liver, lesion, and everything between skin and liver
+    "pre": (300.0, 200.0, 250.0),
+    "arterial": (360.0, 520.0, 260.0),
+    "portal_venous": (560.0, 430.0, 275.0),
+    "delayed": (500.0, 380.0, 275.0),
+}
+FAT = 420.0
+
+
+@dataclass(frozen=True)
+class Toy:
+    """A body in air with fat under the skin, a liver and one lesion, noise-free where not asked for."""
+
+    images: dict[Phase, Volume]
+    mask: Volume
+    liver: Volume
+
+    def with_phase(self, phase: Phase, volume: Volume) -> Toy:
+        return replace(self, images={**self.images, phase: volume})
+
+    def write(self, folder: Path, study_id: str, label: str = "hcc", patient_id: str = "") -> Study:
+        place = folder / "images" / study_id
+        volumes = {**self.images, "mask": self.mask, "liver_mask": self.liver}
+        paths = {name: place / f"{name}.nii.gz" for name in volumes}
+        for name, volume in volumes.items():
+            volume.write_nifti(paths[name])
+        mask, liver = paths.pop("mask"), paths.pop("liver_mask")
+        times = {"arterial": 22.0, "portal_venous": 65.0, "delayed": 180.0}
+        return Study(
+            study_id,
+            paths,
+            patient_id=patient_id,
+            site="A",
+            label=label,
+            mask=mask,
+            liver_mask=liver,
+            times_s={phase: time for phase, time in times.items() if phase in self.images},
+        )
+
+
+def make_toy(
+    seed: int = 0,
+    shape: tuple[int, int, int] = (40, 32, 8),
+    spacing_mm: tuple[float, float, float] = (8.0, 8.0, 10.0),
+    noise: float = 4.0,
+    gain: float = 1.0,
+) -> Toy:
+    rng = np.random.default_rng(seed)
+    affine = np.diag([*spacing_mm, 1.0])
+    affine[:3, 3] = -np.asarray(spacing_mm) * (np.asarray(shape) - 1) / 2
+    x, y, z = np.meshgrid(
+        *(np.arange(n) * s - s * (n - 1) / 2 for n, s in zip(shape, spacing_mm)), indexing="ij"
+    )
+    body = (x / 140) ** 2 + (y / 105) ** 2 < 1
+    inner = (x / 124) ** 2 + (y / 89) ** 2 < 1
+    liver = ((x - 40) / 70) ** 2 + (y / 65) ** 2 + (z / 60) ** 2 < 1
+    at = np.array([40.0, 0.0, 0.0]) + rng.uniform(-15, 15, 3) * (1, 1, 0)
+    lesion = (x - at[0]) ** 2 + (y - at[1]) ** 2 + (z - at[2]) ** 2 < 22.0**2
+    images: dict[Phase, Volume] = {}
+    for phase, (in_liver, in_lesion, elsewhere) in SIGNAL.items():
+        signal = np.where(body, FAT, 0.0)
+        signal[inner], signal[liver], signal[lesion] = elsewhere, in_liver, in_lesion
+        noisy = np.abs(signal + noise * rng.standard_normal(shape))
+        images[phase] = Volume((gain * noisy).astype(np.float32), affine)
+    return Toy(images, Volume(lesion.astype(np.uint8), affine), Volume(liver.astype(np.uint8), affine))
+
+
+@pytest.fixture
+def toy() -> Toy:
+    return make_toy()
+
+
+@pytest.fixture
+def toy_maker():
+    """``make_toy``: studies of other seeds, sizes and gains."""
+    return make_toy
+
+
+@pytest.fixture
+def toy_cohort(tmp_path: Path) -> Cohort:
+    """Six patients of two classes on disk, one of them without lesion and one without the arterial phase."""
+    folder = tmp_path / "cohort"
+    studies = []
+    for index in range(6):
+        toy = make_toy(index, gain=1.0 + index)
+        label = ("hcc", "hemangioma")[index % 2]
+        if index == 4:
+            toy = replace(toy, mask=toy.mask.with_array(np.zeros_like(toy.mask.array)))
+            label = "none"
+        if index == 5:
+            toy = replace(toy, images={p: v for p, v in toy.images.items() if p != "arterial"})
+        studies.append(toy.write(folder, f"s{index}", label, f"p{index}"))
+    Cohort("toy", tuple(studies), ("hemangioma", "hcc")).write(folder)
+    return Cohort.read(folder)

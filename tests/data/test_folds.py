@@ -1,0 +1,84 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtinet.cohort import Cohort, Study
+from mtinet.data.folds import Split, SplitError, split_cohort
+
+
+def cohort_of(rows):
+    """Studies from (patient, label) pairs."""
+    studies = tuple(
+        Study(f"s{i:03d}", {"pre": Path(f"{i}.nii.gz")}, patient_id=patient, label=label)
+        for i, (patient, label) in enumerate(rows)
+    )
+    return Cohort("c", studies, ("hcc", "fnh"))
+
+
+LABELS = st.sampled_from(["hcc", "fnh", "none", ""])
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 14), LABELS), min_size=6, max_size=60),
+    st.integers(2, 5),
+    st.integers(0, 99),
+)
+@settings(max_examples=60, deadline=None)
+def test_folds_cover_everybody_once_and_never_divide_a_patient(rows, folds, seed):
+    cohort = cohort_of([(f"p{number}", label) for number, label in rows])
+    if len({patient for patient, _ in rows}) < folds:
+        with pytest.raises(SplitError, match="patients, too few"):
+            split_cohort(cohort, 0, folds, seed)
+        return
+    splits = [split_cohort(cohort, fold, folds, seed) for fold in range(folds)]
+    tested = [study_id for split in splits for study_id in split.test]
+    assert sorted(tested) == [study.study_id for study in cohort.studies]
+    for split in splits:
+        split.check(cohort)
+        assert sorted((*split.train, *split.test)) == sorted(tested)
+
+
+def test_classes_are_spread_evenly():
+    cohort = cohort_of([(f"p{i}", ("hcc", "fnh", "none", "hcc")[i % 4]) for i in range(60)])
+    for fold in range(5):
+        labels = [cohort[i].label for i in split_cohort(cohort, fold).test]
+        assert labels.count("hcc") == 6
+        assert labels.count("fnh") == labels.count("none") == 3
+
+
+def test_the_order_of_the_rows_does_not_matter_and_the_seed_does():
+    cohort = cohort_of([(f"p{i}", ("hcc", "fnh")[i % 2]) for i in range(40)])
+    mixed = replace(cohort, studies=cohort.studies[::-1])
+    assert split_cohort(mixed, 1) == split_cohort(cohort, 1)
+    assert split_cohort(cohort, 1, seed=1) != split_cohort(cohort, 1)
+
+
+def test_all_trains_on_everybody():
+    cohort = cohort_of([("p1", "hcc")])
+    assert split_cohort(cohort, None).train == ("s000",)
+    assert split_cohort(cohort, None).test == ()
+
+
+def test_json_round_trip():
+    split = split_cohort(cohort_of([(f"p{i}", "hcc") for i in range(10)]), 2)
+    assert Split.from_dict(json.loads(json.dumps(split.to_dict()))) == split
+
+
+def test_a_patient_on_both_sides_and_another_cohort_are_refused():
+    cohort = cohort_of([("p1", "hcc"), ("p1", "hcc"), ("p2", "fnh")])
+    with pytest.raises(SplitError, match="both sides of the split: p1"):
+        Split(("s000", "s002"), ("s001",), 0, 2, cohort.hash).check(cohort)
+    with pytest.raises(SplitError, match="lacks: s009"):
+        Split(("s009",), ("s001",), 0, 2, cohort.hash).check(cohort)
+    relabelled = replace(cohort, studies=(replace(cohort.studies[0], label="fnh"), *cohort.studies[1:]))
+    with pytest.raises(SplitError, match="another state of cohort"):
+        Split(("s000",), ("s002",), 0, 2, cohort.hash).check(relabelled)
+
+
+def test_a_fold_that_does_not_exist():
+    with pytest.raises(SplitError, match="no fold 5; valid: 0 to 4"):
+        split_cohort(cohort_of([(f"p{i}", "hcc") for i in range(10)]), 5)

@@ -1,0 +1,256 @@
+import itertools
+from dataclasses import replace
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from mtinet.cohort import Study
+from mtinet.config import DEFAULT_PHASES, PreparationSettings
+from mtinet.data.preparation import PreparationError, prepare_for_prediction, prepare_study, prepared_grid
+from mtinet.data.prepared import to_source_grid
+from mtinet.imaging.resampling import resample
+from mtinet.volume import Volume
+
+OWN = PreparationSettings(spacing_mm=(None, None, None))
+COARSE = PreparationSettings(spacing_mm=(12.0, 12.0, None))
+ORIENTATIONS = [
+    "".join(code)
+    for letters in itertools.permutations(["RL", "AP", "SI"])
+    for code in itertools.product(*letters)
+]
+
+
+def oriented(volume, code, oblique_deg=0.0):
+    wanted = nib.orientations.axcodes2ornt(tuple(code))
+    transform = nib.orientations.ornt_transform(nib.io_orientation(volume.affine), wanted)
+    array = nib.orientations.apply_orientation(volume.array, transform)
+    affine = volume.affine @ nib.orientations.inv_ornt_aff(transform, volume.shape)
+    angle = np.deg2rad(oblique_deg)
+    turn = np.eye(4)
+    turn[:3, :3] = [
+        [np.cos(angle), -np.sin(angle), 0],
+        [np.sin(angle), np.cos(angle), 0],
+        [0, 0, 1],
+    ]
+    tilt = np.eye(4)
+    tilt[1:3, 1:3] = turn[:2, :2]
+    return Volume(np.ascontiguousarray(array), turn @ tilt @ affine)
+
+
+def reoriented_toy(toy, code, oblique_deg=0.0):
+    images = {phase: oriented(v, code, oblique_deg) for phase, v in toy.images.items()}
+    masks = (oriented(v, code, oblique_deg) for v in (toy.mask, toy.liver))
+    return type(toy)(images, *masks)
+
+
+# ---------------------------------------------------------------------- grid
+@pytest.mark.parametrize("oblique_deg", [0.0, 18.0])
+@pytest.mark.parametrize("code", ORIENTATIONS)
+def test_every_orientation_prepares_alike_and_goes_back_to_its_place(toy_maker, tmp_path, code, oblique_deg):
+    toy = toy_maker(shape=(20, 16, 6), spacing_mm=(16.0, 16.0, 14.0), noise=0.0)
+    plain = prepare_study(
+        reoriented_toy(toy, "RAS", oblique_deg).write(tmp_path / "plain", "s"),
+        DEFAULT_PHASES,
+        OWN,
+        tmp_path / "c",
+    )
+    stored = reoriented_toy(toy, code, oblique_deg)
+    prepared = prepare_study(stored.write(tmp_path / "turned", "s"), DEFAULT_PHASES, OWN, tmp_path / "c")
+    np.testing.assert_allclose(prepared.affine, plain.affine, atol=1e-3)
+    np.testing.assert_allclose(prepared.image, plain.image, atol=1e-4)
+    np.testing.assert_array_equal(prepared.mask, plain.mask)
+    back = to_source_grid(prepared.mask, prepared)
+    np.testing.assert_allclose(back, stored.mask.array, atol=1e-3)
+
+
+def test_another_spacing_keeps_the_field_of_view_and_the_lesions_place(toy_maker, tmp_path):
+    toy = reoriented_toy(toy_maker(noise=0.0), "LPS", 12.0)
+    settings = PreparationSettings(spacing_mm=(5.0, 6.0, None))
+    prepared = prepare_study(toy.write(tmp_path, "s"), DEFAULT_PHASES, settings, tmp_path / "c")
+    assert prepared.spacing_mm == pytest.approx((10.0, 6.0, 5.0))
+    size = np.array(prepared.shape) * prepared.spacing_mm
+    np.testing.assert_allclose(size, np.array([8, 32, 40]) * (10.0, 8.0, 8.0), atol=6.0)
+    back = to_source_grid(prepared.mask, prepared) >= 0.5
+    truth = toy.mask.array > 0
+    assert 2 * (back & truth).sum() / (back.sum() + truth.sum()) > 0.9
+    centre = prepared.affine @ np.append(np.argwhere(prepared.mask.T).mean(0), 1)
+    expected = toy.mask.affine @ np.append(np.argwhere(truth).mean(0), 1)
+    np.testing.assert_allclose(centre, expected, atol=1.0)
+
+
+def test_a_spacing_within_a_hundredth_interpolates_nothing(toy):
+    reference = toy.images["portal_venous"]
+    grid = prepared_grid(reference, (8.02, 7.97, None))
+    np.testing.assert_array_equal(grid.affine, reference.affine)
+    assert grid.shape == reference.shape
+
+
+def test_a_map_of_another_shape_is_refused(toy, tmp_path):
+    prepared = prepare_for_prediction(toy.write(tmp_path, "s"), DEFAULT_PHASES, COARSE)
+    with pytest.raises(ValueError, match="s: a map of shape"):
+        to_source_grid(np.zeros((2, 2, 2)), prepared)
+
+
+# ---------------------------------------------------------------------- values
+@pytest.mark.parametrize("settings", [OWN, COARSE])
+def test_the_truth_is_the_mean_under_the_mask_in_normalised_units(toy, tmp_path, settings):
+    prepared = prepare_study(toy.write(tmp_path, "s"), DEFAULT_PHASES, settings, tmp_path / "c")
+    (lesion,) = prepared.lesions
+    assert lesion.label == "hcc"
+    for index, phase in enumerate(DEFAULT_PHASES):
+        mean = prepared.image[index][prepared.mask == 1].mean()
+        assert lesion.enhancement[phase] == pytest.approx(mean, rel=1e-5)
+        raw = toy.images[phase].array[toy.mask.array > 0].mean()
+        assert mean * prepared.gain == pytest.approx(raw, rel=1e-3 if settings is OWN else 0.1)
+    assert lesion.voxels == (prepared.mask == 1).sum()
+    inside_box = np.zeros(prepared.shape, bool)
+    inside_box[lesion.slices] = True
+    assert inside_box[prepared.mask == 1].all()
+
+
+def test_the_scanners_gain_does_not_change_the_prepared_study(toy_maker, tmp_path):
+    quiet = prepare_for_prediction(toy_maker(gain=1.0).write(tmp_path / "a", "s"), DEFAULT_PHASES, COARSE)
+    loud = prepare_for_prediction(toy_maker(gain=31.0).write(tmp_path / "b", "s"), DEFAULT_PHASES, COARSE)
+    assert loud.gain == pytest.approx(31 * quiet.gain, rel=1e-4)
+    np.testing.assert_allclose(loud.image, quiet.image, atol=1e-4)
+
+
+def test_a_missing_phase_is_marked_and_zero(toy, tmp_path):
+    study = toy.write(tmp_path, "s")
+    del study.images["arterial"]
+    prepared = prepare_study(study, DEFAULT_PHASES, COARSE, tmp_path / "c")
+    assert prepared.present == (True, False, True, True)
+    assert not prepared.image[1].any()
+    assert "arterial" not in prepared.lesions[0].enhancement
+    assert np.isnan(prepared.times_s[0])
+    assert prepared.times_s[2] == 65.0
+
+
+def test_a_phase_that_does_not_cover_the_lesion_gives_it_no_truth(toy, tmp_path):
+    phase = toy.images["delayed"]
+    half = Volume(phase.array[:, :, :3], phase.affine)
+    prepared = prepare_study(
+        toy.with_phase("delayed", half).write(tmp_path, "s"), DEFAULT_PHASES, COARSE, tmp_path / "c"
+    )
+    assert set(prepared.lesions[0].enhancement) == {"pre", "arterial", "portal_venous"}
+    assert np.isfinite(prepared.image).all()
+
+
+def test_lesions_run_from_the_largest_and_take_their_own_labels(toy, tmp_path):
+    mask = toy.mask.array.copy()
+    mask[mask == 1] = 2
+    mask[30:32, 16:18, 4] = 1
+    study = type(toy)(toy.images, toy.mask.with_array(mask), toy.liver).write(tmp_path, "s", "hcc")
+    prepared = prepare_study(study, DEFAULT_PHASES, OWN, tmp_path / "c")
+    assert [(lesion.number, lesion.label) for lesion in prepared.lesions] == [(2, "hcc"), (1, "")]
+    labelled = prepare_study(study, DEFAULT_PHASES, OWN, tmp_path / "c", {1: "hemangioma", 2: "hcc"})
+    assert [lesion.label for lesion in labelled.lesions] == ["hcc", "hemangioma"]
+
+
+def test_a_study_labelled_none_needs_no_mask_to_be_known_as_empty(toy, tmp_path):
+    unmasked = replace(toy.write(tmp_path, "s", "none"), mask=None)
+    assert not prepare_study(unmasked, DEFAULT_PHASES, COARSE, tmp_path / "c").mask.any()
+    unlabelled = replace(unmasked, label="")
+    assert prepare_study(unlabelled, DEFAULT_PHASES, COARSE, tmp_path / "c").mask is None
+
+
+def test_integer_and_float_files_prepare_alike(toy, tmp_path):
+    whole = {p: v.with_array(np.rint(v.array).astype(np.int16)) for p, v in toy.images.items()}
+    stored = {p: v.with_array(v.array.astype(np.float64)) for p, v in whole.items()}
+    a = prepare_for_prediction(replace(toy, images=whole).write(tmp_path / "a", "s"), DEFAULT_PHASES, COARSE)
+    b = prepare_for_prediction(replace(toy, images=stored).write(tmp_path / "b", "s"), DEFAULT_PHASES, COARSE)
+    np.testing.assert_allclose(a.image, b.image, atol=1e-6)
+
+
+def test_prediction_sees_the_same_image_and_no_lesions(toy, tmp_path):
+    study = toy.write(tmp_path, "s")
+    stored = prepare_study(study, DEFAULT_PHASES, COARSE, tmp_path / "c")
+    fresh = prepare_for_prediction(study, DEFAULT_PHASES, COARSE)
+    np.testing.assert_array_equal(fresh.image, stored.image)
+    np.testing.assert_array_equal(fresh.liver, stored.liver)
+    assert fresh.mask is None
+    assert fresh.lesions == ()
+
+
+def test_one_slice_can_be_prepared(toy_maker, tmp_path):
+    toy = toy_maker(shape=(64, 52, 1), spacing_mm=(5.0, 5.0, 6.0))
+    prepared = prepare_study(toy.write(tmp_path, "s"), DEFAULT_PHASES, COARSE, tmp_path / "c")
+    assert prepared.shape == (1, 22, 27)
+
+
+# ---------------------------------------------------------------------- registration
+def shifted_toy(toy):
+    """The arterial phase was acquired after the patient had moved by (5, -5, 0) mm."""
+    phase = toy.images["arterial"]
+    moved = phase.affine.copy()
+    moved[:2, 3] += (5.0, -5.0)
+    return toy.with_phase("arterial", Volume(phase.array, moved))
+
+
+def test_registration_brings_a_moved_phase_back(toy_maker, tmp_path):
+    toy = toy_maker(shape=(70, 56, 8), spacing_mm=(4.5, 4.5, 8.0))
+    settings = PreparationSettings(spacing_mm=(None, None, None), registration="rigid")
+    moved = prepare_for_prediction(shifted_toy(toy).write(tmp_path / "a", "s"), DEFAULT_PHASES, settings)
+    still = prepare_for_prediction(toy.write(tmp_path / "b", "s"), DEFAULT_PHASES, OWN)
+    assert moved.registrations["arterial"]["kept"]
+    assert not moved.registrations["delayed"]["kept"]
+    plain = prepare_for_prediction(shifted_toy(toy).write(tmp_path / "c", "s"), DEFAULT_PHASES, OWN)
+    inside = (slice(1), slice(2, -2), slice(4, -4), slice(4, -4))
+    error = np.abs(moved.image[1:2] - still.image[1:2])[inside].mean()
+    unregistered = np.abs(plain.image[1:2] - still.image[1:2])[inside].mean()
+    assert error < 0.5 * unregistered
+
+
+def test_a_mask_drawn_on_a_moved_phase_moves_with_it(toy_maker, tmp_path):
+    toy = toy_maker(shape=(70, 56, 8), spacing_mm=(4.5, 4.5, 8.0))
+    moved = shifted_toy(toy)
+    affine = moved.images["arterial"].affine
+    drawn = type(toy)(moved.images, Volume(toy.mask.array, affine), Volume(toy.liver.array, affine))
+    study = replace(drawn.write(tmp_path, "s"), mask_phase="arterial")
+    settings = PreparationSettings(spacing_mm=(None, None, None), registration="rigid")
+    mask = prepare_study(study, DEFAULT_PHASES, settings, tmp_path / "c").mask
+    truth = toy.mask.array.T > 0
+    assert 2 * (truth & (mask > 0)).sum() / (truth.sum() + (mask > 0).sum()) > 0.9
+
+
+# ---------------------------------------------------------------------- errors
+def test_errors_name_the_study_the_cause_and_the_repair(toy, tmp_path):
+    study = toy.write(tmp_path, "s1")
+    with pytest.raises(PreparationError, match=r"study s1: it has none of the phases hepatobiliary"):
+        prepare_for_prediction(study, ("hepatobiliary",), COARSE)
+    off = Volume(toy.mask.array, toy.mask.affine + np.diag([0, 0, 0, 0.0]))
+    off.affine[0, 3] += 3.0
+    off.write_nifti(study.mask)
+    with pytest.raises(PreparationError, match=r"study s1: mask does not lie .* off by 3.00 mm.* mask_phase"):
+        prepare_study(study, DEFAULT_PHASES, COARSE, tmp_path / "c")
+    study.images["pre"].unlink()
+    with pytest.raises(PreparationError, match=r"study s1: .*pre\.nii\.gz"):
+        prepare_study(study, DEFAULT_PHASES, COARSE, tmp_path / "c")
+
+
+def test_nan_is_refused_by_name(toy, tmp_path):
+    array = toy.images["delayed"].array.copy()
+    array[0, 0, 0] = np.nan
+    study = toy.with_phase("delayed", toy.images["delayed"].with_array(array)).write(tmp_path, "s1")
+    with pytest.raises(PreparationError, match="study s1: delayed holds NaN"):
+        prepare_for_prediction(study, DEFAULT_PHASES, COARSE)
+
+
+def test_phases_apart_in_space_are_refused(toy, tmp_path):
+    far = toy.images["pre"].affine.copy()
+    far[0, 3] += 5000
+    study = toy.with_phase("pre", Volume(toy.images["pre"].array, far)).write(tmp_path, "s1")
+    with pytest.raises(PreparationError, match="do not overlap"):
+        prepare_for_prediction(study, DEFAULT_PHASES, COARSE)
+
+
+def test_phases_on_different_grids_meet_in_world_coordinates(toy_maker, tmp_path):
+    toy = toy_maker(shape=(80, 64, 16), spacing_mm=(4.0, 4.0, 5.0), noise=0.0)
+    coarse = toy_maker(shape=(40, 32, 8), spacing_mm=(8.0, 8.0, 10.0), noise=0.0)
+    phase = resample(
+        toy.images["arterial"], coarse.images["arterial"].shape, coarse.images["arterial"].affine
+    )
+    study: Study = coarse.with_phase("arterial", toy.images["arterial"]).write(tmp_path, "s")
+    prepared = prepare_for_prediction(study, DEFAULT_PHASES, OWN)
+    np.testing.assert_allclose(prepared.image[1] * prepared.gain, phase.array.T, rtol=1e-3, atol=0.5)

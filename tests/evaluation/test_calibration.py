@@ -1,0 +1,51 @@
+import numpy as np
+import pytest
+from sklearn.metrics import brier_score_loss
+
+from mtinet.evaluation.calibration import calibration_scores, reliability_bins
+
+
+def draw(n: int, sharpen: float = 1.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Truth drawn from the probabilities, which are then sharpened."""
+    rng = np.random.default_rng([seed])
+    true = rng.dirichlet(np.ones(3), n)
+    truth = np.array([rng.choice(3, p=p) for p in true])
+    stated = true**sharpen
+    return truth, stated / stated.sum(1, keepdims=True)
+
+
+def once(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    found = calibration_scores(np.ones((1, len(truth))), truth, probabilities, 10)
+    return {name: float(values[0]) for name, values in found.items()}
+
+
+def test_honest_probabilities_are_calibrated_and_sharpened_ones_are_not() -> None:
+    assert once(*draw(4000))["ece"] < 0.03
+    assert once(*draw(4000, 4.0))["ece"] > 0.1
+
+
+def test_brier_equals_scikit_learn() -> None:
+    truth, probabilities = draw(200)
+    two = np.column_stack([1 - probabilities[:, 0], probabilities[:, 0]])
+    binary = (truth == 0).astype(int)
+    assert once(binary, two)["brier"] == pytest.approx(2 * brier_score_loss(binary, two[:, 1]))
+
+
+def test_ece_is_the_weighted_gap_of_the_bins() -> None:
+    truth, probabilities = draw(300, 2.0)
+    bins = reliability_bins(truth, probabilities, 10)
+    assert sum(b.n for b in bins) == 300
+    assert (bins[0].low, bins[-1].high) == (0.0, 1.0)
+    gap = sum(b.n * abs(b.accuracy - b.confidence) for b in bins if b.n) / 300
+    assert once(truth, probabilities)["ece"] == pytest.approx(gap)
+    assert all(b.low < b.confidence <= b.high + 1e-12 for b in bins if b.n)
+
+
+def test_extremes() -> None:
+    sure = np.eye(2)
+    assert once(np.array([0, 1]), sure) == pytest.approx({"ece": 0.0, "brier": 0.0})
+    assert once(np.array([1, 0]), sure) == pytest.approx({"ece": 1.0, "brier": 2.0})
+    assert all(np.isnan(v) for v in once(np.zeros(0, dtype=int), np.zeros((0, 2))).values())
+    assert all(
+        b.n == 0 and np.isnan(b.accuracy) for b in reliability_bins(np.zeros(0, int), np.zeros((0, 2)), 4)
+    )

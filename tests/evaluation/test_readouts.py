@@ -1,0 +1,80 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from mtinet.errors import UserError
+from mtinet.evaluation.readouts import enhancement_features, fit, readout_balanced_accuracy
+
+
+def test_mean_majority_and_classifier(training_lesions, phases, classes) -> None:
+    more = pd.concat([training_lesions, training_lesions[training_lesions["label"] == "hcc"]])
+    readouts = fit(more, phases, classes)
+    assert readouts.majority == "hcc"
+    assert readouts.class_frequencies == pytest.approx({"hemangioma": 1 / 3, "hcc": 2 / 3})
+    assert readouts.mean_enhancement["arterial"] == pytest.approx(more["true_arterial"].mean())
+    probabilities = readouts.predict(np.array([[1.0, 1.6, 1.9, 2.0], [1.0, 2.0, 1.6, 1.2]]))
+    assert probabilities.argmax(1).tolist() == [0, 1]
+    np.testing.assert_allclose(probabilities.sum(1), 1.0)
+
+
+def test_missing_phases_are_no_obstacle(training_lesions, phases, classes) -> None:
+    readouts = fit(training_lesions.assign(true_delayed=np.nan), phases, classes)
+    assert np.isnan(readouts.mean_enhancement["delayed"])
+    found = readouts.predict(np.array([[np.nan, 2.0, 1.6, 1.2], [np.nan] * 4]))
+    np.testing.assert_allclose(found.sum(1), 1.0)
+    assert readouts.predict(np.zeros((0, 4))).shape == (0, 2)
+
+
+def test_one_class_gives_its_frequency(training_lesions, phases, classes) -> None:
+    alone = training_lesions[training_lesions["label"] == "hcc"]
+    readouts = fit(alone, phases, classes)
+    assert readouts.classifier is None
+    assert readouts.predict(np.ones((3, 4))).tolist() == [[0.0, 1.0]] * 3
+
+
+def test_unlabelled_lesions_count_for_the_mean_only(training_lesions, phases, classes) -> None:
+    unknown = training_lesions.assign(label="")
+    both = fit(pd.concat([training_lesions, unknown]), phases, classes)
+    alone = fit(training_lesions, phases, classes)
+    assert both.class_frequencies == alone.class_frequencies
+    assert both.mean_enhancement == pytest.approx(alone.mean_enhancement)
+    with pytest.raises(UserError, match="no training lesion has a known class"):
+        fit(unknown, phases, classes)
+    with pytest.raises(UserError, match="true_delayed"):
+        fit(training_lesions.drop(columns="true_delayed"), phases, classes)
+
+
+def test_relative_features_do_not_know_the_gain() -> None:
+    signals = np.array([[1.0, 2.0, 3.0], [0.0, 2.0, 3.0]])
+    features = enhancement_features(signals, ("pre", "arterial", "delayed"))
+    assert features.shape == (2, 5)
+    assert features[0, 3:].tolist() == [1.0, 2.0]
+    assert np.isnan(features[1, 3:]).all()
+    scaled = enhancement_features(7 * signals, ("pre", "arterial", "delayed"))
+    np.testing.assert_allclose(scaled[:, 3:], features[:, 3:])
+    assert enhancement_features(signals, ("arterial", "portal_venous", "delayed")).shape == (2, 3)
+
+
+def test_difficulty_of_a_cohort(training_lesions, phases) -> None:
+    assert readout_balanced_accuracy(training_lesions, phases) > 0.85
+    shuffled = training_lesions.assign(
+        label=np.random.default_rng([1]).permutation(training_lesions["label"].to_numpy())
+    )
+    assert readout_balanced_accuracy(shuffled, phases) < 0.7
+    again = [readout_balanced_accuracy(training_lesions, phases, seed=3) for _ in range(2)]
+    assert again[0] == again[1]
+
+
+def test_a_patient_is_never_on_both_sides(training_lesions, phases) -> None:
+    # Twins with random labels: remembering a twin would score 1.
+    rng = np.random.default_rng([4])
+    noise = training_lesions.assign(**{f"true_{phase}": rng.normal(5, 1, 40) for phase in phases})
+    twins = pd.concat([noise] * 6, ignore_index=True)
+    assert readout_balanced_accuracy(twins, phases) < 0.75
+
+
+def test_no_difficulty_without_two_classes(training_lesions, phases) -> None:
+    alone = training_lesions[training_lesions["label"] == "hcc"]
+    assert np.isnan(readout_balanced_accuracy(alone, phases))
+    assert np.isnan(readout_balanced_accuracy(alone.iloc[:0], phases))
+    assert np.isnan(readout_balanced_accuracy(training_lesions.iloc[:3], phases))

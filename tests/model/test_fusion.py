@@ -1,0 +1,39 @@
+import pytest
+import torch
+
+from mtinet.model.fusion import build_fusion
+from mtinet.model.mdief import Mdief, high_pass
+
+
+@pytest.mark.parametrize("kind", ["mdief", "concat", "average", "spatial", "spectral", "attention"])
+def test_every_fusion_keeps_shape_and_keeps_absent_phases_empty(kind, settings):
+    fusion = build_fusion(settings(f"fusion={kind}"), 6)
+    present = torch.tensor([[True, False, True], [True, True, True]])
+    maps = torch.rand(2, 3, 6, 9, 8) * present[:, :, None, None, None]
+    fused, weights = fusion(maps, present)
+    assert fused.shape == maps.shape
+    assert (fused[0, 1] == 0).all()
+    if weights is not None:
+        torch.testing.assert_close(weights.sum(-1), torch.ones(2, 3, 6))
+    assert bool(list(fusion.parameters())) == (kind in ("concat", "attention"))
+
+
+def test_fixed_fusions_are_what_their_names_say(settings):
+    maps = torch.rand(1, 2, 3, 8, 8)
+    spectral = high_pass(maps, None, settings().mdief)
+    fused = {
+        k: build_fusion(settings(f"fusion={k}"), 3)(maps, None)[0] for k in ("average", "spatial", "spectral")
+    }
+    torch.testing.assert_close(fused["spatial"], maps)
+    torch.testing.assert_close(fused["spectral"], spectral)
+    torch.testing.assert_close(fused["average"], (maps + spectral) / 2)
+
+
+def test_default_is_mdief_and_mixes_by_its_weights(settings):
+    config, maps = settings(), torch.rand(1, 2, 3, 8, 8)
+    fusion = build_fusion(config, 3)
+    assert isinstance(fusion, Mdief)
+    fused, weights = fusion(maps, None)
+    w = weights[..., None, None]
+    expected = w[:, :, :, 0] * maps + w[:, :, :, 1] * high_pass(maps, None, config.mdief)
+    torch.testing.assert_close(fused, expected)

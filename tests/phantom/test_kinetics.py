@@ -1,0 +1,121 @@
+"""Kinetics against the OSIPI curves and against what must hold of any such model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from mtinet.phantom.kinetics import (
+    blood_to_plasma,
+    dual_input_one_compartment,
+    exponential_convolution,
+    extended_tofts,
+    parker_aif,
+    tofts,
+)
+
+OSIPI = Path(__file__).parents[1] / "data" / "osipi"
+T_S = np.arange(0.0, 300.0, 2.0)
+CA = blood_to_plasma(parker_aif((T_S - 10.0) / 60.0), 0.42)
+CV = blood_to_plasma(parker_aif((T_S - 22.0) / 60.0), 0.42)
+
+
+def _numbers(text: str) -> np.ndarray:
+    return np.array(text.split(), dtype=float)
+
+
+def test_parker_matches_osipi() -> None:
+    table = pd.read_csv(OSIPI / "ParkerAIF_ref.csv")
+    for _, curve in table.groupby(["label", "delay"]):
+        time = curve.time.to_numpy() - curve.delay.to_numpy() / 60.0
+        expected = curve.Cb.to_numpy()
+        np.testing.assert_allclose(parker_aif(time), expected, rtol=0, atol=1e-6 * expected.max())
+
+
+def test_nothing_arrives_before_the_bolus() -> None:
+    assert parker_aif(np.array([-5.0, -1e-9])).tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("name", ["tofts", "extended_tofts"])
+def test_tissue_curves_match_osipi(name: str) -> None:
+    table = pd.read_csv(OSIPI / f"dce_DRO_data_{name}.csv")
+    for _, row in table.iterrows():
+        assert row.arterialdelay == 0
+        t, ca, expected = _numbers(row.t), _numbers(row.ca), _numbers(row.C)
+        if name == "tofts":
+            ours = tofts(t, ca, row.Ktrans, row.ve)
+        else:
+            ours = extended_tofts(t, ca, row.Ktrans, row.ve, row.vp)
+        np.testing.assert_allclose(ours, expected, rtol=0, atol=5e-3 * expected.max(), err_msg=row.label)
+
+
+@pytest.mark.parametrize("rate", [0.0, 1e-6, 0.03, 1.0, 400.0])
+def test_convolution_is_exact_for_linear_pieces_whatever_the_steps(rate: float) -> None:
+    knots, heights = np.array([0.0, 20.0, 31.0, 300.0]), np.array([0.0, 5.0, 1.0, 0.4])
+    fine = np.union1d(np.linspace(0.0, 300.0, 2000), knots)
+    coarse = exponential_convolution(knots, heights, rate)
+    dense = exponential_convolution(fine, np.interp(fine, knots, heights), rate)
+    np.testing.assert_allclose(coarse, dense[np.searchsorted(fine, knots)], rtol=1e-9, atol=1e-12)
+
+
+def test_convolution_of_a_constant_is_the_closed_form() -> None:
+    ours = exponential_convolution(T_S, np.full(T_S.size, 3.0), 1.7)
+    np.testing.assert_allclose(ours, 3.0 * (1.0 - np.exp(-1.7 * T_S / 60.0)) / 1.7, rtol=1e-10)
+
+
+def test_without_washout_the_tissue_keeps_all_that_flowed_in() -> None:
+    inflow = 0.8 * np.concatenate([[0.0], np.cumsum((CA[1:] + CA[:-1]) / 2.0 * np.diff(T_S) / 60.0)])
+    np.testing.assert_allclose(tofts(T_S, CA, 0.8, 1e9), inflow, rtol=1e-6)
+
+
+def test_a_constant_input_fills_the_distribution_volume() -> None:
+    t = np.arange(0.0, 7200.0, 10.0)
+    ones = np.ones(t.size)
+    assert tofts(t, 2.0 * ones, 0.5, 0.3)[-1] == pytest.approx(0.6, rel=1e-9)
+    assert extended_tofts(t, 2.0 * ones, 0.5, 0.3, 0.1)[-1] == pytest.approx(0.8, rel=1e-9)
+    both = dual_input_one_compartment(t, 2.0 * ones, 1.0 * ones, 0.9, 0.25, 0.2)
+    assert both[-1] == pytest.approx(0.2 * 1.25, rel=1e-9)
+
+
+def test_dual_input_with_one_input_alone_is_the_tofts_model() -> None:
+    np.testing.assert_allclose(
+        dual_input_one_compartment(T_S, CA, CV, 0.9, 1.0, 0.2), tofts(T_S, CA, 0.9, 0.2)
+    )
+    np.testing.assert_allclose(
+        dual_input_one_compartment(T_S, CA, CV, 0.9, 0.0, 0.2), tofts(T_S, CV, 0.9, 0.2)
+    )
+
+
+def test_models_are_linear_in_their_inputs() -> None:
+    parts = [dual_input_one_compartment(T_S, a, v, 0.9, 0.3, 0.2) for a, v in ((CA, 0 * CV), (0 * CA, CV))]
+    whole = dual_input_one_compartment(T_S, 3 * CA, 2 * CV, 0.9, 0.3, 0.2)
+    np.testing.assert_allclose(whole, 3 * parts[0] + 2 * parts[1])
+
+
+def test_parameters_broadcast_with_time_last() -> None:
+    flows, volumes = np.array([[0.5], [1.0]]), np.array([0.1, 0.2, 0.3])
+    curves = dual_input_one_compartment(T_S, CA, CV, flows, 0.3, volumes)
+    assert curves.shape == (2, 3, T_S.size)
+    np.testing.assert_allclose(curves[1, 2], dual_input_one_compartment(T_S, CA, CV, 1.0, 0.3, 0.3))
+
+
+def test_plasma_holds_the_blood_s_agent() -> None:
+    assert blood_to_plasma([1.0, 2.0], 0.5).tolist() == [2.0, 4.0]
+    with pytest.raises(ValueError, match="fraction"):
+        blood_to_plasma(1.0, 42)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((T_S[::-1], CA, 0.5, 0.2), "increasing"),
+        ((T_S, CA[:-1], 0.5, 0.2), "shape"),
+        ((T_S, CA, 0.5, 0.0), "not above 0"),
+        ((T_S, CA, -0.5, 0.2), "negative"),
+    ],
+)
+def test_impossible_input_is_refused(arguments: tuple, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        tofts(*arguments)

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from mtinet.training.diagnostics import StepDiagnostics
+
+HEALTHY = {
+    "discriminator_accuracy": 0.75,
+    "discriminator_gap": 1.0,
+    "discriminator_gradient": 0.5,
+    "tim_gradient": 0.1,
+    "fusion_spread": 0.2,
+    "cosine_segmentation_regression": 0.1,
+    "class_accuracy": 0.9,
+    "class_chance": 0.5,
+    "regression_error": 0.05,
+    "read_error": 0.08,
+}
+
+SICK = {
+    "discriminator-saturated": {"discriminator_accuracy": 0.99},
+    "discriminator-collapsed": {
+        "discriminator_accuracy": 0.5,
+        "discriminator_gap": 0.01,
+        "discriminator_gradient": 1e-6,
+    },
+    "tim-gradient-zero": {"tim_gradient": 0.0},
+    "fusion-inert": {"fusion_spread": 0.001},
+    "tasks-pulling-apart-segmentation-regression": {"cosine_segmentation_regression": -0.6},
+    "class-at-chance": {"class_accuracy": 0.5},
+    "regression-worse-than-read-out": {"regression_error": 0.2},
+}
+
+
+def watch(numbers, steps=40, totals=lambda step: 1.0, **options):
+    diagnostics = StepDiagnostics(steps, window=20, **options)
+    found = []
+    for step in range(1, steps + 1):
+        found += diagnostics.observe(step, {**numbers, "total": totals(step)})
+    return diagnostics, found
+
+
+def test_a_healthy_training_is_silent():
+    _, found = watch(HEALTHY)
+    assert found == []
+
+
+@pytest.mark.parametrize("name", SICK)
+def test_each_fires_once_alone_and_with_a_repair(name):
+    _, found = watch(HEALTHY | SICK[name])
+    assert [f.id for f in found] == [name]
+    (finding,) = found
+    assert finding.stage == "train"
+    assert finding.step is not None
+    assert finding.value is not None
+    assert finding.threshold is not None
+    assert finding.meaning
+    assert finding.action.endswith(".")
+
+
+def test_states_must_last():
+    diagnostics = StepDiagnostics(100, window=20)
+    for step in range(1, 60):
+        accuracy = 0.5 if step % 15 == 0 else 0.99
+        assert diagnostics.observe(step, HEALTHY | {"discriminator_accuracy": accuracy}) == []
+
+
+def test_saturation_halves_the_rate_each_time():
+    diagnostics, _ = watch(HEALTHY | SICK["discriminator-saturated"], steps=60)
+    assert diagnostics.discriminator_rate == 0.5**3
+
+
+def test_not_converged_fires_while_the_loss_falls():
+    _, found = watch(HEALTHY, totals=lambda step: 2.0 - step / 25)
+    assert [f.id for f in found] == ["not-converged"]
+
+
+def test_memory_survives_json_and_goes_on():
+    numbers = HEALTHY | SICK["discriminator-saturated"]
+    whole, found = watch(numbers, steps=40)
+    first = StepDiagnostics(40, window=20)
+    early = [f for step in range(1, 18) for f in first.observe(step, {**numbers, "total": 1.0})]
+    second = StepDiagnostics(40, window=20, state=json.loads(json.dumps(first.state)))
+    late = [f for step in range(18, 41) for f in second.observe(step, {**numbers, "total": 1.0})]
+    assert early + late == found
+    assert second.state == whole.state

@@ -1,0 +1,205 @@
+"""The loop: exact resume, two processes, failing well."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from mtinet.cohort import Cohort
+from mtinet.config import Config, resolve
+from mtinet.runs import Run, RunError
+from mtinet.training.loop import TrainingError, loader_workers, moving_average
+from mtinet.workflows.train import TrainOptions, train
+
+OPTIONS = TrainOptions(folds=3, workers=1)
+
+
+class Killed(Exception):
+    """Stands for the end of the process: nothing after it runs."""
+
+
+def files_of(run: Run) -> dict[str, bytes]:
+    names = ("checkpoints/model.safetensors", "checkpoints/discriminator.safetensors", "metrics.jsonl")
+    return {name: (run.path / name).read_bytes() for name in names} | {
+        "findings": repr([f for f in run.findings() if f.id != "damaged-checkpoint"]).encode()
+    }
+
+
+def train_until(cohort: Cohort, out: Path, config: Config, stop: int, resume: bool = False) -> None:
+    def on_step(step: int, _: int, __: object) -> None:
+        if step == stop:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(cohort.folder, out, config, TrainOptions(folds=3, workers=1, resume=resume), on_step=on_step)
+
+
+@pytest.fixture
+def config() -> Config:
+    return resolve(
+        "tiny", assignments=["head.dropout=0.2", "training.steps=14", "training.checkpoint_every=3"]
+    )
+
+
+@pytest.mark.parametrize("changes", [(), ("objective.weighting=pcgrad",), ("training.workers=1",)])
+def test_resume_is_exact(toy_cohort: Cohort, tmp_path: Path, config: Config, changes):
+    config = resolve_on(config, changes)
+    whole = train(toy_cohort.folder, tmp_path / "whole", config, OPTIONS)
+    train_until(toy_cohort, tmp_path / "parts", config, stop=5)
+    train_until(toy_cohort, tmp_path / "parts", config, stop=11, resume=True)
+    resumed = train(
+        toy_cohort.folder, tmp_path / "parts", config, TrainOptions(folds=3, workers=1, resume=True)
+    )
+    assert files_of(resumed) == files_of(whole)
+
+
+def resolve_on(config: Config, changes) -> Config:
+    from mtinet.config import resolve_settings
+
+    return resolve_settings(config, None, changes)
+
+
+def test_a_truncated_checkpoint_is_passed_over(toy_cohort: Cohort, tmp_path: Path, config: Config):
+    whole = train(toy_cohort.folder, tmp_path / "whole", config, OPTIONS)
+    train_until(toy_cohort, tmp_path / "parts", config, stop=8)
+    newest = sorted((tmp_path / "parts" / "checkpoints").glob("step-*"))[-1]
+    newest.write_bytes(newest.read_bytes()[:-100])
+    resumed = train(
+        toy_cohort.folder, tmp_path / "parts", config, TrainOptions(folds=3, workers=1, resume=True)
+    )
+    assert files_of(resumed) == files_of(whole)
+    assert [f.id for f in resumed.findings()].count("damaged-checkpoint") == 1
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from mtinet.config import resolve
+from mtinet.training.loop import Trainer
+from mtinet.workflows.train import TrainOptions, train
+
+if __name__ == "__main__":
+    cohort, out, devices, *changes = sys.argv[1:]
+    if "LOCAL_COUNTS" in changes:
+        # what the all-reduced count is there to prevent
+        changes.remove("LOCAL_COUNTS")
+        Trainer._count = lambda self, local: local
+    train(Path(cohort), Path(out), resolve("tiny", assignments=changes),
+          TrainOptions(folds=3, workers=1, resume=True, devices=int(devices)))
+"""
+
+
+def command(folder: Path, cohort: Cohort, out: Path, devices: int, *changes: str) -> list[str]:
+    script = folder / "script.py"
+    script.write_text(SCRIPT)
+    return [sys.executable, str(script), str(cohort.folder), str(out), str(devices), *changes]
+
+
+@pytest.mark.slow
+def test_sigkill_at_any_step_and_resume_ends_the_same(toy_cohort: Cohort, tmp_path: Path):
+    changes = ("training.steps=60", "training.checkpoint_every=4", "head.dropout=0.2")
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    subprocess.run(command(tmp_path, toy_cohort, whole, 1, *changes), check=True)
+    kills = 0
+    for wait in (0.15, 0.4, 0.05):
+        process = subprocess.Popen(command(tmp_path, toy_cohort, killed, 1, *changes))
+        before = len(Run(killed).metrics())
+        while process.poll() is None and len(Run(killed).metrics()) <= before:
+            time.sleep(0.01)
+        time.sleep(wait)
+        process.send_signal(signal.SIGKILL)
+        kills += process.wait() == -signal.SIGKILL
+    assert kills >= 2
+    subprocess.run(command(tmp_path, toy_cohort, killed, 1, *changes), check=True)
+    assert files_of(Run.open(killed)) == files_of(Run.open(whole))
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one_with_the_double_batch(toy_cohort: Cohort, tmp_path: Path):
+    """Masked terms are divided by the count over processes, so the split of a batch does not matter."""
+    changes = (
+        "encoder.norm=group",
+        "training.optimizer=sgd",
+        "training.learning_rate=0.001",
+        "training.steps=5",
+        "training.batch_size=6",
+        "training.validate_every=0",
+        "training.log_every=1",
+        "objective.tim_from=0",
+        "objective.adversarial_from=0",
+        "tim.min_confidence=0",
+        "tdd.dropout=0",
+        "tdd.instance_noise=0",
+        "tdd.label_noise=0",
+        "tdd.r1=0",
+    )
+    one, two, wrong = (tmp_path / name for name in ("one", "two", "wrong"))
+    subprocess.run(command(tmp_path, toy_cohort, one, 1, *changes), check=True)
+    subprocess.run(command(tmp_path, toy_cohort, two, 2, *changes), check=True, timeout=300)
+    subprocess.run(command(tmp_path, toy_cohort, wrong, 2, *changes, "LOCAL_COUNTS"), check=True, timeout=300)
+    assert largest_difference(one, two) <= 1e-5
+    assert largest_difference(one, wrong) > 1e-4
+
+
+def largest_difference(a: Path, b: Path) -> float:
+    """Largest difference between two runs' weights, relative to the largest weight."""
+    first, second = (
+        torch.cat([t.flatten() for t in Run.open(p).load_model()[0].values() if t.is_floating_point()])
+        for p in (a, b)
+    )
+    return float((first - second).abs().max() / first.abs().max())
+
+
+def test_nan_loss_stops_and_keeps_the_last_checkpoint(toy_cohort: Cohort, tmp_path: Path, config: Config):
+    out = tmp_path / "run"
+    sick = resolve_on(
+        config, ["training.learning_rate=1e30", "training.clip=0", "training.checkpoint_every=1"]
+    )
+    with pytest.raises(TrainingError, match="not finite"):
+        train(toy_cohort.folder, out, sick, OPTIONS)
+    run = Run.open(out)
+    assert "nan-loss" in [f.id for f in run.findings()]
+    checkpoint, _ = run.latest_checkpoint()
+    assert checkpoint is not None
+    assert all(torch.isfinite(t).all() for n, t in checkpoint.tensors.items() if n.startswith("optimizer"))
+
+
+def test_fine_tuning_starts_from_another_run(toy_cohort: Cohort, tmp_path: Path, config: Config):
+    first = train(toy_cohort.folder, tmp_path / "first", config, OPTIONS)
+    frozen = resolve_on(config, ["training.learning_rate=1e-30", "training.weight_decay=0"])
+    options = TrainOptions(folds=3, workers=1, init=first.path)
+    second = train(toy_cohort.folder, tmp_path / "second", frozen, options)
+    a, b = first.load_model()[0], second.load_model()[0]
+    for name in a:
+        if "running" not in name and "num_batches" not in name:
+            assert torch.allclose(a[name].float(), b[name].float(), atol=1e-6), name
+
+
+def test_a_non_empty_folder_is_refused(toy_cohort: Cohort, tmp_path: Path, config: Config):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine.txt").write_text("keep")
+    with pytest.raises(RunError, match="not empty"):
+        train(toy_cohort.folder, tmp_path / "run", config, OPTIONS)
+    assert (tmp_path / "run" / "mine.txt").read_text() == "keep"
+
+
+def test_moving_average_forgets_its_start():
+    update = moving_average(0.99)
+    average = [torch.zeros(3)]
+    for n in range(1, 40):
+        update(average, [torch.ones(3)], torch.tensor(n))
+    assert average[0].min() > 0.98
+
+
+def test_loader_workers_leave_the_network_its_cores():
+    assert loader_workers(3) == 3
+    assert loader_workers(0) == 0
+    assert loader_workers(-1) >= 0

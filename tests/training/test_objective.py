@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from mtinet.config import ObjectiveSettings, TimSettings, resolve
+from mtinet.model.build import build_network
+from mtinet.model.network import Prediction
+from mtinet.training.objective import (
+    Objective,
+    dice_and_cross_entropy,
+    masked_mean,
+    near_regions,
+    one_hot_regions,
+    projected_gradients,
+)
+
+
+def own(count: torch.Tensor) -> torch.Tensor:
+    return count
+
+
+def test_perfect_mask_costs_nothing_and_inverted_mask_most():
+    target = torch.zeros(2, 1, 16, 16)
+    target[:, :, 4:9, 4:9] = 1
+    perfect = dice_and_cross_entropy((target * 2 - 1) * 40, target)
+    inverted = dice_and_cross_entropy((1 - target * 2) * 40, target)
+    assert perfect.max() < 1e-6
+    assert inverted.min() > 1
+
+
+def test_empty_patch_without_prediction_costs_nothing():
+    assert dice_and_cross_entropy(torch.full((1, 1, 8, 8), -40.0), torch.zeros(1, 1, 8, 8)).item() < 1e-6
+
+
+def test_masked_mean_ignores_what_is_not_known_even_nan():
+    values = torch.tensor([1.0, float("nan"), 3.0], requires_grad=True)
+    mean = masked_mean(values, torch.tensor([True, False, True]), own)
+    assert mean.item() == 2.0
+    (gradient,) = torch.autograd.grad(mean, values)
+    assert torch.isfinite(gradient).all()
+    assert masked_mean(values, torch.zeros(3, dtype=torch.bool), own).item() == 0.0
+
+
+def test_missing_labels_mask_their_terms(make_batch):
+    config = resolve("tiny")
+    batch = make_batch(config)
+    batch["mask_known"][:] = False
+    batch["enhancement_known"][:] = False
+    batch["lesion_class"][:] = -1
+    network = build_network(config, 2)
+    regions = one_hot_regions(batch["labels"], batch["region_valid"].shape[1])
+    prediction = network(batch["image"], batch["phase_present"], batch["phase_times_s"], regions)
+    terms = Objective(config.objective, config.tim).terms(prediction, batch, None, own)
+    assert {name: term.item() for name, term in terms.items()} == {
+        "segmentation": 0.0,
+        "regression": 0.0,
+        "classification": 0.0,
+    }
+    torch.stack(list(terms.values())).sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)
+
+
+def test_each_term_enters_at_its_time_and_rises():
+    objective = Objective(ObjectiveSettings(tim=0.4, tim_from=0.5, ramp=0.2), TimSettings())
+    assert objective.weight("tim", 0.49) == 0.0
+    assert objective.weight("tim", 0.6) == pytest.approx(0.2)
+    assert objective.weight("tim", 0.9) == pytest.approx(0.4)
+    assert objective.weight("segmentation", 0.0) == 1.0
+
+
+def test_uncertainty_weighting_learns_its_variances():
+    objective = Objective(ObjectiveSettings(weighting="uncertainty"), TimSettings())
+    terms = {name: torch.tensor(2.0) for name in ("segmentation", "regression", "classification")}
+    torch.stack(list(objective.weighted(terms, 1.0).values())).sum().backward()
+    # d/ds (w·L·exp(-s) + s/2) = 1/2 - w·L at s = 0
+    assert torch.allclose(objective.log_variance.grad, torch.tensor([0.5 - 2.0, 0.5 - 0.4, 0.5 - 0.4]))
+
+
+def test_projected_gradients_remove_conflicts_and_keep_agreement():
+    rng = np.random.default_rng(0)
+    agree = {"a": torch.tensor([1.0, 0.0]), "b": torch.tensor([1.0, 1.0])}
+    assert torch.equal(projected_gradients(agree, rng), torch.tensor([2.0, 1.0]))
+    conflict = {"a": torch.tensor([1.0, 0.0]), "b": torch.tensor([-1.0, 1.0])}
+    total = projected_gradients(conflict, rng)
+    # a without its part along b is (1/2, 1/2); b without its part along a is (0, 1)
+    assert torch.allclose(total, torch.tensor([0.5, 1.5]))
+    for gradient in conflict.values():
+        assert torch.dot(total, gradient) >= 0
+
+
+def test_near_regions_stay_apart():
+    labels = torch.zeros(1, 20, 20, dtype=torch.long)
+    labels[0, 4:7, 4:7] = 1
+    labels[0, 4:7, 9:12] = 2
+    near = near_regions(labels, 3)
+    assert near[0, 0][labels[0] == 1].all()
+    assert not near[0, 0][labels[0] == 2].any()
+    assert near[0, 0].sum() > (labels == 1).sum()
+    assert not near[0, 2].any()
+
+
+def test_tim_reaches_decoder_and_head(make_batch):
+    config = resolve("tiny", assignments=["tim.min_confidence=0", "tim.against=both"])
+    batch = make_batch(config)
+    network = build_network(config, 2)
+    network.set_enhancement_statistics(1.0, 0.5)
+    regions = one_hot_regions(batch["labels"], batch["region_valid"].shape[1])
+    prediction = network(batch["image"], batch["phase_present"], batch["phase_times_s"], regions)
+    objective = Objective(config.objective, config.tim)
+    terms = objective.terms(prediction, batch, objective.read(prediction, batch), own)
+    terms["tim"].backward()
+    decoder = max(float(p.grad.abs().max()) for p in network.decoder.parameters() if p.grad is not None)
+    head = max(float(p.grad.abs().max()) for p in network.head.parameters() if p.grad is not None)
+    assert decoder > 0
+    assert head > 0
+
+
+def test_regression_is_blind_to_absent_phases(make_batch):
+    config = resolve("tiny")
+    batch = make_batch(config, size=16)
+    regions = batch["region_valid"].shape[1]
+    shape = (16, regions, 4)
+    exact = torch.where(batch["enhancement_known"], batch["enhancement"], 1e9)
+    prediction = Prediction(
+        torch.zeros(16, 1, 32, 32), exact, torch.zeros(16, regions, 2), batch["region_valid"]
+    )
+    assert batch["enhancement"].shape == shape
+    assert not batch["enhancement_known"].all()
+    terms = Objective(config.objective, config.tim).terms(prediction, batch, None, own)
+    assert terms["regression"].item() == 0.0
