@@ -338,17 +338,16 @@ def main() -> NoReturn:
     try:
         app(standalone_mode=True)
     except errors.UserError as error:
-        code = error.exit_code
-        message = str(error)
-    except KeyboardInterrupt:
+        caught: BaseException = error
+        code, message = error.exit_code, str(error)
+    except KeyboardInterrupt as error:
+        caught = error
         code, message = 130, "interrupted; the same command (with --resume for train) goes on"
     except Exception as error:
-        code, message = (
-            3,
-            f"unexpected {type(error).__name__}: {error} (--debug shows where)",
-        )
+        caught = error
+        code, message = 3, f"{type(error).__name__}: {error} (--debug shows where; please report it)"
     if "--debug" in sys.argv:
-        traceback.print_exc()
+        traceback.print_exception(caught)
     typer.secho(f"mtinet: {message}", err=True, fg=typer.colors.RED)
     sys.exit(code)
 

@@ -28,7 +28,7 @@ def bar(title: str, total: int | None = None) -> Iterator[Advance]:
         def line(done: int, total: int) -> None:
             if time.monotonic() - last[0] >= QUIET_SECONDS or done == total:
                 last[0] = time.monotonic()
-                console.print(f"{title}: {done}/{total}", highlight=False)
+                console.print(f"{title}: {done}/{total}", highlight=False, soft_wrap=True)
 
         yield line
         return
@@ -78,7 +78,9 @@ class TrainingProgress:
         if not self._console.is_terminal:
             if done == total or time.monotonic() - self._last >= QUIET_SECONDS:
                 self._last = time.monotonic()
-                self._console.print(f"{title}: {done}/{total}  {text}".rstrip(), highlight=False)
+                self._console.print(
+                    f"{title}: {done}/{total}  {text}".rstrip(), highlight=False, soft_wrap=True
+                )
             return
         if title not in self._tasks:
             self._tasks[title] = self._progress.add_task(title, total=total)

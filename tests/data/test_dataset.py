@@ -231,3 +231,15 @@ def test_an_error_names_its_study(studies):
     broken = replace(studies[0], folder=studies[0].folder / "gone")
     with pytest.raises(RuntimeError, match=r"study s0 \(step 7, slot 2\)"):
         PatchDataset([broken], config(), CLASSES, seed=0).sample(7, 2)
+
+
+@pytest.mark.parametrize("patch_size", [(24, 24), (23, 20), (50, 60)])
+def test_without_augmentation_a_patch_is_a_piece_of_the_study(studies, patch_size):
+    """Every value of the patch is one of the study's: nothing is interpolated."""
+    data = PatchDataset(studies[:1], config(patch_size=patch_size), CLASSES, seed=0)
+    values = np.unique(np.append(studies[0].image[0], 0.0))
+    for slot in range(4):
+        pixels = data.sample(0, slot)["image"][0].numpy().ravel()
+        above = np.searchsorted(values, pixels).clip(1, len(values) - 1)
+        nearest = np.minimum(np.abs(values[above] - pixels), np.abs(values[above - 1] - pixels))
+        assert nearest.max() < 1e-4

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+
 from mtinet.phantom.signal import spgr_concentration, spgr_signal, t2star_decay
 
 OSIPI = Path(__file__).parents[1] / "data" / "osipi"

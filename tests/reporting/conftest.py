@@ -41,6 +41,7 @@ class RunMaker:
     virtual: bool = True
     views: bool = True
     adversarial: bool = True
+    trained: bool = True
     findings: Sequence[Finding] = field(default_factory=list)
     config: Config = field(default_factory=settings.small)
 
@@ -65,7 +66,7 @@ class RunMaker:
             {"manifest": manifest, "split": split, "classes": {"classes": list(self.classes), "codes": {}}},
         )
         run.add_findings(self.findings)
-        for record in training_records(config.training.steps, self.adversarial):
+        for record in training_records(config.training.steps, self.adversarial) if self.trained else ():
             run.append_metrics(record)
         self._write_tables(run, ids)
         return run
@@ -105,9 +106,9 @@ class RunMaker:
         identity = {
             "study_id": study_id,
             "patient_id": f"p{index}",
-            "site": self.sites[index % len(self.sites)],
+            "site": self.sites[index // 2 % len(self.sites)],
         }
-        gain = (900.0, 300.0)[index % 2]
+        gain = (900.0, 300.0)[index // 2 % 2]
         lesions = []
         if sick or invented:
             wrong = self.missed <= index < self.missed + self.wrong
@@ -261,8 +262,12 @@ def write_view(
 
 
 @pytest.fixture
-def run_maker() -> RunMaker:
-    return RunMaker()
+def run_maker(monkeypatch: pytest.MonkeyPatch) -> RunMaker:
+    """Small: five studies without views and training; charts are painted, but not rendered (it is slow)."""
+    monkeypatch.setattr(
+        "mtinet.reporting.drawing._svg", lambda figure: b"<svg xmlns='http://www.w3.org/2000/svg'/>"
+    )
+    return RunMaker(studies=5, views=False, trained=False)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,6 @@
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -73,3 +75,12 @@ def test_a_cohort_in_order_has_no_error(toy_cohort):
 
 def test_a_folder_that_is_no_cohort(tmp_path):
     assert {f.id for f in check(tmp_path)} == {"no-description", "no-table"}
+
+
+def test_the_documentation_explains_every_finding():
+    root = Path(__file__).parents[2]
+    sources = [root / "src/mtinet" / name for name in ("cohort.py", "imaging/checks.py")]
+    found = {id for path in sources for id in re.findall(r'\badd\(\s*"([a-z-]+)",\s*"', path.read_text())}
+    explained = set(re.findall(r"`([a-z-]+)`", (root / "docs/cohort.md").read_text(encoding="utf-8")))
+    assert len(found) > 35
+    assert found - explained == set()

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from scipy import ndimage
+from torch.nn import functional
 
 from mtinet.config import AugmentationSettings
 
@@ -136,26 +137,16 @@ def apply(
     """
     matrix, offset = _geometry(transform, centre, size, spacing_mm)
     box, offset = _needed(matrix, offset, size, image.shape[1:])
-
-    def moved(array: NDArray[Any], order: Literal[0, 1]) -> NDArray[Any]:
-        if any(s.start >= s.stop for s in box):
-            return np.zeros(size, dtype=array.dtype)
-        return np.asarray(
-            ndimage.affine_transform(
-                array[box], matrix, offset, size, order=order, mode="constant", cval=0.0, prefilter=False
-            )
-        )
-
+    grid = _sampling_grid(matrix, offset, size, box)
+    kept = np.flatnonzero(transform.keep)
     multiplied_by = field(transform, size)
-    kept = np.zeros((len(image), *size), dtype=np.float32)
-    for index in np.flatnonzero(transform.keep):
-        kept[index] = moved(image[index], 1) * multiplied_by
-    return Patch(
-        kept,
-        None if labels is None else moved(labels, 0),
-        None if liver is None else moved(liver, 0),
-        multiplied_by,
-    )
+    moved = np.zeros((len(image), *size), dtype=np.float32)
+    moved[kept] = _resampled(image[(slice(None), *box)][kept], grid, "bilinear") * multiplied_by
+
+    def moved_mask(mask: NDArray[Any] | None) -> NDArray[np.uint8] | None:
+        return None if mask is None else _resampled(mask[box][None], grid, "nearest")[0].astype(np.uint8)
+
+    return Patch(moved, moved_mask(labels), moved_mask(liver), multiplied_by)
 
 
 def field(transform: Transform, size: tuple[int, ...]) -> NDArray[np.float32]:
@@ -214,3 +205,28 @@ def _needed(
     low = np.clip(np.floor(corners.min(axis=0)).astype(int) - 1, 0, shape)
     high = np.clip(np.ceil(corners.max(axis=0)).astype(int) + 2, 0, shape)
     return tuple(slice(int(a), int(b)) for a, b in zip(low, high)), offset - low
+
+
+def _sampling_grid(
+    matrix: NDArray[np.float64], offset: NDArray[np.float64], size: tuple[int, ...], box: tuple[slice, ...]
+) -> torch.Tensor:
+    """Where each voxel of the patch lies in the box, in torch's terms: -1 to 1 from edge to edge, x first."""
+    extent = np.array([max(1, s.stop - s.start) for s in box])
+    # the edge of voxel 0 is at -1/2, that of the last at n - 1/2
+    scaled, shift = 2 * matrix / extent[:, None], (2 * offset + 1) / extent - 1
+    grid = np.broadcast_to(shift, (*size, len(size))).copy()
+    for axis, n in enumerate(size):
+        along = np.arange(n).reshape(-1, *(1,) * (len(size) - axis - 1))
+        grid += along[..., None] * scaled[:, axis]
+    return torch.from_numpy(np.ascontiguousarray(grid[..., ::-1], dtype=np.float32))
+
+
+def _resampled(
+    arrays: NDArray[Any], grid: torch.Tensor, mode: Literal["bilinear", "nearest"]
+) -> NDArray[np.float32]:
+    """Several arrays [C, *S] at the places of one grid; 0 outside.  Bilinear is trilinear in 3-D."""
+    if 0 in arrays.shape:
+        return np.zeros((len(arrays), *grid.shape[:-1]), dtype=np.float32)
+    source = torch.from_numpy(np.array(arrays, dtype=np.float32))
+    out = functional.grid_sample(source[None], grid[None], mode, "zeros", align_corners=False)
+    return np.asarray(out[0].numpy())

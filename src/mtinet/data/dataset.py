@@ -118,7 +118,9 @@ class PatchDataset(Dataset[Sample]):
             # the whole patch inside the study where it fits, else in its middle
             low = np.minimum((size - 1) / 2, (np.array(study.shape) - 1) / 2)
             centre = low + rng.random(3) * (np.array(study.shape) - 1 - 2 * low)
-        z, y, x = (float(v) for v in np.rint(centre))
+        # the patch's voxels lie on the study's (between them the identity would blur)
+        half = (size - 1) / 2
+        z, y, x = (float(v) for v in np.rint(centre - half) + half)
         return z, y, x
 
     def _cut(self, study: PreparedStudy, centre: tuple[float, float, float], transform: Transform) -> Patch:

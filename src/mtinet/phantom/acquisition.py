@@ -24,6 +24,9 @@ _LARGEST_MOVE = 3.0
 """Displacements are cut at so many standard deviations."""
 
 
+_SMALLEST_FIELD_MM = (220.0, 180.0, 40.0)
+
+
 class AcquisitionError(ValueError):
     """The settings ask for an acquisition that a site cannot make; the message names the repair."""
 
@@ -79,7 +82,19 @@ class ScanGrid:
 
 
 def scan_grid(site: SiteSettings, breathing_mm: float) -> ScanGrid:
-    """The fine grid for a site: twice as fine in plane, and about as fine through the slices."""
+    """The fine grid for a site: twice as fine in plane, and about as fine through the slices.
+
+    Raises
+    ------
+    AcquisitionError
+        The field of view cannot hold a liver.
+    """
+    extent_mm = [n * step for n, step in zip(site.matrix, site.spacing_mm)]
+    if any(given < needed for given, needed in zip(extent_mm, _SMALLEST_FIELD_MM)):
+        raise AcquisitionError(
+            f"site {site.name}: the field of view is {' x '.join(f'{e:g}' for e in extent_mm)} mm; give at "
+            f"least {' x '.join(f'{e:g}' for e in _SMALLEST_FIELD_MM)} mm by a larger matrix or spacing_mm"
+        )
     dx, dy, dz = site.spacing_mm
     in_plane = min(dx, dy) / IN_PLANE_FACTOR
     factor = (IN_PLANE_FACTOR, IN_PLANE_FACTOR, max(1, round(dz / in_plane)))
@@ -93,7 +108,7 @@ def scan_grid(site: SiteSettings, breathing_mm: float) -> ScanGrid:
 
 
 def draw_affine(rng: np.random.Generator, site: SiteSettings) -> NDArray[np.float64]:
-    """Where the scanner's voxels lie in the world: axial, tilted by up to ``site.oblique_deg``, off centre."""
+    """Where the scanner's voxels lie in the world: axial, tilted by up to ``oblique_deg``, off centre."""
     about_x, about_y = np.deg2rad(rng.uniform(-1.0, 1.0, 2) * site.oblique_deg)
     tilt_x = np.array(
         [[1, 0, 0], [0, np.cos(about_x), -np.sin(about_x)], [0, np.sin(about_x), np.cos(about_x)]]
@@ -162,7 +177,7 @@ def draw_receive_field(rng: np.random.Generator, matrix: Sequence[int], amplitud
         x, y, z = (axis**power for axis, power in zip(axes, powers))
         field = field + rng.normal() * (x * y * z)
     field -= field.mean()
-    return (1.0 + amplitude * field / np.abs(field).max()).astype(np.float32)
+    return np.asarray(1.0 + amplitude * field / np.abs(field).max(), dtype=np.float32)
 
 
 def clean_image(
@@ -181,11 +196,11 @@ def clean_image(
 
 
 def measured(rng: np.random.Generator, clean: FloatArray, sigma: float) -> NDArray[np.int16]:
-    """Magnitude of the complex signal with Gaussian noise of ``sigma`` in both channels, as stored integers."""
+    """Magnitude of the complex signal with Gaussian noise of ``sigma`` in both channels, as integers."""
     real = clean + np.float32(sigma) * rng.standard_normal(clean.shape, dtype=np.float32)
     imaginary = np.float32(sigma) * rng.standard_normal(clean.shape, dtype=np.float32)
     magnitude = np.rint(np.hypot(real, imaginary))
-    return np.minimum(magnitude, np.iinfo(np.int16).max).astype(np.int16)
+    return np.asarray(np.minimum(magnitude, np.iinfo(np.int16).max), dtype=np.int16)
 
 
 def moves_mm(

@@ -268,7 +268,7 @@ def _hilum(frame: Frame) -> Point:
 
 
 def _texture(rng: np.random.Generator, canvas: Canvas, liver: BoolArray) -> None:
-    """Replace the parenchyma by a few kinds with slightly different T1 and volume, in a fine random pattern."""
+    """Replace the parenchyma by a few kinds with slightly different T1 and volume, finely mixed."""
     strength = float(rng.uniform(0.01, 0.05))
     scale_mm = float(rng.uniform(2.0, 4.5))
     base = canvas.tissues[canvas.number("liver")]
@@ -290,9 +290,8 @@ def _texture(rng: np.random.Generator, canvas: Canvas, liver: BoolArray) -> None
         )
         for level in levels
     ]
-    chosen = np.clip(np.rint((noise + 1.8) / 0.6), 0, _TEXTURE_LEVELS - 1).astype(np.uint16) + np.uint16(
-        numbers[0]
-    )
+    nearest = np.clip(np.rint((noise + 1.8) / 0.6), 0, _TEXTURE_LEVELS - 1).astype(np.intp)
+    chosen = np.array(numbers, dtype=np.uint16)[nearest]
     full = chosen.repeat(2, axis=0).repeat(2, axis=1).repeat(2, axis=2)[: shape[0], : shape[1], : shape[2]]
     np.copyto(canvas.labels[box], full, where=liver[box])
 
@@ -329,15 +328,8 @@ def _branch(
     side = np.cross(direction, rng.normal(size=3))
     side /= np.linalg.norm(side)
     for sign, share in ((1.0, rng.uniform(0.3, 0.6)), (-1.0, rng.uniform(0.5, 0.9))):
-        _branch(
-            rng,
-            end,
-            direction + sign * share * side,
-            0.8 * length_mm,
-            0.72 * radius_mm,
-            generations - 1,
-            paint,
-        )
+        turned = direction + sign * share * side
+        _branch(rng, end, turned, 0.8 * length_mm, 0.72 * radius_mm, generations - 1, paint)
 
 
 def _point(vector: NDArray[np.float64]) -> Point:

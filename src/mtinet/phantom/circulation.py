@@ -1,4 +1,4 @@
-"""What flows into the tissues of one patient: arterial and portal-venous plasma, arterial and venous blood."""
+"""What flows into the tissues of one patient: plasma of the aorta, the portal vein and the vena cava."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Circulation:
 
 
 def draw_circulation(rng: np.random.Generator, dose_mmol_kg: float, until_s: float) -> Circulation:
-    """Draw a patient's inputs: Parker's curve, delayed, stretched and scaled; a gut between aorta and portal vein.
+    """Draw a patient's inputs: Parker's curve, delayed, stretched and scaled, and what the gut makes of it.
 
     A slow heart widens and lowers the bolus at the same area (``stretch``).  The gut is two well-mixed
     compartments in a row plus a delay.  Priors: arrival 10 ± 1.5 s and gut 9 ± 1.5 s are assumed, so that the

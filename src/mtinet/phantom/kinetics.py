@@ -58,7 +58,7 @@ def blood_to_plasma(c: ArrayLike, hct: ArrayLike) -> FloatArray:
     """
     fraction = np.asarray(hct, dtype=np.float64)
     if np.any((fraction < 0.0) | (fraction >= 1.0)):
-        raise ValueError(f"hct is {hct}; give the haematocrit as a fraction, 0 <= hct < 1")
+        raise ValueError("a haematocrit is outside 0 to 1; give it as a fraction, not in percent")
     return np.asarray(np.asarray(c, dtype=np.float64) / (1.0 - fraction))
 
 

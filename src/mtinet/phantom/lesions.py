@@ -1,8 +1,8 @@
 """Liver lesions: shape, sub-form, and the parts that give each its pattern of enhancement.
 
-A lesion is a perturbed ball cut into parts; each part has its own kinetics.  A hemangioma fills from nodules on
-its rim towards its centre because perfusion falls with the distance from the nodules; an HCC takes arterial
-blood early, holds less than the liver late, and may have a capsule and a mosaic of unlike nodules.
+A lesion is a perturbed ball cut into parts; each part has its own kinetics.  A hemangioma fills from nodules
+on its rim towards its centre because perfusion falls with the distance from the nodules; an HCC takes
+arterial blood early, holds less than the liver late, and may have a capsule and a mosaic of unlike nodules.
 
 Rates of sub-forms and spreads are assumed.  Sources of the centres: T1 of hemangioma and HCC (EJRO 2020,
 100312, field not stated; taken as 3 T, scaled to other fields as the liver's, spread narrowed so that the
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from mtinet.phantom.anatomy import Canvas
 from mtinet.phantom.shapes import BoolArray, Box, FloatArray, Grid, Point, bumps, waves
-from mtinet.phantom.tissues import T1_S, Tissue, at_field
+from mtinet.phantom.tissues import T1_S, Tissue, around_one, at_field
 
 _FILL_LEVELS = 14
 """Steps in which a hemangioma's perfusion falls towards its centre."""
@@ -72,10 +72,9 @@ class Pattern:
 
 @dataclass(frozen=True)
 class Host:
-    """What a lesion's numbers are relative to: field strength, the patient's liver, the share of atypical ones."""
+    """What a lesion depends on besides its shape: the field strength and the share of atypical ones."""
 
     field_T: float
-    liver: Tissue
     atypical_fraction: float
 
 
@@ -91,7 +90,7 @@ def make_ball(
     stretch = np.exp(rng.normal(0.0, 0.5 * irregularity, 3))
     stretch /= np.prod(stretch) ** (1.0 / 3.0)
     reach = radius * 1.6
-    box = grid.box(np.subtract(centre, reach), np.add(centre, reach))
+    box = grid.box([c - reach for c in centre], [c + reach for c in centre])
     offset = np.stack(
         np.broadcast_arrays(
             *((axis - np.float32(c)) / np.float32(s) for axis, c, s in zip(grid.mesh(box), centre, stretch))
@@ -115,24 +114,24 @@ def _hemangioma(rng: np.random.Generator, grid: Grid, ball: Ball, host: Host) ->
     base = Tissue(
         "lesion",
         t1_s=_lesion_t1(rng, host, 1.50, 0.22),
-        flow_per_min=2.0 * _spread(rng, 0.35),
+        flow_per_min=2.0 * around_one(rng, 0.35),
         arterial_fraction=1.0,
-        distribution_volume=0.46 * _spread(rng, 0.18),
+        distribution_volume=0.46 * around_one(rng, 0.18),
     )
     if rng.random() < host.atypical_fraction:
         # flash filling is a form of small lesions; large atypical ones are mostly sclerosed
         if rng.random() < (0.85 if ball.diameter_mm < 20.0 else 0.3):
-            flash = replace(base, distribution_volume=0.27 * _spread(rng, 0.18))
+            flash = replace(base, distribution_volume=0.27 * around_one(rng, 0.18))
             return _uniform(rng, grid, ball, "hemangioma_flash", flash)
         dense = replace(
             base,
             t1_s=0.85 * base.t1_s,
             flow_per_min=0.25 * base.flow_per_min,
-            distribution_volume=0.20 * _spread(rng, 0.2),
+            distribution_volume=0.20 * around_one(rng, 0.2),
         )
         return _filling(rng, ball, "hemangioma_sclerosed", dense, slowing=2.0, nodule=0.15)
     # the larger, the slower the centre: fill-in is often incomplete in large ones
-    slowing = float(np.clip(1.6 + 0.07 * ball.diameter_mm * _spread(rng, 0.4), 1.8, 5.5))
+    slowing = float(np.clip(1.6 + 0.07 * ball.diameter_mm * around_one(rng, 0.4), 1.8, 5.5))
     return _filling(rng, ball, "hemangioma_typical", base, slowing, nodule=float(rng.uniform(0.14, 0.30)))
 
 
@@ -160,14 +159,14 @@ def _hcc(rng: np.random.Generator, grid: Grid, ball: Ball, host: Host) -> Patter
     base = Tissue(
         "lesion",
         t1_s=_lesion_t1(rng, host, 1.15, 0.20),
-        flow_per_min=1.3 * _spread(rng, 0.35),
+        flow_per_min=1.3 * around_one(rng, 0.35),
         arterial_fraction=float(np.clip(rng.normal(0.75, 0.15), 0.4, 1.0)),
-        distribution_volume=0.15 * _spread(rng, 0.20),
+        distribution_volume=0.15 * around_one(rng, 0.20),
     )
     subtype = "hcc_classic"
     if rng.random() < host.atypical_fraction:
         if rng.random() < 0.5:
-            subtype, base = "hcc_no_washout", replace(base, distribution_volume=0.28 * _spread(rng, 0.15))
+            subtype, base = "hcc_no_washout", replace(base, distribution_volume=0.28 * around_one(rng, 0.15))
         else:
             subtype = "hcc_hypovascular"
             base = replace(
@@ -184,7 +183,7 @@ def _hcc(rng: np.random.Generator, grid: Grid, ball: Ball, host: Host) -> Patter
 
 def _mosaic(rng: np.random.Generator, ball: Ball, subtype: str, base: Tissue) -> Pattern:
     """Unlike nodules side by side, some hardly perfused."""
-    count = int(np.clip(0.5 * ball.diameter_mm * _spread(rng, 0.25), 8, 40))
+    count = int(np.clip(0.5 * ball.diameter_mm * around_one(rng, 0.25), 8, 40))
     seeds = (rng.normal(size=(count, 3)) * 0.5).astype(np.float32)
     nearest = np.full(ball.depth.shape, np.inf, dtype=np.float32)
     chosen = np.zeros(ball.depth.shape, dtype=np.int64)
@@ -199,9 +198,9 @@ def _mosaic(rng: np.random.Generator, ball: Ball, subtype: str, base: Tissue) ->
         parts.append(
             replace(
                 base,
-                t1_s=base.t1_s * _spread(rng, 0.10),
-                flow_per_min=base.flow_per_min * _spread(rng, 0.4) * faint,
-                distribution_volume=base.distribution_volume * _spread(rng, 0.15),
+                t1_s=base.t1_s * around_one(rng, 0.10),
+                flow_per_min=base.flow_per_min * around_one(rng, 0.4) * faint,
+                distribution_volume=base.distribution_volume * around_one(rng, 0.15),
             )
         )
     return Pattern(subtype, tuple(parts), chosen, {**_numbers(base), "mosaic": 1.0})
@@ -213,9 +212,9 @@ def _with_capsule(rng: np.random.Generator, ball: Ball, pattern: Pattern, base: 
     capsule = replace(
         base,
         t1_s=1.05 * base.t1_s,
-        flow_per_min=0.45 * _spread(rng, 0.2),
+        flow_per_min=0.45 * around_one(rng, 0.2),
         arterial_fraction=0.8,
-        distribution_volume=0.40 * _spread(rng, 0.12),
+        distribution_volume=0.40 * around_one(rng, 0.12),
     )
     rim = ball.depth > 1.0 - 2.0 * thickness_mm / ball.diameter_mm
     chosen = np.where(rim, len(pattern.parts), pattern.chosen)
@@ -278,11 +277,7 @@ def _uniform(rng: np.random.Generator, grid: Grid, ball: Ball, subtype: str, bas
 
 def _lesion_t1(rng: np.random.Generator, host: Host, t1_3t_s: float, spread: float) -> float:
     """T1 at the site's field, from one at 3 T: lesion and liver keep their ratio."""
-    return t1_3t_s * at_field(T1_S["liver"], host.field_T) / T1_S["liver"][1] * _spread(rng, spread)
-
-
-def _spread(rng: np.random.Generator, sigma: float) -> float:
-    return float(np.exp(sigma * np.clip(rng.normal(), -2.5, 2.5)))
+    return t1_3t_s * at_field(T1_S["liver"], host.field_T) / T1_S["liver"][1] * around_one(rng, spread)
 
 
 def _numbers(tissue: Tissue) -> dict[str, float]:

@@ -148,7 +148,7 @@ def simulate_patient(settings: SimulationSettings, index: int) -> VirtualPatient
     liver = draw_anatomy(_rng(settings, _Stream.ANATOMY, index), canvas)
     scanned = np.zeros_like(liver)
     scanned[scan.grid.scanned] = liver[scan.grid.scanned]
-    host = Host(site.field_T, organs["liver"], settings.atypical_fraction)
+    host = Host(site.field_T, settings.atypical_fraction)
     grown = [] if label == NO_LESION else _grow_lesions(settings, index, label, canvas, scanned, host)
     signals = _signals(settings, index, site, scan, canvas, organs["liver"])
 
@@ -177,8 +177,8 @@ def simulate_patient(settings: SimulationSettings, index: int) -> VirtualPatient
 def assign(settings: SimulationSettings, index: int) -> tuple[str, SiteSettings]:
     """Class and site of a patient, spread evenly over the numbers.
 
-    Of the first n patients ``no_lesion_fraction · n``, rounded, have no lesion; among the others every block of
-    classes x sites holds each combination once, in an order drawn from the seed.
+    Of the first n patients ``no_lesion_fraction · n``, rounded, have no lesion; among the others every block
+    of classes x sites holds each combination once, in an order drawn from the seed.
     """
     fraction = settings.no_lesion_fraction
     without_before, without = (int(np.floor(n * fraction + 0.5)) for n in (index, index + 1))
@@ -203,7 +203,7 @@ def _rng(settings: SimulationSettings, stream: _Stream, index: int) -> np.random
 
 def _draw_scan(settings: SimulationSettings, site: SiteSettings, index: int) -> _Scan:
     rng = _rng(settings, _Stream.SCAN, index)
-    # the rule for the reference phase belongs to the cohort; a phase that can be missing is never the reference
+    # the rule belongs to the cohort; it holds whichever phase is missing, for that is never the reference
     reference = Study("", {phase: Path() for phase in settings.phases}).reference_phase
     grid = acquisition.scan_grid(site, settings.breathing_mm)
     times = acquisition.draw_times(rng, site, settings.phases)
@@ -246,11 +246,8 @@ def _signals(
     liver: Tissue,
 ) -> dict[Phase, FloatArray]:
     """Signal of every part, by phase, in units of the images."""
-    flow = draw_circulation(
-        _rng(settings, _Stream.CIRCULATION, index),
-        settings.dose_mmol_kg,
-        max(scan.times_s.values(), default=0.0),
-    )
+    rng, last = _rng(settings, _Stream.CIRCULATION, index), max(scan.times_s.values(), default=0.0)
+    flow = draw_circulation(rng, settings.dose_mmol_kg, last)
     # unenhanced images are taken before the injection, when there is nothing to hold
     times = [scan.times_s.get(phase, 0.0) for phase in scan.phases]
     relative = relative_signals(canvas.tissues, concentrations(canvas.tissues, flow, liver, times), site)

@@ -19,7 +19,7 @@ _INSIDE = 0.85
 def draw_diameters(
     rng: np.random.Generator, limits_mm: tuple[float, float], extra_lesions: float
 ) -> list[float]:
-    """Diameters of a patient's lesions, largest first: log-normal about 24 mm, the others smaller (assumed)."""
+    """Diameters of a patient's lesions, largest first: log-normal about 24 mm, others smaller (assumed)."""
     low, high = limits_mm
     first = float(np.clip(np.exp(rng.normal(np.log(24.0), 0.45)), low, high))
     others = first * rng.uniform(0.35, 0.9, min(int(rng.poisson(extra_lesions)), 6))
@@ -62,6 +62,8 @@ def _room(grid: Grid, liver: BoolArray) -> tuple[NDArray[np.float64], NDArray[np
     coarse = np.pad(liver[box][::_STRIDE, ::_STRIDE, ::_STRIDE], 1)
     spacing = [step * _STRIDE for step in grid.spacing_mm]
     distance = ndimage.distance_transform_edt(coarse, sampling=spacing)[1:-1, 1:-1, 1:-1]
+    # the transform measures to the centre of the first voxel outside; the surface lies half a voxel before
+    distance = np.maximum(distance - 0.5 * min(spacing), 0.0)
     index = np.argwhere(distance > 0.0)
     axes = [axis[part][::_STRIDE] for axis, part in zip(grid.axes, box)]
     centres = np.stack([axis[index[:, k]] for k, axis in enumerate(axes)], axis=1).astype(np.float64)

@@ -1,7 +1,7 @@
 """Geometry of the phantom: a fine grid, simple solids on it, smooth random fields.
 
-Patient axes as in :mod:`mtinet.volume`: x to the right, y anterior, z superior, millimetres from the centre of
-the field of view.  Everything is float32 and broadcasts from three open axes.
+Patient axes as in :mod:`mtinet.volume`: x to the right, y anterior, z superior, millimetres from the centre
+of the field of view.  Everything is float32 and broadcasts from three open axes.
 """
 
 from __future__ import annotations

@@ -3,10 +3,10 @@
 A patient is a map of numbered parts; every part is one :class:`Tissue`.  Numbers without a source named here
 are assumed.
 
-Sources: T1 at 3 T from de Bazelaire CMJ et al., Radiology 2004;230:652 (liver, spleen, renal cortex and medulla,
-pancreas, muscle, marrow, fat), at 1.5 T their companion values; blood from Zhang X et al., Magn Reson Med
-2013;70:1082; relaxivity of gadobutrol from Szomolanyi P et al., Invest Radiol 2019;54:559 (its blood value at
-1.5 T is assumed to keep the ratio that plasma shows).
+Sources: T1 of liver, spleen, renal cortex and medulla, pancreas, muscle, marrow and fat from de Bazelaire CMJ
+et al., Radiology 2004;230:652 (3 T; the 1.5 T column as commonly quoted from the same work); blood from
+Zhang X et al., Magn Reson Med 2013;70:1082; relaxivity of gadobutrol from Szomolanyi P et al., Invest Radiol
+2019;54:559 (its blood value at 1.5 T is assumed to keep the ratio that plasma shows).
 """
 
 from __future__ import annotations
@@ -91,19 +91,29 @@ def at_field(values: tuple[float, float], field_T: float) -> float:
     return float(low * (field_T / 1.5) ** np.log2(high / low))
 
 
+def around_one(rng: np.random.Generator, spread: float) -> float:
+    """Draw a positive factor with median 1: log-normal, cut at 2.5 standard deviations."""
+    return float(np.exp(spread * np.clip(rng.normal(), -2.5, 2.5)))
+
+
 def draw_organs(rng: np.random.Generator, field_T: float) -> dict[str, Tissue]:
     """Draw a patient's organs: published T1 with their spread, kinetics around physiological values.
 
-    Flows are those of plasma.  Distribution volumes of liver (0.20) and spleen (0.33) are set by the published
-    portal-venous enhancement (gadobutrol: liver 0.94, spleen 2.41), inside the published ranges.
+    Flows are those of plasma.  Distribution volumes of liver (0.20) and spleen (0.33) are set by the
+    published portal-venous enhancement (gadobutrol: liver 0.94, spleen 2.41), inside the published ranges;
+    the inflow into the aorta by its arterial enhancement (2.24).
     """
 
     def t1(name: str, spread: float = 0.05) -> float:
-        return at_field(T1_S[name], field_T) * _around(rng, spread)
+        return at_field(T1_S[name], field_T) * around_one(rng, spread)
 
-    def organ(name: str, flow: float, volume: float, arterial: float = 1.0, proton: float = 1.0) -> Tissue:
+    def organ(name: str, flow: float, volume: float, proton: float = 1.0) -> Tissue:
         return Tissue(
-            name, t1(name), proton, flow * _around(rng, 0.15), arterial, volume * _around(rng, 0.07)
+            name,
+            t1(name),
+            proton,
+            flow_per_min=flow * around_one(rng, 0.15),
+            distribution_volume=volume * around_one(rng, 0.07),
         )
 
     # T1 of blood is a laboratory constant at a given haematocrit: one draw for all vessels
@@ -112,18 +122,18 @@ def draw_organs(rng: np.random.Generator, field_T: float) -> dict[str, Tissue]:
     liver = Tissue(
         "liver",
         t1("liver", 0.088),
-        flow_per_min=0.44 * _around(rng, 0.2),
+        flow_per_min=0.44 * around_one(rng, 0.2),
         arterial_fraction=arterial_fraction,
-        distribution_volume=0.20 * _around(rng, 0.10),
+        distribution_volume=0.20 * around_one(rng, 0.10),
     )
     organs = [
         Tissue("air", 1.0, proton=0.0),
-        replace(organ("fat", 0.03, 0.06), proton=0.22 * _around(rng, 0.25)),
-        replace(organ("fat", 0.03, 0.06), name="visceral_fat", proton=0.26 * _around(rng, 0.25)),
+        organ("fat", 0.03, 0.06, proton=0.22 * around_one(rng, 0.25)),
+        replace(organ("fat", 0.03, 0.06, proton=0.26 * around_one(rng, 0.25)), name="visceral_fat"),
         organ("muscle", 0.10, 0.11),
-        replace(organ("marrow", 0.15, 0.12), proton=0.50 * _around(rng, 0.15)),
+        organ("marrow", 0.15, 0.12, proton=0.50 * around_one(rng, 0.15)),
         Tissue("cortical_bone", 0.5, proton=0.08),
-        replace(Tissue("spinal_canal", t1("water")), proton=1.0),
+        Tissue("spinal_canal", t1("water")),
         Tissue("lung", t1("lung"), proton=0.07),
         liver,
         organ("spleen", 1.6, 0.33),
@@ -132,7 +142,7 @@ def draw_organs(rng: np.random.Generator, field_T: float) -> dict[str, Tissue]:
         organ("renal_medulla", 0.5, 0.45),
         replace(organ("myocardium", 0.9, 0.20), plasma=0.05),
         organ("bowel", 0.5, 0.16),
-        replace(Tissue("stomach_water", t1("water")), proton=0.9),
+        Tissue("stomach_water", t1("water"), proton=0.9),
         replace(organ("bowel", 0.4, 0.18), name="stomach_wall"),
         Tissue("bile", t1("bile", 0.25)),
         Tissue("aorta", blood, vessel="arterial", inflow=0.11),
@@ -142,11 +152,6 @@ def draw_organs(rng: np.random.Generator, field_T: float) -> dict[str, Tissue]:
         Tissue("hepatic_vein", blood, vessel="hepatic", inflow=0.01),
     ]
     return {tissue.name: tissue for tissue in organs}
-
-
-def _around(rng: np.random.Generator, spread: float) -> float:
-    """A positive factor with median 1, log-normal, cut at 2.5 standard deviations."""
-    return float(np.exp(spread * np.clip(rng.normal(), -2.5, 2.5)))
 
 
 def concentrations(

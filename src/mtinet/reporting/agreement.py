@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -49,16 +50,14 @@ def method_picture(
                 quantity.text(row.value, unit=False), (value, place), xytext=(0, 7),
                 textcoords="offset points", ha="center", fontsize=7.5, color=colour,
             )  # fmt: skip
-        axes.set_yticks(range(len(labels)), labels)
+        axes.set_yticks(range(len(labels)), [textwrap.fill(label, 24) for label in labels])
         axes.set_ylim(len(labels) - 0.4, -0.7)
         axes.grid(visible=False, axis="y")
-        better = f", {quantity.better} is better" if quantity.better else ""
-        unit = f" ({quantity.unit}{better})" if quantity.unit else f" ({better.removeprefix(', ')})"
-        axes.set(title=title, xlabel=f"{quantity.label}{unit}")
+        axes.set(title=title, xlabel=f"{quantity.unit}, {quantity.better} is better")
         axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
 
     listed = ", ".join(f"{label} {quantity.text(row.value)}" for label, row in rows)
-    return chart(paint, f"{title}: {listed}", (4.4, 0.95 + 0.4 * len(rows)))
+    return chart(paint, f"{title}: {listed}", (4.6, 0.95 + 0.42 * len(rows)))
 
 
 def bland_altman_pictures(lesions: pd.DataFrame, phases: Sequence[str]) -> tuple[list[Picture], str]:
@@ -121,10 +120,7 @@ def reliability_picture(bins: Sequence[ReliabilityBin]) -> Picture | None:
         )  # fmt: skip
         axes.plot([b.confidence for b in filled], [b.accuracy for b in filled], "-o", color=BLUE, ms=5)
         for b in filled:
-            axes.annotate(
-                f"n = {b.n}", (b.confidence, b.accuracy), xytext=(0, -12 if b.accuracy > 0.5 else 7),
-                textcoords="offset points", ha="center", fontsize=7,
-            )  # fmt: skip
+            axes.text((b.low + b.high) / 2, b.n / total, f"n = {b.n}", ha="center", va="bottom", fontsize=6.5)
         axes.set(
             title="Reliability", xlabel="probability of the predicted class", ylabel="share that was right",
             xlim=(0, 1.02), ylim=(0, 1.06),

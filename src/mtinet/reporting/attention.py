@@ -19,8 +19,8 @@ STREAM_JITTER = 401
 
 KINDS = (
     ("attention", "Head: attention over phases", "attention", None),
-    ("tdd_attention", "Discriminator (TDD): attention over phases", "attention", None),
-    ("fusion", "MdIEF: weight of the spectral map", "weight (rest: spatial map)", 0.5),
+    ("tdd_attention", "TDD: attention over phases", "attention", None),
+    ("fusion", "MdIEF: weight of the spectral map", "weight (rest: spatial)", 0.5),
 )
 
 
@@ -53,12 +53,12 @@ def _by_phase(values: pd.DataFrame, labels: pd.Series[str], title: str, unit: st
         axes.axhline(even, color=GREY, ls="--", lw=1)
         axes.annotate(
             "even",
-            (1, even),
+            (1.01, even),
             xycoords=("axes fraction", "data"),
-            ha="right",
-            va="bottom",
+            va="center",
             fontsize=7,
             color=GREY,
+            annotation_clip=False,
         )
         width = 0.7 / len(groups)
         for place, name in enumerate(groups):
@@ -76,7 +76,7 @@ def _by_phase(values: pd.DataFrame, labels: pd.Series[str], title: str, unit: st
         axes.set(title=title, ylabel=unit)
         axes.set_ylim(bottom=0)
         axes.grid(visible=False, axis="x")
-        axes.legend(loc="best")
+        axes.figure.legend(loc="outside lower center", ncols=2)
 
     means = ", ".join(f"{short_phase_name(p)} {values[p].mean():.2f}" for p in values.columns)
     return chart(paint, f"{title}; means: {means}")

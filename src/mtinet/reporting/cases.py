@@ -39,7 +39,7 @@ class SliceView:
     width, height : float
         Of the whole slice.
     body, zoom : Box
-        The parts that are shown; ``zoom`` is None where there is no outline.
+        The parts that are shown; ``zoom`` is around the largest lesion, None where there is no outline.
     truth, predicted : str
         SVG path data, empty without lesion.
     """
@@ -77,17 +77,17 @@ class Case:
 # ---------------------------------------------------------------------- which
 def example_cases(evaluated: Evaluated) -> list[Case]:
     """The best study, the median one, and a typical one of each class."""
-    scored = evaluated.studies[evaluated.studies["outcome"] == "scored"].sort_values(["dice", "study_id"])
+    studies = evaluated.studies
+    scored = studies[(studies["outcome"] == "scored") & (studies["n_found"] > 0)]
+    scored = scored.sort_values(["dice", "study_id"])
     if scored.empty:
         return []
-    chosen = {
-        str(scored.iloc[len(scored) // 2]["study_id"]): "Median Dice of all scored studies",
-    }
-    chosen.setdefault(str(scored.iloc[-1]["study_id"]), "Best Dice")
+    chosen = {str(scored.iloc[-1]["study_id"]): "Best Dice"}
+    chosen.setdefault(str(scored.iloc[len(scored) // 2]["study_id"]), "Median Dice")
     for label in evaluated.classes:
         own = scored[(scored["label"] == label) & ~scored["study_id"].isin(list(chosen))]
         if len(own):
-            chosen[str(own.iloc[len(own) // 2]["study_id"])] = f"Typical {class_name(label)} (median Dice)"
+            chosen[str(own.iloc[len(own) // 2]["study_id"])] = f"Typical {class_name(label)}"
     return [describe(evaluated, study_id, reason) for study_id, reason in list(chosen.items())[:MAX_CASES]]
 
 
@@ -160,7 +160,7 @@ def slice_view(view: View, phases: tuple[str, ...]) -> SliceView:
         width=width,
         height=height,
         body=slices.body_box(view.images, view.present, spacing),
-        zoom=slices.zoom_box([*truth, *predicted], (width, height)),
+        zoom=slices.zoom_box(truth or predicted, (width, height)),
         truth=slices.path_data(truth),
         predicted=slices.path_data(predicted),
     )
@@ -183,7 +183,8 @@ def _facts(study: pd.Series, lesion: pd.Series | None) -> Iterator[tuple[str, st
         yield "Dice", number(float(study["dice"]), 2)
         yield "HD95", f"{number(float(study['hd95_mm']), 1)} mm"
     if lesion is not None:
-        yield "diameter", f"{number(float(lesion['diameter_mm']), 0)} mm"
+        whose = "predicted diameter" if pd.isna(lesion["reference"]) else "diameter"
+        yield whose, f"{number(float(lesion['diameter_mm']), 0)} mm"
     lesions = count_of(int(study["n_reference"]), "lesion")
     yield "found", f"{int(study['n_found'])} of {lesions}, {int(study['n_false_positive'])} false positive"
     if str(study["site"]):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Painter = Callable[["Axes"], None]
 
@@ -92,10 +93,14 @@ def chart(paint: Painter, alt: str, size_in: tuple[float, float] = (3.6, 2.7)) -
     with rc_context(STYLE):
         figure = Figure(figsize=size_in, layout="constrained")
         paint(figure.add_subplot())
-        stream = io.BytesIO()
-        # the date would make two reports of one run differ
-        figure.savefig(stream, format="svg", metadata={"Date": None}, transparent=True)
-    return Picture(data_address(stream.getvalue(), "image/svg+xml"), alt)
+        return Picture(data_address(_svg(figure), "image/svg+xml"), alt)
+
+
+def _svg(figure: Figure) -> bytes:
+    stream = io.BytesIO()
+    # the date would make two reports of one run differ
+    figure.savefig(stream, format="svg", metadata={"Date": None}, transparent=True)
+    return stream.getvalue()
 
 
 def data_address(content: bytes, media_type: str) -> str:

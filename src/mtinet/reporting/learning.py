@@ -40,7 +40,7 @@ def learning_pictures(metrics: pd.DataFrame, objective: ObjectiveSettings, steps
         ("Supervised terms", "loss (unweighted)", ["segmentation", "regression", "classification"], None),
         ("Interaction terms", "loss (unweighted)", ["tim", "adversarial"], _starts(late)),
         ("Dice on held-out studies", "Dice", ["held_out_dice"], _unit_range),
-        ("Discriminator", "share", ["discriminator_accuracy"], _accuracy_band),
+        ("Discriminator", "accuracy", ["discriminator_accuracy"], _accuracy_band),
         ("Discriminator: real − fake", "logit gap", ["discriminator_gap"], _zero),
         ("Do the tasks agree?", "cosine of gradients", cosines, _cosine_range),
         ("Fusion weights", "spread over channels", ["fusion_spread"], _from_zero),
@@ -70,10 +70,10 @@ def _curves(
             smooth = known[name].rolling(width, min_periods=1, center=True).mean()
             axes.plot(known["step"], known[name], color=colour, lw=0.6, alpha=0.35)
             axes.plot(known["step"], smooth, color=colour, label=_label(name))
+        axes.set(title=title, xlabel="training step", ylabel=unit, xlim=(0, metrics["step"].max()))
         if extra is not None:
             extra(axes)
-        axes.set(title=title, xlabel="training step", ylabel=unit)
-        if len(columns) > 1:
+        if len(columns) > 1 or columns[0].startswith("cosine_"):
             axes.legend()
 
     return paint
@@ -127,4 +127,3 @@ def _accuracy_band(axes: Axes) -> None:
             fontsize=7,
             color=GREY,
         )
-    axes.set_ylabel("accuracy")

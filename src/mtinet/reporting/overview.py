@@ -16,7 +16,7 @@ from mtinet.evaluation.sections import ALL, NETWORK, Row
 from mtinet.evaluation.summary import Summary
 from mtinet.reporting.inputs import Evaluated
 from mtinet.reporting.scoreboard import QUANTITIES
-from mtinet.reporting.words import UNKNOWN, class_name, count_of, number, phase_name
+from mtinet.reporting.words import UNKNOWN, class_name, count_of, number, phase_name, sentence
 from mtinet.results import Finding
 
 SEVERITIES = ("error", "warning", "note")
@@ -28,6 +28,7 @@ class KeyFigure:
 
     label: str
     value: str
+    unit: str
     interval: str
     note: str
 
@@ -41,12 +42,17 @@ class FindingGroup:
     count: int
 
     @property
+    def meaning(self) -> str:
+        """What is wrong, as a sentence."""
+        return sentence(self.finding.meaning)
+
+    @property
     def measure(self) -> str:
         """Value against threshold, empty where there is none."""
         if self.finding.value is None:
             return ""
-        limit = "" if self.finding.threshold is None else f", limit {number(self.finding.threshold)}"
-        return f"value {number(self.finding.value)}{limit}"
+        limit = "" if self.finding.threshold is None else f", limit {self.finding.threshold:.3g}"
+        return f"value {self.finding.value:.3g}{limit}"
 
 
 @dataclass(frozen=True)
@@ -75,8 +81,8 @@ def key_figures(summary: Summary) -> list[KeyFigure]:
     counts = summary.counts[ALL]
     zeros = f"{counts.get('missed', 0)} missed, {counts.get('hallucinated', 0)} hallucinated (Dice 0)"
     false = summary.find("detection", "false_positives_per_study")
-    majority = _beside(summary.find("classification", "accuracy", "majority"), "always the majority class")
-    mean = _beside(summary.find("enhancement", "mae_relative", "training_mean"), "always the training mean")
+    majority = _beside(summary.find("classification", "accuracy", "majority"), "always naming the majority")
+    mean = _beside(summary.find("enhancement", "mae_relative", "training_mean"), "training mean instead")
     raw = _beside(summary.find("enhancement", "mae_raw", "head"), "raw signal")
     return [
         _figure("Dice", summary.find("segmentation", "dice"), zeros),
@@ -96,10 +102,11 @@ def key_figures(summary: Summary) -> list[KeyFigure]:
 
 def _figure(label: str, row: Row | None, note: str) -> KeyFigure:
     if row is None or not math.isfinite(row.value):
-        return KeyFigure(label, UNKNOWN, "", "not scored")
+        return KeyFigure(label, UNKNOWN, "", "", "not scored")
     quantity = QUANTITIES[row.metric]
     interval = quantity.interval(row.low, row.high)
-    return KeyFigure(label, quantity.text(row.value), interval and f"95 % interval {interval}", note)
+    value = quantity.text(row.value, unit=False)
+    return KeyFigure(label, value, quantity.unit, interval and f"95 % interval {interval}", note)
 
 
 def _beside(row: Row | None, label: str) -> str:

@@ -55,7 +55,8 @@ def _content(evaluated: Evaluated) -> dict[str, Any]:
     manifest, config = evaluated.manifest, evaluated.config
     bland_altman, bland_altman_unit = bland_altman_pictures(evaluated.lesions, evaluated.phases)
     return {
-        "title": evaluated.run.path.resolve().name,
+        "title": f"{config.model} on cohort {manifest.get('cohort') or 'without name'}",
+        "run_name": evaluated.run.path.resolve().name,
         "notice": RESEARCH_USE,
         "virtual": evaluated.virtual,
         "manifest": manifest,
@@ -105,7 +106,7 @@ def _tables(evaluated: Evaluated) -> dict[str, scoreboard.Table | None]:
 def _comparisons(evaluated: Evaluated) -> list[Picture]:
     """Methods side by side in the main score of each task that has more than one."""
     wanted = (
-        ("enhancement", "mae_relative", "Enhancement: error"),
+        ("enhancement", "mae_relative", "Enhancement: mean absolute error"),
         ("classification", "balanced_accuracy", "Class: balanced accuracy"),
     )
     unequal = list(scoreboard.UNEQUAL.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,21 +57,20 @@ def study_picture(
 
     index = shown_slice(labels, lesions)
     shown = lesions[:MAX_LESIONS]
+    plane, outline = np.asarray(images)[:, index], np.asarray(labels)[index]
     with rc_context(STYLE):
-        figure = Figure(figsize=(11.5, 8.0 if shown else 4.3), layout="constrained")
+        figure = Figure(figsize=(11.5, 8.8 if shown else 3.0), layout="constrained")
         found = count_of(len(lesions), "lesion") if lesions else "no lesion"
         # a dollar sign in an id would start a formula
         figure.suptitle(
             f"{title}: {found} predicted, slice {index + 1} of {labels.shape[0]}", parse_math=False
         )
         figure.supxlabel(_footer(len(lesions) - len(shown)), fontsize=8, color=GREY)
-        parts = figure.subfigures(
-            2 if shown else 1, 1, height_ratios=[1.0, 1.25] if shown else None, squeeze=False
-        )
-        plane, outline = np.asarray(images)[:, index], np.asarray(labels)[index]
-        _paint_slices(parts[0, 0], plane, np.asarray(phases_present), phases, outline, spacing_zyx_mm[1:])
+        ratios = [1.1, 1.0] if shown else [1.0]
+        parts = figure.subfigures(len(ratios), 1, height_ratios=ratios, squeeze=False)[:, 0]
+        _paint_slices(parts[0], plane, np.asarray(phases_present), phases, outline, spacing_zyx_mm[1:])
         if shown:
-            _paint_lesions(parts[1, 0], shown, phases)
+            _paint_lesions(parts[1], shown, phases)
         with files.atomic_path(path) as temporary:
             figure.savefig(temporary, dpi=110)
 
@@ -98,31 +97,50 @@ def _paint_slices(
     labels: NDArray[Any],
     spacing_yx_mm: Sequence[float],
 ) -> None:
-    levels = slices.window(planes, present)
-    box = slices.body_box(planes, present, spacing_yx_mm)
-    polygons = slices.outlines(labels, spacing_yx_mm)
+    """A row of whole slices, and below it one of the largest lesion enlarged."""
     width, height = slices.size_mm(labels.shape, spacing_yx_mm)
-    for axes, phase, plane, exists in zip(
-        part.subplots(1, len(phases), squeeze=False)[0], phases, planes, present
-    ):
-        axes.set_axis_off()
-        axes.set_title(phase_name(phase))
-        if not exists:
-            axes.text(
-                0.5, 0.5, "not acquired", ha="center", va="center", transform=axes.transAxes, color=GREY
-            )
-            continue
-        axes.imshow(
-            slices.displayed(np.nan_to_num(np.asarray(plane, dtype=np.float64))), cmap="gray",
-            vmin=levels[0], vmax=levels[1], extent=(0, width, height, 0), interpolation="bilinear",
-        )  # fmt: skip
-        _paint_marks(axes, polygons, box)
+    outlines = {int(n): slices.outlines(labels == n, spacing_yx_mm) for n in np.unique(labels[labels > 0])}
+    zoom = slices.zoom_box([polygon for found in outlines.values() for polygon in found], (width, height))
+    boxes = [box for box in (slices.body_box(planes, present, spacing_yx_mm), zoom) if box is not None]
+    levels = slices.window(planes, present)
+    grid = part.subplots(len(boxes), len(phases), squeeze=False)
+    for column, phase, plane, exists in zip(grid.T, phases, planes, present):
+        column[0].set_title(phase_name(phase))
+        shown = slices.displayed(np.nan_to_num(np.asarray(plane, dtype=np.float64)))
+        for axes, box in zip(column, boxes):
+            _frame(axes, box)
+            if not exists:
+                axes.text(0.5, 0.5, "not acquired", ha="center", transform=axes.transAxes, color=GREY)
+                continue
+            axes.imshow(
+                shown, cmap="gray", vmin=levels[0], vmax=levels[1], extent=(0, width, height, 0),
+                interpolation="bilinear",
+            )  # fmt: skip
+            _paint_outlines(axes, outlines, box)
+        if exists:
+            _paint_marks(column[0], boxes[0])
 
 
-def _paint_marks(axes: Axes, polygons: Sequence[NDArray[np.float64]], box: slices.Box) -> None:
-    for polygon in polygons:
-        axes.plot(*polygon.T, color="black", lw=2.4, alpha=0.6)
-        axes.plot(*polygon.T, color=OUTLINE, lw=1.3, ls=(0, (4, 1.5)))
+def _frame(axes: Axes, box: slices.Box) -> None:
+    axes.set(xlim=(box.left, box.left + box.width), ylim=(box.top + box.height, box.top), autoscale_on=False)
+    axes.set_aspect("equal")
+    axes.set_axis_off()
+
+
+def _paint_outlines(axes: Axes, outlines: Mapping[int, Sequence[slices.Polygon]], box: slices.Box) -> None:
+    from matplotlib.patheffects import withStroke
+
+    for number, polygons in outlines.items():
+        for polygon in polygons:
+            axes.plot(*polygon.T, color="black", lw=2.4, alpha=0.6)
+            axes.plot(*polygon.T, color=OUTLINE, lw=1.3, ls=(0, (4, 1.5)))
+        x, y = max(polygons, key=len).max(0)
+        if box.left <= x <= box.left + box.width and box.top <= y <= box.top + box.height:
+            effects = [withStroke(linewidth=2.5, foreground="black")]
+            axes.text(x, y, str(number), color=OUTLINE, fontsize=8, weight="bold", path_effects=effects)
+
+
+def _paint_marks(axes: Axes, box: slices.Box) -> None:
     for x, side in ((0.02, "R"), (0.98, "L")):
         axes.text(
             x, 0.5, side, transform=axes.transAxes, color="white", weight="bold", va="center",
@@ -130,8 +148,6 @@ def _paint_marks(axes: Axes, polygons: Sequence[NDArray[np.float64]], box: slice
         )  # fmt: skip
     left, bottom = box.left + 0.04 * box.width, box.top + 0.96 * box.height
     axes.plot([left, left + SCALE_BAR_MM], [bottom, bottom], color="white", lw=2)
-    axes.set_xlim(box.left, box.left + box.width)
-    axes.set_ylim(box.top + box.height, box.top)
 
 
 def _paint_lesions(part: SubFigure, lesions: Sequence[Lesion], phases: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from mtinet.evaluation.detection import size_group_names
 from mtinet.evaluation.metrics import OUTCOMES
 from mtinet.evaluation.sections import ALL, DETECTED_ONLY, NETWORK, Row
 from mtinet.evaluation.summary import Summary
-from mtinet.reporting.words import UNKNOWN, Quantity, number, phase_name
+from mtinet.reporting.words import UNKNOWN, Quantity, number, phase_name, sentence, size_group_name
 
 QUANTITIES: dict[str, Quantity] = {
     "dice": Quantity("Dice", "", "higher", 2),
@@ -43,7 +43,7 @@ METHODS = {
     NETWORK: "network",
     "read_out": "signal under predicted mask",
     "training_mean": "training mean",
-    "logistic_regression": "logistic regression on that signal",
+    "logistic_regression": "logistic regression on the measured signal",
     "majority": "majority class",
 }
 UNEQUAL = {
@@ -101,7 +101,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What beats what, in a sentence; ``kind`` is better, worse or even."""
+    """What beats what, in a sentence; ``kind`` is better, worse or undecided."""
 
     kind: str
     text: str
@@ -155,7 +155,7 @@ def detection_table(summary: Summary, size_edges_mm: Sequence[float]) -> Table |
     for group in (ALL, *size_group_names(size_edges_mm)):
         found = [summary.find("detection", metric, NETWORK, group) for metric in metrics]
         cells = tuple(cell(row) if row is not None else Cell("") for row in found)
-        rows.append(("all sizes" if group == ALL else group, cells))
+        rows.append(("all sizes" if group == ALL else size_group_name(group), cells))
     return Table("diameter", tuple(label_of(m) for m in metrics), len(metrics), tuple(rows))
 
 
@@ -222,9 +222,10 @@ def _verdict(row: Row, quantity: Quantity, method: str, other: str) -> Verdict:
     unit = "percentage points" if quantity.unit.startswith("%") else quantity.unit
     difference = f"{number(row.value * quantity.factor, quantity.digits)} {unit}".strip()
     interval = quantity.interval(row.low, row.high)
-    detail = f"{quantity.label}: difference {difference}" + (f" ({interval})" if interval else "")
+    detail = f"{sentence(quantity.label)}: difference {difference}" + (f" ({interval})" if interval else "")
+    method = sentence(method)
     if not interval or row.low <= 0 <= row.high:
-        return Verdict("even", f"{method} and {other} cannot be told apart. {detail}.")
+        return Verdict("undecided", f"{method} and {other} cannot be told apart. {detail}.")
     if gain > 0:
         return Verdict("better", f"{method} beats {other}. {detail}.")
     return Verdict("worse", f"{method} loses against {other}. {detail}.")

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from mtinet.reporting.drawing import data_address
 
-WINDOW_PERCENTILE = 99.5
+WINDOW_PERCENTILE = 99.0
 ZOOM_MARGIN_MM = 12.0
-SMALLEST_ZOOM_MM = 60.0
+SMALLEST_ZOOM_MM = 56.0
+ZOOM_ASPECT = 4 / 3
 Polygon = NDArray[np.float64]
 
 
@@ -109,12 +110,14 @@ def body_box(
 
 
 def zoom_box(polygons: Sequence[Polygon], slice_mm: tuple[float, float]) -> Box | None:
-    """A square around the largest outline, or None without one."""
+    """A frame of 4 to 3 around the largest outline, or None without one."""
     if not polygons:
         return None
     spans = [(p.min(0), p.max(0)) for p in polygons]
     low, high = max(spans, key=lambda span: float(np.prod(span[1] - span[0])))
-    side = max(float((high - low).max()) + 2 * ZOOM_MARGIN_MM, SMALLEST_ZOOM_MM)
-    side = min(side, *slice_mm)
-    corner = np.clip((low + high) / 2 - side / 2, 0.0, np.asarray(slice_mm) - side)
-    return Box(float(corner[0]), float(corner[1]), side, side)
+    span = high - low + 2 * ZOOM_MARGIN_MM
+    width = max(float(span[0]), float(span[1]) * ZOOM_ASPECT, SMALLEST_ZOOM_MM)
+    size = np.array([width, width / ZOOM_ASPECT])
+    size *= min(1.0, float((np.asarray(slice_mm) / size).min()))
+    corner = np.clip((low + high) / 2 - size / 2, 0.0, np.asarray(slice_mm) - size)
+    return Box(float(corner[0]), float(corner[1]), float(size[0]), float(size[1]))

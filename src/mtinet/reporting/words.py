@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
-
-import numpy as np
 
 from mtinet.cohort import NO_LESION
 
@@ -89,6 +86,16 @@ def short_phase_name(name: str) -> str:
     return SHORT_PHASE_NAMES.get(name, phase_name(name))
 
 
+def sentence(text: str) -> str:
+    """``text`` with a capital first letter."""
+    return text[:1].upper() + text[1:]
+
+
+def size_group_name(name: str) -> str:
+    """A size group as it is printed."""
+    return name.replace(">=", "≥").replace("-", "–")
+
+
 def plain_name(name: str) -> str:
     """A technical name with its underscores gone."""
     return name.replace("_", " ").strip()
@@ -97,13 +104,3 @@ def plain_name(name: str) -> str:
 def count_of(n: int, singular: str, plural: str = "") -> str:
     """``1 study``, ``3 studies``."""
     return f"{n} {singular if n == 1 else plural or singular + 's'}"
-
-
-def joined(parts: Sequence[str]) -> str:
-    """``a, b and c``."""
-    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else list(parts))
-
-
-def times_text(times_s: Sequence[float]) -> str:
-    """Acquisition times in seconds; a dash for an unknown one."""
-    return ", ".join(f"{t:.0f} s" if np.isfinite(t) else UNKNOWN for t in times_s)

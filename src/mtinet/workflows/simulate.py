@@ -109,7 +109,8 @@ def _simulate_study(out: Path, settings: SimulationSettings, index: int) -> dict
 
 def _write(out: Path, settings: SimulationSettings, patient: VirtualPatient) -> dict[str, Any]:
     """Write a patient's volumes; give back everything that the tables say about it."""
-    volumes: dict[str, Volume] = {**patient.images, "mask": patient.mask, "liver_mask": patient.liver}
+    volumes: dict[str, Volume] = {"mask": patient.mask, "liver_mask": patient.liver}
+    volumes.update((str(phase), volume) for phase, volume in patient.images.items())
     paths = {name: f"images/{patient.study_id}/{name}.nii.gz" for name in volumes}
     for name, volume in volumes.items():
         volume.write_nifti(out / paths[name])

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+SMALL = (
+    "--set",
+    "training.steps=3",
+    "--set",
+    "training.validate_every=0",
+    "--set",
+    "training.checkpoint_every=2",
+)
+
+
+def mtinet(*words: str, **options) -> subprocess.CompletedProcess[str]:
+    call = [sys.executable, "-c", "from mtinet.cli import main; main()", *map(str, words)]
+    return subprocess.run(call, capture_output=True, text=True, **options)
+
+
+def test_help_teaches_and_loads_nothing_heavy():
+    code = (
+        "import sys\nfrom mtinet.cli import app\n"
+        "names = {'torch', 'monai', 'scipy', 'pandas', 'matplotlib', 'SimpleITK', 'sklearn'}\n"
+        "heavy = names & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+    out = mtinet("--help").stdout
+    assert "mtinet demo" in out
+    assert "Research use only" in out
+
+
+def test_commands_are_those_that_the_readme_names():
+    out = mtinet("--help").stdout
+    for name in (
+        "simulate",
+        "check",
+        "prepare",
+        "train",
+        "evaluate",
+        "predict",
+        "report",
+        "config",
+        "cache",
+        "doctor",
+        "demo",
+    ):
+        assert f" {name} " in out
+
+
+def test_settings_come_from_preset_file_and_assignment_in_that_order(tmp_path: Path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("head: {depth: 5, width: 32}\n")
+    out = mtinet("config", "show", "--preset", "tiny", "--config", file, "--set", "head.depth=2").stdout
+    values = yaml.safe_load(out)
+    assert values["head"]["depth"] == 2
+    assert values["head"]["width"] == 32
+    assert values["training"]["steps"] == 12
+    environment = {"PATH": "/usr/bin", "SEED": "5", "MODEL": "dynunet", "TRAINING": "x"}
+    assert yaml.safe_load(mtinet("config", "show", env=environment).stdout)["model"] == "mtinet"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("config", "show", "--set", "head.dept=2"), "did you mean 'depth'"),
+        (("config", "show", "--set", "head.depth=deep"), "head.depth"),
+        (("config", "show", "--preset", "big"), "tiny, small, paper"),
+        (("train", "nowhere", "--out", "x"), "nowhere"),
+        (("evaluate", "nowhere"), "is not a run folder"),
+        (("predict", "nowhere", "nowhere", "-o", "x"), "nowhere"),
+    ],
+)
+def test_errors_name_the_cause_without_a_traceback(tmp_path: Path, words, said):
+    done = mtinet(*words, cwd=tmp_path)
+    assert done.returncode in (2, 3)
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_debug_shows_the_traceback(tmp_path: Path):
+    assert "Traceback" in mtinet("--debug", "evaluate", "nowhere", cwd=tmp_path).stderr
+
+
+def test_config_diff_and_schema():
+    assert "encoder.shared: True -> False" in mtinet("config", "diff", "small", "paper").stdout
+    assert "properties" in json.loads(mtinet("config", "schema").stdout)
+
+
+def test_check_exit_code_is_1_on_errors_only(toy_cohort):
+    good = mtinet("check", toy_cohort.folder, "--json")
+    assert good.returncode == 0, good.stderr
+    assert all(f["severity"] != "error" for f in json.loads(good.stdout))
+    next(toy_cohort.folder.glob("images/*/delayed.nii.gz")).unlink()
+    bad = mtinet("check", toy_cohort.folder)
+    assert bad.returncode == 1
+    assert "does not exist" in bad.stdout
+
+
+@pytest.mark.slow
+def test_the_whole_way_by_command(toy_cohort, tmp_path: Path):
+    run = tmp_path / "run"
+    cohort = toy_cohort.folder
+    trained = mtinet("train", cohort, "-o", run, "--preset", "tiny", "--folds", "3", *SMALL, "--json")
+    assert trained.returncode == 0, trained.stderr
+    assert json.loads(trained.stdout)["run"] == str(run)
+    again = mtinet("train", cohort, "-o", run, "--preset", "tiny")
+    assert again.returncode == 2
+    assert "--resume" in again.stderr
+    scored = mtinet("evaluate", run)
+    assert scored.returncode == 0, scored.stderr
+    assert "Dice" in scored.stdout
+    assert mtinet("report", run).returncode == 0
+    assert (run / "report.html").stat().st_size > 10_000
+    predicted = mtinet("predict", run, cohort / "images" / "s0", "-o", tmp_path / "out", "--json")
+    assert predicted.returncode == 0, predicted.stderr
+    assert (tmp_path / "out" / "result.json").is_file()
+    listed = json.loads(mtinet("cache", "list", cohort, "--json").stdout)
+    assert {entry["study_id"] for entry in listed} == {s.study_id for s in toy_cohort.studies}
+    assert mtinet("cache", "clear", cohort).returncode == 0
+    assert json.loads(mtinet("cache", "list", cohort, "--json").stdout) == []
+
+
+@pytest.mark.slow
+def test_doctor_finds_nothing_wrong_here():
+    done = mtinet("doctor", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["facts"]["torch"]

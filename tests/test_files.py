@@ -1,0 +1,77 @@
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mtinet import files
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def break_off(writing):
+    """Begin to write, and be interrupted."""
+    with writing as temporary:
+        ((temporary / "a") if temporary.is_dir() else temporary).write_text("half")
+        raise KeyboardInterrupt
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "deep" / "image.nii.gz"
+    with pytest.raises(KeyboardInterrupt):
+        break_off(files.atomic_path(target))
+    assert names(target.parent) == []
+    with files.atomic_path(target) as temporary:
+        assert temporary.name.endswith(".nii.gz")
+        temporary.write_text("whole")
+        assert not target.exists()
+    assert names(target.parent) == ["image.nii.gz"]
+
+
+def test_a_broken_off_write_leaves_the_old_file(tmp_path):
+    target = tmp_path / "a.txt"
+    files.write_text(target, "old")
+    with pytest.raises(KeyboardInterrupt):
+        break_off(files.atomic_path(target))
+    assert target.read_text() == "old"
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        break_off(files.atomic_folder(tmp_path / "run"))
+    assert names(tmp_path) == []
+    with files.atomic_folder(tmp_path / "run") as temporary:
+        (temporary / "a").write_text("whole")
+    assert names(tmp_path) == ["run"]
+
+
+def test_of_two_writers_the_first_folder_stays(tmp_path):
+    with files.atomic_folder(tmp_path / "entry") as slow:
+        (slow / "a").write_text("slow")
+        with files.atomic_folder(tmp_path / "entry") as quick:
+            (quick / "a").write_text("quick")
+    assert (tmp_path / "entry" / "a").read_text() == "quick"
+    assert names(tmp_path) == ["entry"]
+
+
+def test_json_holds_plain_values_only(tmp_path):
+    value = {
+        1: np.float32(0.5),
+        "array": np.arange(3),
+        "nan": math.nan,
+        "nested": [(np.inf, np.bool_(True))],
+        "path": Path("a") / "b",
+        "text": "Größe",
+    }
+    files.write_json(tmp_path / "a.json", value)
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {
+        "1": 0.5,
+        "array": [0, 1, 2],
+        "nan": None,
+        "nested": [[None, True]],
+        "path": "a/b",
+        "text": "Größe",
+    }

@@ -1,0 +1,154 @@
+import gzip
+import itertools
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from mtinet.volume import Volume, VolumeError, grid_distance_mm, read_geometry, read_nifti
+
+ORIENTATIONS = [
+    "".join(code)
+    for letters in itertools.permutations(["RL", "AP", "SI"])
+    for code in itertools.product(*letters)
+]
+
+
+@pytest.fixture
+def volume():
+    angle = np.deg2rad(25)
+    affine = np.diag([2.0, 3.0, 5.0, 1.0])
+    affine[:2, :2] = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) * (2.0, 3.0)
+    affine[:3, 3] = (-20, 15, 100)
+    return Volume(np.random.default_rng(0).normal(size=(5, 4, 3)).astype(np.float32), affine)
+
+
+def oriented(volume, code):
+    transform = nib.orientations.ornt_transform(
+        nib.io_orientation(volume.affine), nib.orientations.axcodes2ornt(tuple(code))
+    )
+    array = nib.orientations.apply_orientation(volume.array, transform)
+    return Volume(array, volume.affine @ nib.orientations.inv_ornt_aff(transform, volume.shape))
+
+
+def world_values(volume):
+    """Value by place in the world, whatever the order of the voxels."""
+    index = np.argwhere(np.ones(volume.shape, bool))
+    world = index @ volume.affine[:3, :3].T + volume.affine[:3, 3]
+    order = np.lexsort(np.round(world, 3).T)
+    return np.round(world[order], 3), volume.array[tuple(index[order].T)]
+
+
+@pytest.mark.parametrize("code", ORIENTATIONS)
+def test_orientations_hold_the_same_values_at_the_same_places(volume, code):
+    turned = oriented(volume, code)
+    assert "".join(nib.aff2axcodes(turned.canonical().affine)) == "RAS"
+    back = turned.like_axes_of(volume.affine)
+    np.testing.assert_array_equal(back.array, volume.array)
+    np.testing.assert_allclose(back.affine, volume.affine, atol=1e-9)
+    for ours, theirs in zip(world_values(turned.canonical()), world_values(volume)):
+        np.testing.assert_allclose(ours, theirs, atol=2e-3)
+
+
+def test_size_and_spacing(volume):
+    assert volume.shape == (5, 4, 3)
+    assert volume.spacing_mm == pytest.approx((2.0, 3.0, 5.0))
+    assert volume.voxel_mm3 == pytest.approx(30.0)
+
+
+def test_a_volume_has_three_axes():
+    with pytest.raises(VolumeError, match="three axes, not 2"):
+        Volume(np.zeros((3, 3)), np.eye(4))
+
+
+def test_another_array_must_fit(volume):
+    with pytest.raises(VolumeError, match="does not fit"):
+        volume.with_array(np.zeros((1, 4, 3)))
+
+
+def test_corner_distance_is_that_of_the_corner_furthest_off(volume):
+    assert volume.corner_distance_mm(volume) == 0
+    shifted = volume.affine.copy()
+    shifted[2, 3] += 1.5
+    assert volume.corner_distance_mm(Volume(volume.array, shifted)) == pytest.approx(1.5)
+    wider = volume.affine.copy()
+    wider[:3, 0] *= 1.1  # 0.2 mm a voxel, four voxels to the far corner
+    assert grid_distance_mm(volume.shape, volume.affine, volume.shape, wider) == pytest.approx(0.8)
+    assert volume.corner_distance_mm(Volume(volume.array[:-1], volume.affine)) == np.inf
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("dtype", [np.int16, np.uint8, np.float32, np.float64, np.bool_])
+def test_nifti_round_trip(volume, tmp_path, suffix, dtype):
+    stored = Volume((volume.array * 10 + 50).astype(dtype), volume.affine)
+    stored.write_nifti(tmp_path / f"a{suffix}")
+    read = read_nifti(tmp_path / f"a{suffix}")
+    np.testing.assert_array_equal(read.array, stored.array.astype(np.float32))
+    np.testing.assert_allclose(read.affine, volume.affine, atol=1e-4)
+    assert read.array.dtype == np.float32
+    shape, affine = read_geometry(tmp_path / f"a{suffix}")
+    assert shape == volume.shape
+    np.testing.assert_array_equal(affine, read.affine)
+
+
+def test_a_files_scaling_is_applied(volume, tmp_path):
+    image = nib.Nifti1Image(np.full((3, 3, 3), 7, np.int16), np.eye(4))
+    image.header.set_slope_inter(0.5, 1.0)
+    nib.save(image, tmp_path / "a.nii")
+    stored = nib.load(tmp_path / "a.nii")
+    np.testing.assert_allclose(read_nifti(tmp_path / "a.nii").array, np.asarray(stored.dataobj))
+
+
+def test_labels_are_whole_numbers(volume, tmp_path):
+    Volume(np.full((2, 2, 2), 3.0), np.eye(4)).write_nifti(tmp_path / "a.nii")
+    assert read_nifti(tmp_path / "a.nii", labels=True).array.dtype == np.int32
+    Volume(np.full((2, 2, 2), 0.5), np.eye(4)).write_nifti(tmp_path / "b.nii")
+    with pytest.raises(VolumeError, match="fractions"):
+        read_nifti(tmp_path / "b.nii", labels=True)
+
+
+def test_axes_of_length_one_are_tolerated(tmp_path):
+    nib.save(nib.Nifti1Image(np.zeros((4, 5, 3, 1), np.float32), np.eye(4)), tmp_path / "a.nii")
+    assert read_nifti(tmp_path / "a.nii").shape == (4, 5, 3)
+    nib.save(nib.Nifti1Image(np.zeros((4, 5), np.float32), np.eye(4)), tmp_path / "b.nii")
+    assert read_nifti(tmp_path / "b.nii").shape == (4, 5, 1)
+
+
+def four_phases(path):
+    nib.save(nib.Nifti1Image(np.zeros((4, 4, 4, 4), np.float32), np.eye(4)), path)
+
+
+def sheared(path):
+    affine = np.eye(4)
+    affine[0, 1] = 0.3
+    image = nib.Nifti1Image(np.zeros((4, 4, 4), np.float32), affine)
+    image.set_sform(affine, code=1)
+    nib.save(image, path)
+
+
+def truncated(path):
+    nib.save(nib.Nifti1Image(np.random.default_rng(0).normal(size=(9, 9, 9)), np.eye(4)), path)
+    path.write_bytes(path.read_bytes()[:-700])
+
+
+def text(path):
+    with gzip.open(path, "wb") as file:
+        file.write(b"not an image")
+
+
+BAD_FILES = [
+    (lambda path: None, "does not exist"),
+    (four_phases, "split it"),
+    (sheared, "sheared"),
+    (truncated, "damaged"),
+    (text, "cannot be read"),
+]
+
+
+@pytest.mark.parametrize(("write", "message"), BAD_FILES, ids=[m for _, m in BAD_FILES])
+def test_a_bad_file_is_named_with_cause_and_repair(tmp_path, write, message):
+    path = tmp_path / "bad.nii.gz"
+    write(path)
+    with pytest.raises(VolumeError, match=message) as caught:
+        read_nifti(path)
+    assert "bad.nii.gz" in str(caught.value)

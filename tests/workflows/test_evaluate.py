@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mtinet.cohort import Cohort
+from mtinet.errors import UserError
+from mtinet.evaluation.tables import read_table
+from mtinet.runs import Run
+from mtinet.volume import Volume, read_nifti
+from mtinet.workflows.evaluate import evaluate
+
+
+@pytest.fixture
+def run(toy_run: Run, tmp_path: Path) -> Run:
+    """A copy, so that a test's tables do not reach the others."""
+    shutil.copytree(toy_run.path, tmp_path / "run")
+    return Run.open(tmp_path / "run")
+
+
+def held_out(run: Run) -> Cohort:
+    cohort = Cohort.read(Path(run.manifest["cohort_folder"]))
+    return cohort.subset(run.document("split")["test"])
+
+
+def perfect_predictions(cohort: Cohort, folder: Path) -> None:
+    """What an oracle would hand in: the reference masks and labels."""
+    rows = []
+    for study in cohort.studies:
+        mask = read_nifti(study.mask, labels=True)
+        Volume(mask.array.astype(np.uint8), mask.affine).write_nifti(folder / f"{study.study_id}.nii.gz")
+        rows.append({"study_id": study.study_id, "predicted_label": study.label})
+    pd.DataFrame(rows).to_csv(folder / "studies.csv", index=False)
+
+
+def test_only_held_out_studies_are_scored_and_everything_is_written(run: Run):
+    scored = evaluate(run.path)
+    split = run.document("split")
+    studies = read_table(scored.folder / "studies.csv")
+    assert list(studies["study_id"]) == split["test"]
+    assert not set(studies["patient_id"]) & {f"p{i[1:]}" for i in split["train"]}
+    for study_id in split["test"]:
+        assert (scored.folder / "masks" / f"{study_id}.nii.gz").is_file()
+        with np.load(scored.folder / "views" / f"{study_id}.npz") as view:
+            assert view["images"].shape[0] == 4
+    assert json.loads((scored.folder / "summary.json").read_text())["studies"] == len(studies)
+    assert scored.scored.find("segmentation", "dice").value > 0.3
+    lesions = read_table(scored.folder / "lesions.csv")
+    reference = lesions[lesions["reference"].notna()]
+    assert reference["true_portal_venous"].notna().all()
+    assert reference["oracle_portal_venous"].notna().all()
+
+
+def test_evaluation_is_repeatable(run: Run):
+    first = evaluate(run.path).folder.joinpath("lesions.csv").read_bytes()
+    second = evaluate(run.path).folder.joinpath("lesions.csv").read_bytes()
+    assert first == second
+
+
+def test_perfect_predictions_of_another_program_score_perfectly(run: Run, tmp_path: Path):
+    cohort = held_out(run)
+    outside = tmp_path / "oracle"
+    outside.mkdir()
+    perfect_predictions(cohort, outside)
+    scored = evaluate(run.path, predictions=outside)
+    assert scored.folder != run.predictions
+    assert scored.scored.find("segmentation", "dice").value == 1.0
+    assert scored.scored.find("classification", "accuracy").value == 1.0
+    # under the reference mask the signal is the truth
+    assert scored.scored.find("enhancement", "mae_raw", "read_out").value == pytest.approx(0, abs=1e-3)
+
+
+def test_missing_or_misplaced_masks_of_another_program_are_refused(run: Run, tmp_path: Path):
+    cohort = held_out(run)
+    outside = tmp_path / "oracle"
+    outside.mkdir()
+    perfect_predictions(cohort, outside)
+    first = outside / f"{cohort.studies[0].study_id}.nii.gz"
+    mask = read_nifti(first, labels=True)
+    shifted = mask.affine.copy()
+    shifted[0, 3] += 30
+    Volume(mask.array, shifted).write_nifti(first)
+    with pytest.raises(UserError, match="grid"):
+        evaluate(run.path, predictions=outside)
+    first.unlink()
+    with pytest.raises(UserError, match=first.name):
+        evaluate(run.path, predictions=outside)
+
+
+def test_another_cohort_is_scored_whole(run: Run, tmp_path: Path, toy_maker):
+    folder = tmp_path / "other"
+    studies = [toy_maker(40 + i).write(folder, f"x{i}", ("hcc", "hemangioma")[i % 2]) for i in range(3)]
+    studies[0] = replace(studies[0], label="", mask=None)
+    Cohort("other", tuple(studies), ("hemangioma", "hcc")).write(folder)
+    scored = evaluate(run.path, cohort=folder)
+    studies_table = read_table(scored.folder / "studies.csv")
+    assert list(studies_table["study_id"]) == ["x0", "x1", "x2"]
+    assert studies_table["outcome"].iloc[0] == "unlabelled"
+    assert not run.predictions.exists()
+
+
+def test_a_changed_cohort_is_refused(toy_run: Run, tmp_path: Path):
+    shutil.copytree(toy_run.path.parent, tmp_path / "all")
+    run = Run.open(tmp_path / "all" / "run")
+    folder = tmp_path / "all" / "cohort"
+    run.write_document("manifest", {**run.manifest, "cohort_folder": str(folder)})
+    table = pd.read_csv(folder / "cohort.csv", dtype=str, keep_default_na=False)
+    table.loc[0, "label"] = "hemangioma" if table.loc[0, "label"] == "hcc" else "hcc"
+    table.to_csv(folder / "cohort.csv", index=False)
+    with pytest.raises(ValueError, match="another state"):
+        evaluate(run.path)

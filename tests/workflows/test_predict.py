@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mtinet
+from mtinet.results import RESULT_FORMAT, Result
+from mtinet.runs import Run
+from mtinet.volume import Volume, read_nifti
+from mtinet.workflows.predict import predict
+
+
+def write_folder(toy, folder: Path, phases=("pre", "arterial", "portal_venous", "delayed")) -> Path:
+    for phase in phases:
+        toy.images[phase].write_nifti(folder / f"{phase}.nii.gz")
+    return folder
+
+
+def dice(a, b) -> float:
+    return 2 * np.logical_and(a, b).sum() / (a.sum() + b.sum())
+
+
+def test_one_call_finds_the_lesion_and_measures_it(toy_run: Run, tmp_path: Path, toy_maker):
+    toy = toy_maker(77, gain=3.0)
+    result = mtinet.load(toy_run.path)(write_folder(toy, tmp_path / "study"))
+    assert isinstance(result, Result)
+    assert result.mask.shape == toy.mask.shape
+    assert np.allclose(result.mask.affine, toy.mask.affine)
+    assert dice(result.mask.array > 0, toy.mask.array > 0) > 0.5
+    lesion = result.lesions[0]
+    assert sum(lesion.probabilities.values()) == pytest.approx(1)
+    under = result.mask.array == lesion.number
+    for phase, volume in toy.images.items():
+        # read on the prepared grid, so not to the last digit
+        assert lesion.measured[phase] == pytest.approx(volume.array[under].mean(), rel=0.1)
+    world = toy.mask.affine @ [*np.argwhere(toy.mask.array).mean(0), 1]
+    assert np.linalg.norm(np.array(lesion.centre_mm) - world[:3]) < 15
+
+
+def test_gain_changes_neither_mask_nor_class_and_scales_enhancement(toy_run: Run, tmp_path: Path, toy_maker):
+    predictor = mtinet.load(toy_run.path)
+    one = predictor(write_folder(toy_maker(5), tmp_path / "one"))
+    ten = predictor(write_folder(toy_maker(5, gain=10.0), tmp_path / "ten"))
+    assert np.array_equal(one.mask.array, ten.mask.array)
+    for a, b in zip(one.lesions, ten.lesions, strict=True):
+        assert b.probabilities == pytest.approx(a.probabilities, abs=1e-3)
+        assert b.enhancement["delayed"] == pytest.approx(10 * a.enhancement["delayed"], rel=1e-3)
+        assert b.relative_enhancement_percent == pytest.approx(a.relative_enhancement_percent, rel=1e-2)
+
+
+def test_orientation_of_the_files_does_not_matter(toy_run: Run, tmp_path: Path, toy_maker):
+    predictor = mtinet.load(toy_run.path)
+    toy = toy_maker(6)
+    plain = predictor(write_folder(toy, tmp_path / "plain"))
+    for phase, volume in toy.images.items():
+        affine = volume.affine @ np.array(
+            [[0, -1, 0, volume.shape[0] - 1], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]]
+        )
+        turned = Volume(np.ascontiguousarray(np.rot90(volume.array, axes=(1, 0))), affine)
+        check = turned.affine @ [0, 0, 0, 1]
+        assert np.isfinite(check).all()
+        turned.like_axes_of(volume.affine).write_nifti(tmp_path / "back" / f"{phase}.nii.gz")
+        Volume(
+            volume.array[::-1],
+            volume.affine
+            @ np.array([[-1, 0, 0, volume.shape[0] - 1], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]]),
+        ).write_nifti(tmp_path / "flipped" / f"{phase}.nii.gz")
+    flipped = predictor(tmp_path / "flipped")
+    assert np.array_equal(flipped.mask.array[::-1], plain.mask.array)
+
+
+def test_missing_phases_are_said_and_left_out(toy_run: Run, tmp_path: Path, toy_maker):
+    folder = write_folder(toy_maker(8), tmp_path / "study", ("portal_venous", "delayed"))
+    result = mtinet.load(toy_run.path)(folder)
+    assert result.phases == ("portal_venous", "delayed")
+    assert [f.id for f in result.findings] == ["missing-phase"]
+    for lesion in result.lesions:
+        assert set(lesion.enhancement) == {"portal_venous", "delayed"}
+        assert lesion.relative_enhancement_percent == {}
+
+
+def test_files_are_complete_and_read_back(toy_run: Run, tmp_path: Path, toy_maker):
+    out = tmp_path / "out"
+    outcome = predict(toy_run.path, write_folder(toy_maker(9), tmp_path / "study"), out)
+    assert {p.name for p in out.iterdir()} == {"mask.nii.gz", "result.json", "picture.png"}
+    values = json.loads((out / "result.json").read_text())
+    assert values["format"] == RESULT_FORMAT
+    assert "Research use only" in values["notice"]
+    again = Result.from_dict(values, read_nifti(out / "mask.nii.gz", labels=True))
+    assert again.lesions == outcome.results[0].lesions
+    assert np.array_equal(again.mask.array, outcome.results[0].mask.array)
+    with pytest.raises(ValueError, match="newer"):
+        Result.from_dict({**values, "format": RESULT_FORMAT + 1})
+
+
+def test_a_study_that_fails_does_not_stop_the_others(toy_run: Run, tmp_path: Path):
+    from mtinet.cohort import Cohort
+
+    cohort = Cohort.read(Path(toy_run.manifest["cohort_folder"]))
+    folder = tmp_path / "cohort"
+    three = cohort.subset(["s0", "s1", "s2"])
+    three.write(folder)
+    broken = tmp_path / "broken.nii.gz"
+    broken.write_bytes(three.studies[1].images["arterial"].read_bytes()[:2000])
+    table = (folder / "cohort.csv").read_text()
+    (folder / "cohort.csv").write_text(table.replace(str(three.studies[1].images["arterial"]), str(broken)))
+    outcome = predict(toy_run.path, folder, tmp_path / "out")
+    assert [r.study_id for r in outcome.results] == ["s0", "s2"]
+    (failed,) = [f for f in outcome.findings if f.severity == "error"]
+    assert failed.case == "s1"
+    assert "damaged" in failed.meaning
+
+
+@pytest.mark.slow
+def test_predicting_does_not_import_monai(toy_run: Run, tmp_path: Path, toy_maker):
+    folder = write_folder(toy_maker(9), tmp_path / "study")
+    code = (
+        "import sys, mtinet; mtinet.load(sys.argv[1])(sys.argv[2]); "
+        "assert 'monai' not in sys.modules, 'monai was imported'; print('done')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(toy_run.path), str(folder)], capture_output=True, text=True
+    )
+    assert done.stdout == "done\n", done.stderr
+
+
+@pytest.mark.reference
+def test_a_real_slice_in_four_phases(toy_run: Run, tmp_path: Path, reference_folder: Path):
+    """One real liver slice, windowed to 8 bit a panel: every output is written on its own grid."""
+    source = reference_folder / "real_liver_4phase"
+    out = tmp_path / "out"
+    outcome = predict(toy_run.path, source, out)
+    image = read_nifti(source / "portal_venous.nii.gz")
+    mask = read_nifti(out / "mask.nii.gz", labels=True)
+    assert mask.corner_distance_mm(image) < 1e-3
+    assert {p.name for p in out.iterdir()} == {"mask.nii.gz", "result.json", "picture.png"}
+    assert outcome.results[0].phases == ("pre", "arterial", "portal_venous", "delayed")

@@ -1,0 +1,186 @@
+"""Training on cohorts as they come: another program's files, missing parts, every network, 2-D and 3-D."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import SimpleITK as sitk
+
+from mtinet.cohort import Cohort
+from mtinet.config import Config, resolve
+from mtinet.data.folds import Split
+from mtinet.errors import UnusableError
+from mtinet.runs import Run
+from mtinet.workflows.check import check
+from mtinet.workflows.evaluate import evaluate
+from mtinet.workflows.predict import predict
+from mtinet.workflows.train import TrainOptions, enhancement_statistics, train
+
+OPTIONS = TrainOptions(folds=3, workers=1)
+SHORT = ("training.steps=4", "training.validate_every=0", "training.checkpoint_every=2")
+
+
+def short(*changes: str) -> Config:
+    return resolve("tiny", assignments=[*SHORT, *changes])
+
+
+@pytest.fixture
+def foreign_cohort(tmp_path: Path, toy_maker: Callable) -> Path:
+    """Files of SimpleITK and a CSV by hand: other spacings, orientations, types, and gaps of every kind."""
+    folder = tmp_path / "foreign"
+    rows = []
+    for index in range(9):
+        toy = toy_maker(index, spacing_mm=(7.0 + index % 3, 8.0, 9.0 + index % 2))
+        angle = 0.15 * index
+        turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+        if index == 3:
+            turn = turn @ np.diag([1, -1, -1])
+        row = {
+            "study_id": f"00{index}",
+            "label": ("NO", "hcc")[index % 2],
+            "site": "NA",
+            "time_delayed_s": "180",
+        }
+        for phase, volume in toy.images.items():
+            if index == 4 and phase == "arterial":
+                continue
+            kind = (np.int16, np.float32, np.uint16)[index % 3]
+            image = sitk.GetImageFromArray(volume.array.T.astype(kind))
+            row[phase] = f"{index}_{phase}.nii.gz"
+            place(image, volume, turn, folder / row[phase])
+        if index not in (2, 6):
+            mask = sitk.GetImageFromArray(toy.mask.array.T.astype(np.uint8) * (index != 8))
+            row["mask"] = f"{index}_mask.nii"
+            place(mask, toy.mask, turn, folder / row["mask"])
+        if index == 8:
+            row["label"] = "none"
+        if index == 6:
+            row["label"] = ""
+        rows.append(row)
+    pd.DataFrame(rows).fillna("").to_csv(folder / "cohort.csv", index=False)
+    (folder / "cohort.yaml").write_text(
+        "name: foreign\nclasses: [NO, hcc]\nphases: [pre, arterial, portal_venous, delayed]\n"
+    )
+    return folder
+
+
+def place(image: sitk.Image, volume, turn: np.ndarray, path: Path) -> None:
+    image.SetSpacing(volume.spacing_mm)
+    image.SetDirection(turn.ravel().tolist())
+    image.SetOrigin([3.0, -20.0, 40.0])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sitk.WriteImage(image, str(path))
+
+
+def test_a_cohort_of_another_program_needs_no_step_by_hand(foreign_cohort: Path, tmp_path: Path):
+    assert [f for f in check(foreign_cohort) if f.severity == "error"] == []
+    run = train(foreign_cohort, tmp_path / "run", short(), OPTIONS)
+    assert run.finished
+    assert [f for f in run.findings() if f.severity == "error"] == []
+    assert run.classes == ("NO", "hcc")
+    outcome = predict(run.path, foreign_cohort, tmp_path / "out")
+    assert [r.study_id for r in outcome.results] == [f"00{i}" for i in range(9)]
+    for result in outcome.results:
+        reference = sitk.ReadImage(str(foreign_cohort / f"{int(result.study_id)}_portal_venous.nii.gz"))
+        mask = sitk.ReadImage(str(tmp_path / "out" / result.study_id / "mask.nii.gz"))
+        assert mask.GetSize() == reference.GetSize()
+        assert np.allclose(mask.GetOrigin(), reference.GetOrigin(), atol=1e-3)
+        assert np.allclose(mask.GetDirection(), reference.GetDirection(), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ("fusion=concat",),
+        ("fusion=attention",),
+        ("mdief.axes=space+phase", "mdief.entropy=channel", "mdief.filter=butterworth"),
+        ("decoder.skips=raw", "head.levels=last"),
+        ("head.pooling=global",),
+        ("encoder.shared=false", "encoder.norm=group"),
+        ("head.position=time", "tim.weighting=hard", "tim.against=truth"),
+        ("tdd.pairs=shuffled", "tdd.loss=hinge", "objective.adversarial_from=0"),
+        ("objective.weighting=uncertainty", "training.schedule=poly"),
+        ("tim.enabled=false", "tdd.enabled=false"),
+    ],
+)
+def test_every_option_trains(toy_cohort: Cohort, tmp_path: Path, changes):
+    run = train(toy_cohort.folder, tmp_path / "run", short(*changes), OPTIONS)
+    assert run.finished
+    assert all(np.isfinite(r["total"]) for r in run.metrics() if "total" in r)
+
+
+def test_three_dimensions(toy_cohort: Cohort, tmp_path: Path):
+    config = short("spatial_dims=3", "sampling.patch_size=8,24,24")
+    run = train(toy_cohort.folder, tmp_path / "run", config, OPTIONS)
+    scored = evaluate(run.path)
+    assert scored.scored.studies == len(run.document("split")["test"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["basic_unet", "dynunet", "swinunetr", "attention_unet"])
+def test_every_baseline_trains_and_is_scored(toy_cohort: Cohort, tmp_path: Path, model):
+    run = train(toy_cohort.folder, tmp_path / "run", short(f"model={model}"), OPTIONS)
+    assert evaluate(run.path).scored.find("segmentation", "dice") is not None
+
+
+def test_one_class_only(tmp_path: Path, toy_maker: Callable):
+    folder = tmp_path / "cohort"
+    studies = [toy_maker(i).write(folder, f"s{i}", "hcc") for i in range(4)]
+    Cohort("one", tuple(studies), ("hcc",)).write(folder)
+    run = train(folder, tmp_path / "run", short(), TrainOptions(folds=2, workers=1))
+    assert run.finished
+    assert evaluate(run.path).scored.find("classification", "accuracy") is not None
+
+
+def test_batches_without_lesion_and_studies_with_one_phase(tmp_path: Path, toy_maker: Callable):
+    folder = tmp_path / "cohort"
+    studies = []
+    for index in range(4):
+        toy = toy_maker(index)
+        if index:
+            toy = replace(toy, mask=toy.mask.with_array(np.zeros_like(toy.mask.array)))
+        else:
+            toy = replace(toy, images={"delayed": toy.images["delayed"]})
+        studies.append(toy.write(folder, f"s{index}", "none" if index else "hcc"))
+    Cohort("bare", tuple(studies), ("hcc", "cyst")).write(folder)
+    config = short("sampling.cases_per_class=natural", "training.batch_size=2", "training.steps=8")
+    run = train(folder, tmp_path / "run", config, TrainOptions(fold=None, workers=1))
+    assert run.finished
+    assert run.document("split")["test"] == []
+
+
+def test_nothing_to_learn_is_said(tmp_path: Path, toy_maker: Callable):
+    folder = tmp_path / "cohort"
+    studies = [replace(toy_maker(i).write(folder, f"s{i}", ""), mask=None) for i in range(4)]
+    Cohort("bare", tuple(studies), ("hcc",)).write(folder)
+    with pytest.raises(UnusableError, match="nothing to learn"):
+        train(folder, tmp_path / "run", short(), TrainOptions(folds=2, workers=1))
+
+
+def test_held_out_patients_are_whole_and_everybody_can_train(toy_cohort: Cohort, tmp_path: Path):
+    run = train(toy_cohort.folder, tmp_path / "fold", short(), OPTIONS)
+    split = Split.from_dict(run.document("split"))
+    assert split.test
+    assert not set(split.train) & set(split.test)
+    split.check(toy_cohort)
+    everybody = train(toy_cohort.folder, tmp_path / "all", short(), TrainOptions(fold=None, workers=1))
+    assert len(everybody.document("split")["train"]) == len(toy_cohort)
+    with pytest.raises(UnusableError, match="trained on everybody"):
+        evaluate(everybody.path)
+
+
+def test_statistics_ignore_missing_phases(toy_run: Run):
+    cohort = Cohort.read(Path(toy_run.manifest["cohort_folder"]))
+    from mtinet.workflows.prepare import prepare
+
+    prepared = prepare(cohort, toy_run.config, workers=1).studies
+    statistics = enhancement_statistics(prepared, 4)
+    curves = np.array([[x.enhancement.get(p, np.nan) for p in s.phases] for s in prepared for x in s.lesions])
+    assert np.isnan(curves).any()
+    assert statistics["phase_mean"] == pytest.approx(np.nanmean(curves, axis=0).tolist())
+    assert statistics["std"] == pytest.approx(float(np.nanstd(curves)))
