@@ -14,7 +14,8 @@ import torch
 from mtinet.cohort import Cohort
 from mtinet.config import Config, resolve
 from mtinet.runs import Run, RunError
-from mtinet.training.loop import TrainingError, loader_workers, moving_average
+from mtinet.training.loop import TrainingError, loader_workers
+from mtinet.training.optimization import moving_average
 from mtinet.workflows.train import TrainOptions, train
 
 OPTIONS = TrainOptions(folds=3, workers=1)

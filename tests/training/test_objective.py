@@ -11,10 +11,9 @@ from mtinet.training.objective import (
     Objective,
     dice_and_cross_entropy,
     masked_mean,
-    near_regions,
-    one_hot_regions,
-    projected_gradients,
 )
+from mtinet.training.optimization import projected_gradients
+from mtinet.training.regions import near_regions, one_hot_regions
 
 
 def own(count: torch.Tensor) -> torch.Tensor:

@@ -319,7 +319,7 @@ def _branch(
     generations: int,
     paint: Callable[[Tube], None],
 ) -> None:
-    """Draw a vessel and, at its end, two thinner ones (radius by Murray's law for unequal daughters)."""
+    """Draw a vessel and, at its end, two thinner ones."""
     direction = direction / np.linalg.norm(direction)
     end = start + length_mm * rng.uniform(0.85, 1.15) * direction
     paint(Tube(_point(start), _point(end), (radius_mm, 0.8 * radius_mm)))

@@ -18,7 +18,8 @@ from mtinet.reporting.slices import Box
 from mtinet.reporting.words import class_name, count_of, number, phase_name
 
 MAX_CASES = 4
-SOURCES = {"true": "true", "noise_free": "noise_free", "predicted": "predicted", "measured": "measured"}
+SOURCES = ("true", "noise_free", "predicted", "measured")
+"""Columns of the lesions' table that make a curve, and kinds of :class:`Curve`."""
 
 
 @dataclass(frozen=True)
@@ -193,8 +194,8 @@ def _facts(study: pd.Series, lesion: pd.Series | None) -> Iterator[tuple[str, st
 
 def _kinetics(evaluated: Evaluated, study_id: str, lesion: pd.Series, view: View | None) -> Picture | None:
     curves = []
-    for kind, prefix in SOURCES.items():
-        signal = {p: float(lesion[f"{prefix}_{p}"]) for p in evaluated.phases if f"{prefix}_{p}" in lesion}
+    for kind in SOURCES:
+        signal = {p: float(lesion[f"{kind}_{p}"]) for p in evaluated.phases if f"{kind}_{p}" in lesion}
         if np.isfinite(list(signal.values())).any():
             curves.append(Curve(kind, signal))
     if not curves:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -29,37 +28,23 @@ from mtinet.runs import Checkpoint, Run, RunError
 from mtinet.training import state
 from mtinet.training.adversary import Adversary
 from mtinet.training.diagnostics import StepDiagnostics
-from mtinet.training.objective import Objective, Read, one_hot_regions, projected_gradients
-from mtinet.training.schedule import learning_rate
+from mtinet.training.looks import look, majority_share
+from mtinet.training.objective import Objective, Read
+from mtinet.training.optimization import (
+    build_optimizer,
+    learning_rate,
+    moving_average,
+    projected_gradients,
+)
+from mtinet.training.regions import TrainingForward, training_regions
 
-STREAM_TORCH, STREAM_REGIONS, STREAM_PCGRAD = 101, 102, 103
+STREAM_TORCH, STREAM_PCGRAD = 101, 103
 
 Progress = Callable[[int, dict[str, float]], None]
 
 
 class TrainingError(UnusableError):
     """A training stopped; the message names the cause and the repair, and what is kept."""
-
-
-class TrainingForward(nn.Module):
-    """One forward pass whose lesion regions may come from the network's own mask."""
-
-    def __init__(self, network: MultiTaskNetwork) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(
-        self, image: Tensor, phase_present: Tensor, phase_times_s: Tensor, regions: Tensor, predicted: Tensor
-    ) -> Prediction:
-        """Predict; samples flagged in ``predicted [B]`` are pooled under their own mask near each lesion."""
-        features = self.network.encode(image, phase_present, phase_times_s)
-        logits = self.network.segment(features)
-        own = _widen(regions) * logits.detach().float().sigmoid()
-        flags = predicted.view(-1, *([1] * (regions.ndim - 1)))
-        regions = torch.where(flags, own, regions)
-        readout = self.network.read(features, regions)
-        valid = regions.flatten(2).sum(2) > 0
-        return Prediction(logits, readout.enhancement, readout.class_logits, valid)
 
 
 @dataclass
@@ -128,7 +113,7 @@ class Trainer:
         settings = self.config.training
         torch.use_deterministic_algorithms(settings.deterministic, warn_only=True)
         # a debugging aid that comes with it and costs an eighth of a step: nothing here reads unset memory
-        torch.utils.deterministic.fill_uninitialized_memory = False
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         self.objective = Objective(self.config.objective, self.config.tim)
         # the network's own parameters and the learned weights of the terms take one optimiser
         forward = TrainingForward(self.network)
@@ -136,14 +121,14 @@ class Trainer:
         self.average = AveragedModel(
             self.network, multi_avg_fn=moving_average(settings.ema), use_buffers=True
         ).to(self.fabric.device)
-        optimizer = _optimizer(self.config, parameters)
+        optimizer = build_optimizer(settings, parameters)
         self.objective.to(self.fabric.device)
         self.forward, self.optimizer = self.fabric.setup(forward, optimizer)
         self.adversary = None
         if self.discriminator is not None:
             self.adversary = Adversary(self.discriminator, self.config.tdd, settings.seed, self.fabric)
         self.diagnostics = StepDiagnostics(settings.steps)
-        self.majority_share = _majority_share(self.data.studies)
+        self.majority_share = majority_share(self.data.studies)
 
     def _modules(self) -> dict[str, nn.Module]:
         modules: dict[str, nn.Module] = {
@@ -190,9 +175,9 @@ class Trainer:
                 f"training.batch_size={settings.batch_size} cannot be shared by {self.fabric.world_size} "
                 "processes; give a multiple"
             )
-        first = self.fabric.global_rank * share
         slots = [
-            [(step, first + slot) for slot in range(share)] for step in range(self._step, settings.steps)
+            [(step, self._first_slot + slot) for slot in range(share)]
+            for step in range(self._step, settings.steps)
         ]
         loader = DataLoader(
             self.data,
@@ -204,6 +189,11 @@ class Trainer:
         for batch in loader:
             yield {name: value.to(self.fabric.device) for name, value in batch.items()}
 
+    @property
+    def _first_slot(self) -> int:
+        """Place of this process' first sample in the batch of all processes."""
+        return self.fabric.global_rank * (self.config.training.batch_size // self.fabric.world_size)
+
     # ------------------------------------------------------------------ a step
     def _train_step(self, batch: Sample) -> dict[str, float]:
         settings = self.config.training
@@ -212,7 +202,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(settings, self._step)
         self.forward.train()
-        regions, predicted = self._regions(batch)
+        regions, predicted = training_regions(batch, self.config, self._step, self._first_slot)
         with self.fabric.autocast():
             prediction = self.forward(
                 batch["image"], batch["phase_present"], batch["phase_times_s"], regions, predicted
@@ -229,11 +219,12 @@ class Trainer:
         numbers |= {name: float(term.detach()) for name, term in terms.items()} | {
             "total": float(total.detach())
         }
-        if not math.isfinite(numbers["total"]):
+        # over all processes: one that stopped alone would leave the others waiting
+        if not math.isfinite(float(self._count(total.detach()))):
             self._stop_on_nan(numbers)
-        looks = self._step % settings.diagnose_every == 0
-        if looks:
-            numbers |= self._look(weighted, prediction, batch, read)
+        if self._step % settings.diagnose_every == 0:
+            numbers |= look(self.network, weighted, prediction, batch, read, self._flat_gradient)
+            numbers["class_chance"] = self.majority_share
         self.optimizer.zero_grad(set_to_none=True)
         if self.config.objective.weighting == "pcgrad":
             self._backward_projected(weighted)
@@ -245,25 +236,6 @@ class Trainer:
         self.optimizer.step()
         self.average.update_parameters(self.network)
         return numbers
-
-    def _regions(self, batch: Sample) -> tuple[Tensor, Tensor]:
-        """Region weights, jittered, and which samples use the predicted mask instead."""
-        head = self.config.head
-        n_regions = batch["region_valid"].shape[1]
-        regions = one_hot_regions(batch["labels"], n_regions)
-        n = len(regions)
-        if head.pooling != "lesion":
-            return regions, torch.zeros(n, dtype=torch.bool, device=regions.device)
-        first = self.fabric.global_rank * n
-        rngs = [
-            np.random.default_rng([self.config.training.seed, STREAM_REGIONS, self._step, first + i])
-            for i in range(n)
-        ]
-        for i, rng in enumerate(rngs):
-            regions[i] = _jittered(regions[i], int(rng.integers(-head.jitter, head.jitter + 1)))
-        share = head.predicted_share * self._step / self.config.training.steps
-        flags = [bool(rng.random() < share) for rng in rngs]
-        return regions, torch.tensor(flags, device=regions.device) & batch["mask_known"]
 
     def _read(self, prediction: Prediction, batch: Sample, progress: float) -> Read | None:
         if not self.config.tim.enabled or self.objective.weight("tim", progress) == 0:
@@ -298,47 +270,6 @@ class Trainer:
         return cast("Tensor", self.fabric.all_reduce(flat, reduce_op="mean"))
 
     # ------------------------------------------------------------------ looking
-    def _look(
-        self, weighted: dict[str, Tensor], prediction: Prediction, batch: Sample, read: Read | None
-    ) -> dict[str, float]:
-        """Numbers that cost more than a step should: gradients by task, accuracies, errors."""
-        numbers: dict[str, float] = {}
-        shared = list(self.network.shared_parameters())
-        flat = {name: self._flat_gradient(term, shared) for name, term in weighted.items()}
-        names = [
-            n for n in ("segmentation", "regression", "classification") if n in flat and flat[n].norm() > 0
-        ]
-        for i, a in enumerate(names):
-            for b in names[i + 1 :]:
-                cosine = torch.nn.functional.cosine_similarity(flat[a], flat[b], dim=0)
-                numbers[f"cosine_{a}_{b}"] = float(cosine)
-        if "tim" in weighted:
-            numbers["tim_gradient"] = float(flat["tim"].norm())
-        classes, valid = batch["lesion_class"], batch["region_valid"] & (batch["lesion_class"] >= 0)
-        if valid.any():
-            right = (prediction.class_logits.argmax(-1) == classes)[valid]
-            numbers["class_accuracy"] = float(right.float().mean())
-            numbers["class_chance"] = self.majority_share
-        known = batch["enhancement_known"] & batch["region_valid"].unsqueeze(-1)
-        if read is not None and (known & read.valid.unsqueeze(-1)).any():
-            both = known & read.valid.unsqueeze(-1)
-            truth = batch["enhancement"][both]
-            numbers["regression_error"] = float((prediction.enhancement.detach()[both] - truth).abs().mean())
-            numbers["read_error"] = float((read.signal.detach()[both] - truth).abs().mean())
-        weights = self._fusion_weights(batch)
-        if weights is not None:
-            numbers["fusion_spread"] = float(weights.std(dim=2).mean())
-        return numbers
-
-    @torch.no_grad()
-    def _fusion_weights(self, batch: Sample) -> Tensor | None:
-        """Weight [B, P, C] of the high-frequency map in the deepest fusion, of the first sample."""
-        self.network.eval()
-        one = (batch[name][:1] for name in ("image", "phase_present", "phase_times_s"))
-        weights = self.network.encode(*one).domain_weights
-        self.network.train()
-        return weights[-1][..., 1] if weights else None
-
     def _stop_on_nan(self, numbers: dict[str, float]) -> None:
         bad = ", ".join(name for name, value in numbers.items() if not math.isfinite(value))
         finding = Finding(
@@ -367,7 +298,8 @@ class Trainer:
             "step": self._step,
             "learning_rate": learning_rate(settings, self._step - 1),
         }
-        if last or self._step % settings.log_every == 0 or len(numbers) > 8:
+        looked = "class_chance" in numbers
+        if last or looked or self._step % settings.log_every == 0:
             self.run.append_metrics(record | numbers)
         if validates and self.held_out:
             numbers = {**numbers, **self._validate()}
@@ -419,66 +351,5 @@ def _affinity() -> set[int]:
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
 
 
-def _optimizer(config: Config, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
-    training = config.training
-    if training.optimizer == "sgd":
-        return torch.optim.SGD(
-            parameters,
-            lr=training.learning_rate,
-            momentum=0.9,
-            nesterov=True,
-            weight_decay=training.weight_decay,
-        )
-    return torch.optim.AdamW(parameters, lr=training.learning_rate, weight_decay=training.weight_decay)
-
-
-def _majority_share(studies: Sequence[PreparedStudy]) -> float:
-    """Share of the most frequent class among the lesions with a known one."""
-    counts = Counter(lesion.label for study in studies for lesion in study.lesions if lesion.label)
-    return max(counts.values()) / sum(counts.values()) if counts else 1.0
-
-
-def moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
-    """Update of an exponential moving average whose memory grows with it.
-
-    The decay is at most (1 + n)/(10 + n) after n updates, so that a short training is not averaged with its
-    start.
-    """
-
-    @torch.no_grad()
-    def update(averages: list[Tensor], values: list[Tensor], n: Tensor) -> None:
-        share = min(decay, (1.0 + int(n)) / (10.0 + int(n)))
-        if averages[0].is_floating_point():
-            torch._foreach_lerp_(averages, values, 1.0 - share)
-        else:
-            for average, value in zip(averages, values, strict=True):
-                average.copy_(value)
-
-    return update
-
-
 def _draw_seed(*key: int) -> int:
     return int(np.random.default_rng(key).integers(2**31))
-
-
-def _widen(regions: Tensor, reach: int = 3) -> Tensor:
-    pool = nn.functional.max_pool2d if regions.ndim == 4 else nn.functional.max_pool3d
-    return pool(regions, kernel_size=2 * reach + 1, stride=1, padding=reach)
-
-
-def _jittered(regions: Tensor, voxels: int) -> Tensor:
-    """Regions [R, *S] dilated (positive) or eroded by some voxels; erosion never empties a region."""
-    if voxels == 0:
-        return regions
-    pool = nn.functional.max_pool2d if regions.ndim == 3 else nn.functional.max_pool3d
-    size = 2 * abs(voxels) + 1
-
-    def widest(x: Tensor) -> Tensor:
-        return pool(x.unsqueeze(0), kernel_size=size, stride=1, padding=abs(voxels)).squeeze(0)
-
-    if voxels > 0:
-        return widest(regions)
-    eroded = 1 - widest(1 - regions)
-    empty = eroded.flatten(1).sum(1) == 0
-    eroded[empty] = regions[empty]
-    return eroded

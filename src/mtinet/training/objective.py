@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,8 +18,9 @@ from mtinet.config import ObjectiveSettings, TimSettings
 from mtinet.data.dataset import Sample
 from mtinet.model.network import Prediction
 from mtinet.model.tim import region_signal, tim_loss
+from mtinet.training.regions import near_regions
 
-TERMS = ("segmentation", "regression", "classification", "tim", "adversarial")
+TASKS = ("segmentation", "regression", "classification")
 
 Count = Callable[[Tensor], Tensor]
 """Mean over processes of a local count."""
@@ -69,7 +69,9 @@ class Objective(nn.Module):
         super().__init__()
         self.settings = settings
         self.tim = tim
-        self.log_variance = nn.Parameter(torch.zeros(3), requires_grad=settings.weighting == "uncertainty")
+        self.log_variance = nn.Parameter(
+            torch.zeros(len(TASKS)), requires_grad=settings.weighting == "uncertainty"
+        )
 
     def weight(self, term: str, progress: float) -> float:
         """Weight of a term when the share ``progress`` of the training is done; it rises over ``ramp``."""
@@ -140,57 +142,10 @@ class Objective(nn.Module):
         """
         out = {name: self.weight(name, progress) * term for name, term in terms.items()}
         if self.settings.weighting == "uncertainty":
-            for i, name in enumerate(("segmentation", "regression", "classification")):
+            for i, name in enumerate(TASKS):
                 if self.weight(name, progress) > 0:
                     out[name] = out[name] * torch.exp(-self.log_variance[i]) + 0.5 * self.log_variance[i]
         return out
-
-
-def near_regions(labels: Tensor, n_regions: int, reach: int = 3) -> Tensor:
-    """Where each region's lesion may be: its reference voxels, widened by ``reach``, without the others'.
-
-    Parameters
-    ----------
-    labels : Tensor of int, shape (B, *S)
-
-    Returns
-    -------
-    Tensor of bool, shape (B, R, *S)
-    """
-    regions = one_hot_regions(labels, n_regions)
-    pool = F.max_pool2d if labels.ndim == 3 else F.max_pool3d
-    wide = pool(regions, kernel_size=2 * reach + 1, stride=1, padding=reach) > 0
-    others = (labels > 0).unsqueeze(1) & (regions == 0)
-    return wide & ~others
-
-
-def one_hot_regions(labels: Tensor, n_regions: int) -> Tensor:
-    """Region weights [B, R, *S] of a label map [B, *S] whose lesions are numbered from 1."""
-    numbers = torch.arange(1, n_regions + 1, device=labels.device).view(1, -1, *([1] * (labels.ndim - 1)))
-    return (labels.unsqueeze(1) == numbers).float()
-
-
-def projected_gradients(gradients: Mapping[str, Tensor], rng: np.random.Generator) -> Tensor:
-    """Sum of the tasks' gradients after removing what conflicts (PCGrad, Yu et al., NeurIPS 2020).
-
-    Parameters
-    ----------
-    gradients : dict of Tensor, shape (N,)
-        Flat gradient by task.
-    rng : Generator
-        Order in which a task meets the others.
-    """
-    names = list(gradients)
-    total = torch.zeros_like(next(iter(gradients.values())))
-    for name in names:
-        own = gradients[name].clone()
-        for other in rng.permutation([n for n in names if n != name]):
-            against = gradients[str(other)]
-            dot = torch.dot(own, against)
-            if dot < 0:
-                own -= dot / against.dot(against).clamp_min(1e-20) * against
-        total += own
-    return total
 
 
 def _spread(flags: Tensor, like: Tensor) -> Tensor:

@@ -1,0 +1,68 @@
+"""Numbers that cost more than a step should: gradients by task, accuracies, errors, fusion weights."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mtinet.data.dataset import Sample
+from mtinet.data.prepared import PreparedStudy
+from mtinet.model.network import MultiTaskNetwork, Prediction
+from mtinet.training.objective import TASKS, Read
+
+FlatGradient = Callable[[Tensor, Sequence[nn.Parameter]], Tensor]
+"""Gradient of a term with respect to parameters, in one vector."""
+
+
+def look(
+    network: MultiTaskNetwork,
+    weighted: Mapping[str, Tensor],
+    prediction: Prediction,
+    batch: Sample,
+    read: Read | None,
+    flat_gradient: FlatGradient,
+) -> dict[str, float]:
+    """What :class:`~mtinet.training.diagnostics.StepDiagnostics` wants to know now and then, by name."""
+    numbers: dict[str, float] = {}
+    shared = list(network.shared_parameters())
+    flat = {name: flat_gradient(term, shared) for name, term in weighted.items()}
+    tasks = [name for name in TASKS if name in flat and flat[name].norm() > 0]
+    for i, a in enumerate(tasks):
+        for b in tasks[i + 1 :]:
+            numbers[f"cosine_{a}_{b}"] = float(F.cosine_similarity(flat[a], flat[b], dim=0))
+    if "tim" in weighted:
+        numbers["tim_gradient"] = float(flat["tim"].norm())
+    classes = batch["lesion_class"]
+    valid = batch["region_valid"] & (classes >= 0)
+    if valid.any():
+        right = (prediction.class_logits.argmax(-1) == classes)[valid]
+        numbers["class_accuracy"] = float(right.float().mean())
+    known = batch["enhancement_known"] & batch["region_valid"].unsqueeze(-1)
+    if read is not None and (both := known & read.valid.unsqueeze(-1)).any():
+        truth = batch["enhancement"][both]
+        numbers["regression_error"] = float((prediction.enhancement.detach()[both] - truth).abs().mean())
+        numbers["read_error"] = float((read.signal.detach()[both] - truth).abs().mean())
+    spread = fusion_spread(network, batch)
+    if spread is not None:
+        numbers["fusion_spread"] = spread
+    return numbers
+
+
+@torch.no_grad()
+def fusion_spread(network: MultiTaskNetwork, batch: Sample) -> float | None:
+    """Standard deviation over channels of the deepest fusion's weights, for the batch's first sample."""
+    network.eval()
+    one = (batch[name][:1] for name in ("image", "phase_present", "phase_times_s"))
+    weights = network.encode(*one).domain_weights
+    network.train()
+    return float(weights[-1][..., 1].std(dim=2).mean()) if weights else None
+
+
+def majority_share(studies: Sequence[PreparedStudy]) -> float:
+    """Share of the most frequent class among the lesions with a known one: what guessing reaches."""
+    counts = Counter(lesion.label for study in studies for lesion in study.lesions if lesion.label)
+    return max(counts.values()) / sum(counts.values()) if counts else 1.0
