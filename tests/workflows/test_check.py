@@ -79,7 +79,7 @@ def test_a_folder_that_is_no_cohort(tmp_path):
 
 def test_the_documentation_explains_every_finding():
     root = Path(__file__).parents[2]
-    sources = [root / "src/mtinet" / name for name in ("cohort.py", "imaging/checks.py")]
+    sources = [*sorted((root / "src/mtinet/cohort").glob("*.py")), root / "src/mtinet/imaging/checks.py"]
     found = {id for path in sources for id in re.findall(r'\badd\(\s*"([a-z-]+)",\s*"', path.read_text())}
     explained = set(re.findall(r"`([a-z-]+)`", (root / "docs/cohort.md").read_text(encoding="utf-8")))
     assert len(found) > 35

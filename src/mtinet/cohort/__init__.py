@@ -1,0 +1,18 @@
+"""Studies and cohorts: their tables on disk and the checks that need no pixels."""
+
+from mtinet.cohort.checks import structural_findings
+from mtinet.cohort.cohort import Cohort, read_with_findings
+from mtinet.cohort.study import ACQUISITION, NO_LESION, CohortError, Study
+from mtinet.cohort.tables import COHORT_FORMAT, SNOMED_CT
+
+__all__ = [
+    "ACQUISITION",
+    "COHORT_FORMAT",
+    "NO_LESION",
+    "SNOMED_CT",
+    "Cohort",
+    "CohortError",
+    "Study",
+    "read_with_findings",
+    "structural_findings",
+]

@@ -1,0 +1,221 @@
+"""What is wrong with a cohort and shows without reading pixels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mtinet.cohort.findings import Findings
+from mtinet.cohort.study import NO_LESION, Study
+from mtinet.config import PHASES
+from mtinet.results import Finding
+
+if TYPE_CHECKING:
+    # a cohort is checked as it is read, so its module imports this one
+    from mtinet.cohort.cohort import Cohort
+
+
+def structural_findings(cohort: Cohort) -> list[Finding]:
+    """Everything wrong with a cohort that shows without reading pixels."""
+    findings = Findings()
+    if not cohort.studies:
+        findings.add("no-studies", "error", "the cohort has no study", "Add a row a study to cohort.csv.")
+    _check_ids(cohort, findings)
+    users = {(path.resolve(), s.study_id) for s in cohort.studies for path in s.images.values()}
+    used = Counter(path for path, _ in users)
+    for study in cohort.studies:
+        _check_study(study, cohort, used, findings)
+    _check_lesions(cohort, findings)
+    labelled = {s.label for s in cohort.studies if s.label and s.label != NO_LESION}
+    if cohort.studies and len(labelled) < 2:
+        findings.add(
+            "one-class",
+            "warning",
+            f"the labelled studies hold {len(labelled)} class(es)",
+            "Classification cannot be learned; add studies of another class, "
+            "or expect segmentation and enhancement only.",
+        )
+    return findings
+
+
+def _check_ids(cohort: Cohort, findings: Findings) -> None:
+    """Rows without an id, and studies with more than one row."""
+    rows: dict[str, list[Study]] = {}
+    for study in cohort.studies:
+        rows.setdefault(study.study_id, []).append(study)
+    for study_id, same in rows.items():
+        if not study_id:
+            findings.add("empty-id", "error", "a row has no study_id", "Give every study an id of its own.")
+        elif len(labels := sorted({s.label for s in same})) > 1:
+            findings.add(
+                "two-labels",
+                "error",
+                f"the study has {len(same)} rows with the labels {', '.join(map(repr, labels))}",
+                "Keep one row with the label of the dominant lesion.",
+                study_id,
+            )
+        elif len(same) > 1:
+            findings.add(
+                "duplicate-study",
+                "error",
+                f"the study has {len(same)} rows",
+                "Keep one row a study.",
+                study_id,
+            )
+
+
+def _check_study(study: Study, cohort: Cohort, used: Counter[Path], findings: Findings) -> None:
+    """One row; ``used`` counts the studies that use an image file."""
+    case = study.study_id
+    valid = (*cohort.classes, NO_LESION)
+    if study.label and study.label not in valid:
+        findings.add(
+            "unknown-class",
+            "error",
+            f"label {study.label!r} is not a class of this cohort",
+            f"Valid: {', '.join(valid)}; correct the label or add the class to cohort.yaml.",
+            case,
+        )
+    if not study.images:
+        findings.add(
+            "no-images", "error", "the study has no image of any phase", "Add a path or remove the row.", case
+        )
+        return
+    _check_phases(study, cohort, findings)
+    _check_files(study, used, findings)
+    _check_mask_phase_and_times(study, findings)
+    _check_targets(study, findings)
+
+
+def _check_phases(study: Study, cohort: Cohort, findings: Findings) -> None:
+    """Phases of the cohort that the study lacks."""
+    case = study.study_id
+    missing = [phase for phase in cohort.phases if phase not in study.images]
+    if missing:
+        findings.add(
+            "missing-phase",
+            "note",
+            f"the study lacks {', '.join(missing)}",
+            "Nothing to do if it was not acquired; training and prediction go on without it.",
+            case,
+        )
+    if "pre" in cohort.phases and "pre" not in study.images:
+        findings.add(
+            "no-pre",
+            "warning",
+            "without a pre phase there is no relative enhancement",
+            "Add the unenhanced images if they exist.",
+            case,
+        )
+
+
+def _check_files(study: Study, used: Counter[Path], findings: Findings) -> None:
+    """Files that do not exist, and images used for two phases or by two studies."""
+    case = study.study_id
+    for column, path in study.paths().items():
+        if not path.is_file():
+            findings.add(
+                "missing-file",
+                "error",
+                f"{column} points to {path}, which does not exist",
+                "Correct the path, or empty the cell if the phase is missing.",
+                case,
+            )
+    paths = Counter(path.resolve() for path in study.images.values())
+    for path, count in paths.items():
+        if count > 1:
+            names = ", ".join(p for p, q in study.images.items() if q.resolve() == path)
+            findings.add(
+                "duplicate-phase",
+                "error",
+                f"{names} are the same file {path.name}",
+                "Give each phase its own file.",
+                case,
+            )
+        elif used[path] > 1:
+            findings.add(
+                "shared-file",
+                "error",
+                f"{path.name} is used by more than one study",
+                "Give each study its own files.",
+                case,
+            )
+
+
+def _check_mask_phase_and_times(study: Study, findings: Findings) -> None:
+    """Mask phase and times that contradict the study's phases."""
+    case = study.study_id
+    if study.mask_phase and study.mask_phase not in study.images:
+        findings.add(
+            "mask-phase",
+            "error",
+            f"mask_phase {study.mask_phase!r} is not a phase of this study",
+            f"Valid: {', '.join(study.images)}.",
+            case,
+        )
+    times = [study.times_s[p] for p in PHASES if p in study.times_s]
+    if times != sorted(times):
+        findings.add(
+            "times-order",
+            "error",
+            "the phase times do not rise in the order of the phases",
+            "Correct the time columns, or exchange the phases' files.",
+            case,
+        )
+
+
+def _check_targets(study: Study, findings: Findings) -> None:
+    """Training targets that the study lacks."""
+    case = study.study_id
+    if study.mask is None:
+        findings.add(
+            "no-mask",
+            "note",
+            "the study has no lesion mask",
+            "It trains the other tasks and is not scored on Dice.",
+            case,
+        )
+    if not study.label:
+        findings.add(
+            "no-label",
+            "note",
+            "the study has no label",
+            "It trains the other tasks and is not scored on class.",
+            case,
+        )
+
+
+def _check_lesions(cohort: Cohort, findings: Findings) -> None:
+    """Rows of ``lesions.csv`` that fit no study, are not numbered, or come twice."""
+    if cohort.lesions.empty:
+        return
+    known = {study.study_id for study in cohort.studies}
+    seen: set[tuple[str, str]] = set()
+    numbers = cohort.lesions["lesion"].astype(str)
+    for study_id, lesion in zip(cohort.lesions["study_id"], numbers, strict=True):
+        if study_id not in known:
+            findings.add(
+                "unknown-study",
+                "error",
+                "lesions.csv has a row for a study that cohort.csv lacks",
+                "Correct the study_id or remove the row.",
+                study_id,
+            )
+        elif not lesion.strip().isdigit():
+            findings.add(
+                "lesion-number",
+                "error",
+                f"lesions.csv calls a lesion {lesion!r}",
+                "Write the lesion's number in the mask.",
+                study_id,
+            )
+        elif (study_id, lesion) in seen:
+            findings.add(
+                "duplicate-lesion",
+                "error",
+                f"lesions.csv has more than one row for lesion {lesion}",
+                "Keep one row a lesion.",
+                study_id,
+            )
+        seen.add((study_id, lesion))

@@ -1,0 +1,103 @@
+"""A study of a patient: an image a phase, and what is known about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mtinet.config import DEFAULT_PHASES, PHASES, Phase
+from mtinet.errors import UnusableError
+
+NO_LESION = "none"
+"""The label of a study without lesion."""
+
+ACQUISITION = ("dose_mmol_kg", "field_T", "tr_ms", "te_ms", "flip_deg", "study_day")
+"""Names of the numbers that a study may give about its acquisition."""
+
+
+class CohortError(UnusableError):
+    """A cohort cannot be used; the message lists every reason with its repair."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """One study of a patient: an image a phase, and what is known about it.
+
+    Attributes
+    ----------
+    study_id, patient_id, site : str
+    label : str
+        Class of the dominant lesion, ``none`` for a study without lesion, empty for unknown.
+    images : dict
+        Path by phase; a phase that the study lacks is left out.
+    mask : Path or None
+        Lesion numbers 1..K; None = not segmented.
+    mask_phase : str
+        Phase on whose grid ``mask`` was drawn; empty = the reference phase.
+    liver_mask, mask_2 : Path or None
+        Liver, and the second reader's lesions.
+    times_s : dict
+        Seconds from the start of injection to the centre of k-space, by phase; unknown ones are left out.
+    agent : str
+        Contrast agent; empty = the cohort's default.
+    acquisition : dict
+        ``dose_mmol_kg, field_T, tr_ms, te_ms, flip_deg, study_day`` where known.
+    prior_study_id : str
+    """
+
+    study_id: str
+    images: dict[Phase, Path]
+    patient_id: str = ""
+    site: str = ""
+    label: str = ""
+    mask: Path | None = None
+    mask_phase: str = ""
+    liver_mask: Path | None = None
+    mask_2: Path | None = None
+    times_s: dict[Phase, float] = field(default_factory=dict)
+    agent: str = ""
+    acquisition: dict[str, float] = field(default_factory=dict)
+    prior_study_id: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.patient_id:
+            object.__setattr__(self, "patient_id", self.study_id)
+
+    @property
+    def reference_phase(self) -> Phase:
+        """Phase whose grid the masks and results lie on: portal venous, or the next best present."""
+        order: tuple[Phase, ...] = ("portal_venous", "delayed", "arterial", "pre", *PHASES)
+        for phase in order:
+            if phase in self.images:
+                return phase
+        raise CohortError(f"study {self.study_id} has no image of any phase; add one or remove the row")
+
+    def paths(self) -> dict[str, Path]:
+        """Every file of the study by its column."""
+        named: dict[str, Path | None] = {
+            **{str(phase): path for phase, path in self.images.items()},
+            "mask": self.mask,
+            "liver_mask": self.liver_mask,
+            "mask_2": self.mask_2,
+        }
+        return {column: path for column, path in named.items() if path is not None}
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> Study:
+        """A study from a folder that holds ``<phase>.nii.gz`` (or ``.nii``) files, some absent.
+
+        ``mask``, ``liver_mask`` and ``mask_2`` are taken when they lie beside them.
+        """
+        if not folder.is_dir():
+            raise CohortError(f"{folder} is not a folder; give a folder with <phase>.nii.gz files")
+
+        def find(name: str) -> Path | None:
+            return next((p for s in (".nii.gz", ".nii") if (p := folder / (name + s)).is_file()), None)
+
+        images = {phase: path for phase in PHASES if (path := find(phase)) is not None}
+        if not images:
+            raise CohortError(
+                f"{folder} holds no <phase>.nii.gz; name the images {', '.join(DEFAULT_PHASES)}"
+            )
+        name = folder.resolve().name
+        return cls(name, images, mask=find("mask"), liver_mask=find("liver_mask"), mask_2=find("mask_2"))

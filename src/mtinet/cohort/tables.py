@@ -1,0 +1,218 @@
+"""The cohort's tables on disk: ``cohort.yaml``, ``cohort.csv`` and ``lesions.csv``.
+
+Every cell is read as text, so that the id ``007`` and the class ``NO`` survive.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from mtinet.cohort.findings import Findings
+from mtinet.cohort.study import ACQUISITION, Study
+from mtinet.config import PHASES, Phase
+
+COHORT_FORMAT = 1
+"""Version of the cohort's tables; readers refuse a newer one."""
+
+SNOMED_CT: dict[str, str] = {
+    "hemangioma": "400210000",
+    "hcc": "25370001",
+    "fnh": "427029008",
+    "metastasis": "94381002",
+    "icc": "109842005",
+    "cyst": "85057007",
+    "abscess": "27916005",
+}
+"""Canonical classes with the SNOMED CT code of each."""
+
+_TEXT = (
+    "study_id",
+    "patient_id",
+    "site",
+    "label",
+    "mask",
+    "mask_phase",
+    "liver_mask",
+    "mask_2",
+    "agent",
+    "prior_study_id",
+)
+
+
+def read_description(folder: Path, findings: Findings) -> dict[str, Any] | None:
+    """Content of ``cohort.yaml``, every scalar as text; None when it cannot be used."""
+    path = folder / "cohort.yaml"
+    if not path.is_file():
+        findings.add(
+            "no-description",
+            "error",
+            f"{path} does not exist",
+            "Write name, classes and phases into it (docs/cohort.md).",
+        )
+        return None
+    try:
+        # BaseLoader keeps every scalar as text: an id 007 or a class NO must survive
+        loaded = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)  # noqa: S506
+    except yaml.YAMLError as error:
+        findings.add("bad-description", "error", f"cohort.yaml is not YAML: {error}", "Correct it.")
+        return None
+    if not isinstance(loaded, dict):
+        findings.add(
+            "bad-description",
+            "error",
+            "cohort.yaml holds no names",
+            "Write name, classes and phases (docs/cohort.md).",
+        )
+        return None
+    if int(loaded.get("format") or 1) > COHORT_FORMAT:
+        findings.add(
+            "newer-format",
+            "error",
+            f"cohort format {loaded['format']} is newer than this mtinet reads ({COHORT_FORMAT})",
+            "Update mtinet.",
+        )
+        return None
+    return loaded
+
+
+def read_classes(given: Any, findings: Findings) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Classes in their order, and the SNOMED CT code of those that have one."""
+    if isinstance(given, Mapping):
+        codes = {str(name): str(code or "") for name, code in given.items()}
+    else:
+        codes = {str(name): SNOMED_CT.get(str(name), "") for name in given}
+    if not codes:
+        findings.add(
+            "no-classes",
+            "error",
+            "cohort.yaml lists no classes",
+            "List them, for example classes: [hemangioma, hcc].",
+        )
+    for name, code in codes.items():
+        if not code:
+            findings.add(
+                "no-code",
+                "note",
+                f"class {name!r} has no SNOMED CT code",
+                "Write it as 'name: code' to export DICOM.",
+            )
+    return tuple(codes), {name: code for name, code in codes.items() if code}
+
+
+def read_table(
+    path: Path, findings: Findings, required: tuple[str, ...] = ("study_id",)
+) -> pd.DataFrame | None:
+    """Table of a CSV file, every cell as text; None when it cannot be used."""
+    if not path.is_file():
+        findings.add(
+            "no-table", "error", f"{path} does not exist", "Write a row a study into it (docs/cohort.md)."
+        )
+        return None
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        findings.add(
+            "bad-table",
+            "error",
+            f"{path.name} is not a CSV table in UTF-8: {error}",
+            "Save it again as CSV (UTF-8).",
+        )
+        return None
+    absent = [column for column in required if column not in table.columns]
+    if absent:
+        findings.add("no-column", "error", f"{path.name} lacks the column {', '.join(absent)}", "Add it.")
+        return None
+    return table
+
+
+def read_study(row: Mapping[Any, str], phases: tuple[Phase, ...], folder: Path, findings: Findings) -> Study:
+    """The study of a row of ``cohort.csv``; its paths are relative to ``folder`` unless absolute."""
+    case = row["study_id"]
+
+    def number(column: str) -> float | None:
+        text = row.get(column, "").strip()
+        try:
+            value = float(text) if text else None
+        except ValueError:
+            value = math.nan
+        if value is not None and not math.isfinite(value):
+            findings.add(
+                "not-a-number",
+                "error",
+                f"{column} is {text!r}",
+                "Write a number or leave the cell empty.",
+                case,
+            )
+            return None
+        return value
+
+    def path(column: str) -> Path | None:
+        text = row.get(column, "").strip()
+        return folder / text if text else None
+
+    return Study(
+        study_id=case,
+        patient_id=row.get("patient_id", ""),
+        site=row.get("site", ""),
+        label=row.get("label", ""),
+        images={phase: found for phase in phases if (found := path(phase)) is not None},
+        mask=path("mask"),
+        mask_phase=row.get("mask_phase", ""),
+        liver_mask=path("liver_mask"),
+        mask_2=path("mask_2"),
+        times_s={phase: value for phase in phases if (value := number(f"time_{phase}_s")) is not None},
+        agent=row.get("agent", ""),
+        acquisition={name: value for name in ACQUISITION if (value := number(name)) is not None},
+        prior_study_id=row.get("prior_study_id", ""),
+    )
+
+
+def check_columns(table: pd.DataFrame, phases: tuple[Phase, ...], findings: Findings) -> None:
+    """Note the columns of ``cohort.csv`` that are not read."""
+    known = {*_TEXT, *PHASES, *(f"time_{p}_s" for p in PHASES), *ACQUISITION}
+    for column in [c for c in table.columns if c not in known]:
+        findings.add(
+            "unknown-column",
+            "note",
+            f"column {column!r} of cohort.csv is not used",
+            "Correct its name or ignore this.",
+        )
+    for phase in [p for p in PHASES if p in table.columns and p not in phases]:
+        findings.add(
+            "unlisted-phase",
+            "warning",
+            f"column {phase!r} is not among the phases of cohort.yaml and is not read",
+            "List it under phases in cohort.yaml.",
+        )
+
+
+def study_row(study: Study, phases: tuple[Phase, ...], folder: Path) -> dict[str, Any]:
+    """The row of a study in ``cohort.csv``; paths inside ``folder`` are relative to it."""
+    return {
+        "study_id": study.study_id,
+        "patient_id": study.patient_id,
+        "site": study.site,
+        "label": study.label,
+        **{phase: _stored(study.images.get(phase), folder) for phase in phases},
+        "mask": _stored(study.mask, folder),
+        "mask_phase": study.mask_phase,
+        "liver_mask": _stored(study.liver_mask, folder),
+        "mask_2": _stored(study.mask_2, folder),
+        **{f"time_{phase}_s": study.times_s.get(phase, "") for phase in phases},
+        "agent": study.agent,
+        **{name: study.acquisition.get(name, "") for name in ACQUISITION},
+        "prior_study_id": study.prior_study_id,
+    }
+
+
+def _stored(path: Path | None, folder: Path) -> str:
+    if path is None:
+        return ""
+    absolute, base = path.absolute(), folder.absolute()
+    return absolute.relative_to(base).as_posix() if absolute.is_relative_to(base) else str(absolute)

@@ -1,0 +1,59 @@
+import shutil
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from mtinet.cohort import Cohort, CohortError
+
+
+def test_a_cohort_survives_writing_and_reading(toy_cohort, tmp_path):
+    again = Cohort.read(toy_cohort.folder)
+    assert again == toy_cohort
+    assert again.hash == toy_cohort.hash
+    first = again.studies[0]
+    assert first.times_s == {"arterial": 22.0, "portal_venous": 65.0, "delayed": 180.0}
+    assert "arterial" not in again["s5"].images
+    # written elsewhere, the paths still point to the files
+    again.write(tmp_path / "tables")
+    assert Cohort.read(tmp_path / "tables")["s0"].images["pre"].is_file()
+
+
+def test_ids_and_classes_are_text(folder, append, describe):
+    describe("[hcc, fnh]", "[NO, 007, hcc, fnh]")
+    append("007,0010,NO,am.nii.gz,bm.nii.gz,,")
+    cohort = Cohort.read(folder)
+    assert cohort.classes == ("NO", "007", "hcc", "fnh")
+    assert (cohort.studies[2].study_id, cohort.studies[2].patient_id) == ("007", "0010")
+    assert cohort.studies[2].label == "NO"
+    cohort.write(folder)
+    assert Cohort.read(folder).studies == cohort.studies
+
+
+def test_the_hash_follows_the_content_not_the_place_or_order(folder, tmp_path_factory):
+    cohort = Cohort.read(folder)
+    assert replace(cohort, studies=cohort.studies[::-1]).hash == cohort.hash
+    elsewhere = shutil.copytree(folder, tmp_path_factory.mktemp("other") / "copy")
+    assert Cohort.read(elsewhere).hash == cohort.hash
+    relabelled = (replace(cohort.studies[0], label="fnh"), cohort.studies[1])
+    assert replace(cohort, studies=relabelled).hash != cohort.hash
+    (elsewhere / "am.nii.gz").write_bytes(b"another mask")
+    assert Cohort.read(elsewhere).hash != cohort.hash
+
+
+def test_reading_lists_every_error_at_once(folder, append):
+    append("c,3,hcd,gone.nii.gz,,,")
+    with pytest.raises(CohortError) as caught:
+        Cohort.read(folder)
+    message = str(caught.value)
+    assert "hcd" in message
+    assert "gone.nii.gz" in message
+
+
+def test_lesion_labels_and_subset(folder):
+    lesions = pd.DataFrame({"study_id": ["a", "b"], "lesion": ["1", "2"], "label": ["hcc", "fnh"]})
+    cohort = replace(Cohort.read(folder), lesions=lesions)
+    assert cohort.lesion_labels(cohort["b"]) == {2: "fnh"}
+    assert [study.study_id for study in cohort.subset(["b"]).studies] == ["b"]
+    with pytest.raises(KeyError, match="'z'"):
+        cohort["z"]
