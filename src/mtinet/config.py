@@ -161,7 +161,7 @@ class TddSettings(Settings):
     dropout: Fraction = 0.1
     loss: Literal["nonsaturating", "hinge", "lsgan"] = "nonsaturating"
     spectral_norm: bool = True
-    r1: NonNegative = Field(1.0, description="weight of the zero-centred gradient penalty on real pairs")
+    r1: NonNegative = Field(0.1, description="weight of the zero-centred gradient penalty on real pairs")
     r1_every: Count = Field(8, description="steps between two gradient penalties (the weight is scaled up)")
     instance_noise: NonNegative = Field(
         0.1, description="noise on both sides' tokens at the start, decays to 0"

@@ -184,3 +184,9 @@ def test_statistics_ignore_missing_phases(toy_run: Run):
     assert np.isnan(curves).any()
     assert statistics["phase_mean"] == pytest.approx(np.nanmean(curves, axis=0).tolist())
     assert statistics["std"] == pytest.approx(float(np.nanstd(curves)))
+
+
+def test_numbers_also_go_to_tensorboard(toy_cohort: Cohort, tmp_path: Path):
+    options = TrainOptions(folds=3, workers=1, tensorboard=True)
+    run = train(toy_cohort.folder, tmp_path / "run", short(), options)
+    assert list((run.path / "tensorboard").glob("events.*"))

@@ -202,7 +202,7 @@ def _check_lesions(cohort: Cohort, findings: Findings) -> None:
                 "Correct the study_id or remove the row.",
                 study_id,
             )
-        elif not lesion.strip().isdigit():
+        elif not lesion.strip().isdecimal():
             findings.add(
                 "lesion-number",
                 "error",

@@ -70,7 +70,7 @@ class Cohort:
             return {}
         rows = self.lesions[self.lesions["study_id"] == study.study_id]
         numbered = zip(rows["lesion"].astype(str), rows["label"].astype(str), strict=True)
-        return {int(number): label for number, label in numbered if number.strip().isdigit()}
+        return {int(number): label for number, label in numbered if number.strip().isdecimal()}
 
     @property
     def hash(self) -> str:
@@ -132,7 +132,7 @@ def read_with_findings(folder: Path) -> tuple[Cohort | None, list[Finding]]:
     if description is None or table is None:
         return None, findings
     phases = cast("tuple[Phase, ...]", tuple(description.get("phases") or DEFAULT_PHASES))
-    for phase in set(phases) - set(PHASES):
+    for phase in [p for p in phases if p not in PHASES]:
         findings.add(
             "unknown-phase", "error", f"cohort.yaml lists the phase {phase!r}", f"Valid: {', '.join(PHASES)}."
         )

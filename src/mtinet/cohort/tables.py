@@ -70,11 +70,11 @@ def read_description(folder: Path, findings: Findings) -> dict[str, Any] | None:
             "Write name, classes and phases (docs/cohort.md).",
         )
         return None
-    if int(loaded.get("format") or 1) > COHORT_FORMAT:
+    if loaded.get("format", "1") not in [str(known) for known in range(1, COHORT_FORMAT + 1)]:
         findings.add(
             "newer-format",
             "error",
-            f"cohort format {loaded['format']} is newer than this mtinet reads ({COHORT_FORMAT})",
+            f"cohort format {loaded['format']!r} is not one that this mtinet reads (up to {COHORT_FORMAT})",
             "Update mtinet.",
         )
         return None
@@ -86,7 +86,8 @@ def read_classes(given: Any, findings: Findings) -> tuple[tuple[str, ...], dict[
     if isinstance(given, Mapping):
         codes = {str(name): str(code or "") for name, code in given.items()}
     else:
-        codes = {str(name): SNOMED_CT.get(str(name), "") for name in given}
+        names = given.split(",") if isinstance(given, str) else given
+        codes = {name: SNOMED_CT.get(name, "") for name in (str(item).strip() for item in names)}
     if not codes:
         findings.add(
             "no-classes",

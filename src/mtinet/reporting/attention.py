@@ -18,10 +18,11 @@ COLOURS, MARKERS = (BLUE, ORANGE, GREEN, PURPLE), "os^D"
 STREAM_JITTER = 401
 
 KINDS = (
-    ("attention", "Head: attention over phases", "attention", None),
-    ("tdd_attention", "TDD: attention over phases", "attention", None),
-    ("fusion", "MdIEF: weight of the spectral map", "weight (rest: spatial)", 0.5),
+    ("attention", "Head: attention over phases", "attention", True),
+    ("tdd_attention", "TDD: attention over phases", "attention", True),
+    ("fusion_spread", "MdIEF: how far its weights vary", "spread over channels", False),
 )
+"""Prefix of the columns, title, unit, and whether the values add up to 1 over the phases."""
 
 
 def attention_pictures(found: pd.DataFrame, phases: Sequence[str]) -> list[Picture]:
@@ -30,36 +31,40 @@ def attention_pictures(found: pd.DataFrame, phases: Sequence[str]) -> list[Pictu
     Parameters
     ----------
     found : DataFrame
-        With any of the columns ``attention_<phase>``, ``tdd_attention_<phase>``, ``fusion_<phase>``.
+        With any of the columns ``attention_<phase>``, ``tdd_attention_<phase>``, ``fusion_spread_<phase>``.
     phases : sequence of str
     """
     pictures = []
-    for prefix, title, unit, even in KINDS:
+    for prefix, title, unit, shares in KINDS:
         columns = {phase: f"{prefix}_{phase}" for phase in phases if f"{prefix}_{phase}" in found}
         values = found[list(columns.values())].astype(float)
         if not columns or not values.notna().any(axis=None):
             continue
         values.columns = pd.Index(columns)
-        level = 1.0 / len(columns) if even is None else even
-        pictures.append(_by_phase(values, found["label"], title, unit, level))
+        pictures.append(
+            _by_phase(values, found["label"], title, unit, 1.0 / len(columns) if shares else None)
+        )
     return pictures
 
 
-def _by_phase(values: pd.DataFrame, labels: pd.Series[str], title: str, unit: str, even: float) -> Picture:
+def _by_phase(
+    values: pd.DataFrame, labels: pd.Series[str], title: str, unit: str, even: float | None
+) -> Picture:
     groups = [name for name in dict.fromkeys(sorted(labels)) if (labels == name).any()]
 
     def paint(axes: Axes) -> None:
         rng = np.random.default_rng([0, STREAM_JITTER])
-        axes.axhline(even, color=GREY, ls="--", lw=1)
-        axes.annotate(
-            "even",
-            (1.01, even),
-            xycoords=("axes fraction", "data"),
-            va="center",
-            fontsize=7,
-            color=GREY,
-            annotation_clip=False,
-        )
+        if even is not None:
+            axes.axhline(even, color=GREY, ls="--", lw=1)
+            axes.annotate(
+                "even",
+                (1.01, even),
+                xycoords=("axes fraction", "data"),
+                va="center",
+                fontsize=7,
+                color=GREY,
+                annotation_clip=False,
+            )
         width = 0.7 / len(groups)
         for place, name in enumerate(groups):
             own = values[labels == name]

@@ -6,7 +6,10 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
+
+from mtinet.errors import UserError
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
@@ -60,5 +63,10 @@ def _outcomes(
         futures = {executor.submit(function, item): index for index, item in enumerate(items)}
         for future in as_completed(futures):
             yield futures[future], future.result()
+    except BrokenProcessPool:
+        raise UserError(
+            "a worker process ended before its work: memory ran out, or a script that starts workers is not "
+            "guarded by if __name__ == '__main__'; guard it, or use workers=1"
+        ) from None
     finally:
         executor.shutdown(cancel_futures=True)
