@@ -167,6 +167,7 @@ def train(
         f"trained: {out}\n{_findings_text(findings)}",
         json_,
     )
+    _exit_for(findings, True)
 
 
 @app.command()
@@ -227,11 +228,17 @@ def predict(
 
 
 @app.command()
-def report(run: RunArgument, json_: Json = False) -> None:
+def report(
+    run: RunArgument,
+    on: Annotated[
+        str | None, typer.Option(help="Report on that evaluation (the name behind predictions-) instead.")
+    ] = None,
+    json_: Json = False,
+) -> None:
     """Write the report of an evaluated run: one page that needs no other file."""
     from mtinet.workflows.report import report as write
 
-    path = write(run)
+    path = write(run, on)
     _print({"report": str(path)}, f"report: {path}", json_)
 
 
@@ -340,9 +347,13 @@ def main() -> NoReturn:
     except errors.UserError as error:
         caught: BaseException = error
         code, message = error.exit_code, str(error)
-    except KeyboardInterrupt as error:
+    except OSError as error:
         caught = error
-        code, message = 130, "interrupted; the same command (with --resume for train) goes on"
+        place = error.filename or "a file"
+        code, message = (
+            3,
+            f"{place}: {error.strerror or error}; free the disk or correct the path and its rights",
+        )
     except Exception as error:
         caught = error
         code, message = 3, f"{type(error).__name__}: {error} (--debug shows where; please report it)"

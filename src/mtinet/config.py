@@ -64,8 +64,8 @@ class PreparationSettings(Settings):
 class SamplingSettings(Settings):
     """Which patches a training step sees."""
 
-    patch_size: tuple[Count, ...] = Field((96, 96), description="patch (y, x) in 2-D, (z, y, x) in 3-D")
-    lesion_fraction: Fraction = Field(0.75, description="share of patches centred on a lesion")
+    patch_size: tuple[Count, ...] = Field((64, 64), description="patch (y, x) in 2-D, (z, y, x) in 3-D")
+    lesion_fraction: Fraction = Field(0.6, description="share of patches centred on a lesion")
     cases_per_class: Literal["natural", "balanced"] = Field(
         "balanced", description="draw studies as they come, or every class equally often"
     )
@@ -179,7 +179,7 @@ class ObjectiveSettings(Settings):
     """Weights of the five terms and the share of training (0 to 1) at which each enters."""
 
     segmentation: NonNegative = 1.0
-    regression: NonNegative = 0.2
+    regression: NonNegative = 1.0
     classification: NonNegative = 0.2
     tim: NonNegative = 0.1
     adversarial: NonNegative = 0.02
@@ -194,16 +194,16 @@ class ObjectiveSettings(Settings):
 
 # ---------------------------------------------------------------- training and use
 class TrainingSettings(Settings):
-    steps: Count = 1000
-    batch_size: Count = 8
-    learning_rate: Positive = 2e-3
+    steps: Count = 1300
+    batch_size: Count = 16
+    learning_rate: Positive = 4e-3
     weight_decay: NonNegative = 1e-4
     optimizer: Literal["adamw", "sgd"] = "adamw"
     warmup: Fraction = Field(0.05, description="share of the steps with a rising rate")
     schedule: Literal["cosine", "constant", "poly"] = "cosine"
     clip: NonNegative = Field(5.0, description="largest gradient norm; 0 switches clipping off")
     ema: Fraction = Field(0.99, description="decay of the weights' moving average; 0 switches it off")
-    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     workers: Annotated[int, Field(ge=-1)] = Field(-1, description="loader processes; -1 = from the machine")
     seed: Annotated[int, Field(ge=0)] = 0
     validate_every: Annotated[int, Field(ge=0)] = Field(250, description="steps; 0 = at the end only")
@@ -219,7 +219,7 @@ class TrainingSettings(Settings):
 class InferenceSettings(Settings):
     threshold: Fraction = Field(0.5, description="probability above which a voxel is lesion")
     min_diameter_mm: NonNegative = Field(
-        5.0, description="predicted components whose volume is below that of a ball so wide are dropped"
+        6.0, description="predicted components whose volume is below that of a ball so wide are dropped"
     )
     slice_batch: Count = 16
     overlap: Annotated[float, Field(ge=0, lt=1)] = Field(0.5, description="overlap of 3-D windows")
@@ -309,13 +309,16 @@ class SimulationSettings(Settings):
     """A cohort of virtual patients."""
 
     name: str = "virtual"
-    subjects: Count = 72
+    subjects: Count = 160
     seed: Annotated[int, Field(ge=0)] = 0
     classes: tuple[str, ...] = ("hemangioma", "hcc")
     phases: tuple[Phase, ...] = DEFAULT_PHASES
     no_lesion_fraction: Fraction = 0.16
     extra_lesions: NonNegative = Field(0.6, description="mean number of lesions beyond the first")
     diameter_mm: tuple[Positive, Positive] = (6.0, 60.0)
+    median_diameter_mm: Positive = Field(
+        34.0, description="of the largest lesion of a patient (log-normal, assumed); the others are smaller"
+    )
     atypical_fraction: Fraction = Field(
         0.2, description="share of lesions whose enhancement is not of the book"
     )
@@ -337,7 +340,7 @@ class SimulationSettings(Settings):
             flip_deg=15.0,
             spacing_mm=(2.2, 2.2, 6.0),
             matrix=(154, 118, 20),
-            gain=4100.0,
+            gain=2500.0,
             oblique_deg=5.0,
         ),
     )

@@ -171,8 +171,9 @@ def relative_enhancement(signal: dict[str, float]) -> dict[str, float]:
     return {phase: 100.0 * (value - pre) / pre for phase, value in signal.items() if phase != "pre"}
 
 
-def save(result: Result, folder: Path) -> None:
+def save(result: Result, folder: Path | str) -> None:
     """Write ``mask.nii.gz`` and ``result.json`` into ``folder``, each atomically."""
+    folder = Path(folder)
     if result.mask is not None:
         result.mask.write_nifti(folder / "mask.nii.gz")
     files.write_json(folder / "result.json", result.to_dict())

@@ -68,16 +68,17 @@ class Run:
         """
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise RunError(f"{path} is not empty; give another --out, or --resume to go on with that run")
-        run = cls(path)
         try:
-            for name, document in documents.items():
-                run.write_document(name, document)
-            files.write_text(path / "config.yaml", settings.to_yaml(config))
+            # whole or not at all: a folder without its settings could be neither resumed nor replaced
+            with files.atomic_folder(path) as temporary:
+                for name, document in documents.items():
+                    cls(temporary).write_document(name, document)
+                files.write_text(temporary / "config.yaml", settings.to_yaml(config))
         except OSError as error:
             raise RunError(
                 f"cannot write {path} ({error.strerror}); give an --out that can be written"
             ) from None
-        return run
+        return cls(path)
 
     @classmethod
     def open(cls, path: Path) -> Run:
@@ -146,6 +147,10 @@ class Run:
             ) from None
         except json.JSONDecodeError as error:
             raise RunError(f"{path} is damaged ({error}); train again or restore it") from None
+
+    def has_document(self, name: str) -> bool:
+        """Whether that JSON file is there."""
+        return (self.path / f"{name}.json").is_file()
 
     def write_document(self, name: str, value: Any) -> None:
         """Write one of the run's JSON files."""

@@ -23,6 +23,11 @@ def test_a_cohort_in_order_has_notes_at_most(folder):
         ("c,3,hcc,,am.nii.gz,,", "no-pre"),
         ("c,3,,am.nii.gz,,,", "no-label"),
         (",3,hcc,am.nii.gz,,,", "empty-id"),
+        ("..,3,hcc,am.nii.gz,,,", "unsafe-id"),
+        (".hidden,3,hcc,am.nii.gz,,,", "unsafe-id"),
+        ("/etc/c,3,hcc,am.nii.gz,,,", "unsafe-id"),
+        ("a/../../c,3,hcc,am.nii.gz,,,", "unsafe-id"),
+        ("a\\c,3,hcc,am.nii.gz,,,", "unsafe-id"),
     ],
 )
 def test_what_is_wrong_with_a_row_is_found(append, ids, row, finding):
@@ -48,6 +53,11 @@ def test_what_is_wrong_with_a_lesions_row_is_found(folder, append, ids, row, fin
     assert finding in ids()
     cohort, _ = read_with_findings(folder)
     assert cohort.lesion_labels(cohort["a"])[1] in ("hcc", "fnh")
+
+
+def test_an_id_with_a_dot_or_a_space_inside_is_fine(append, ids):
+    append("c.1 b,3,hcc,am.nii.gz,bm.nii.gz,,")
+    assert "unsafe-id" not in ids()
 
 
 def test_times_must_rise_with_the_phases():

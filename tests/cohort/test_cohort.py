@@ -19,6 +19,12 @@ def test_a_cohort_survives_writing_and_reading(toy_cohort, tmp_path):
     assert Cohort.read(tmp_path / "tables")["s0"].images["pre"].is_file()
 
 
+def test_a_folder_may_be_given_as_text(folder, tmp_path):
+    cohort = Cohort.read(str(folder))
+    cohort.write(str(tmp_path / "again"))
+    assert Cohort.read(str(tmp_path / "again")).studies == cohort.studies
+
+
 def test_ids_and_classes_are_text(folder, append, describe):
     describe("[hcc, fnh]", "[NO, 007, hcc, fnh]")
     append("007,0010,NO,am.nii.gz,bm.nii.gz,,")

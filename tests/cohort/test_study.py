@@ -7,6 +7,7 @@ def test_a_study_from_a_folder(toy, tmp_path):
     written = toy.write(tmp_path, "s9")
     study = Study.from_folder(tmp_path / "images" / "s9")
     assert study.study_id == "s9"
+    assert Study.from_folder(str(tmp_path / "images" / "s9")) == study
     assert study.images == written.images
     assert study.liver_mask == written.liver_mask
     assert study.reference_phase == "portal_venous"

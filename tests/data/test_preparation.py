@@ -144,6 +144,8 @@ def test_lesions_run_from_the_largest_and_take_their_own_labels(toy, tmp_path):
     study = type(toy)(toy.images, toy.mask.with_array(mask), toy.liver).write(tmp_path, "s", "hcc")
     prepared = prepare_study(study, DEFAULT_PHASES, OWN, tmp_path / "c")
     assert [(lesion.number, lesion.label) for lesion in prepared.lesions] == [(2, "hcc"), (1, "")]
+    empty_cell = prepare_study(study, DEFAULT_PHASES, OWN, tmp_path / "c", {1: "hemangioma", 2: ""})
+    assert [lesion.label for lesion in empty_cell.lesions] == ["hcc", "hemangioma"]
     labelled = prepare_study(study, DEFAULT_PHASES, OWN, tmp_path / "c", {1: "hemangioma", 2: "hcc"})
     assert [lesion.label for lesion in labelled.lesions] == ["hcc", "hemangioma"]
 

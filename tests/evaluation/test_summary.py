@@ -119,6 +119,17 @@ def test_classification(score, make_tables) -> None:
     assert value(summary, "calibration", "ece", "network_detected_only") == pytest.approx(0.2)
 
 
+def test_a_summary_survives_json(score, make_tables) -> None:
+    summary = score(make_tables())
+    stored = json.loads(json.dumps(summary.to_dict(), allow_nan=False))
+    again = Summary.from_dict(stored)
+    assert again.to_dict() == summary.to_dict()
+    assert [r.value for r in again.rows] == pytest.approx([r.value for r in summary.rows], nan_ok=True)
+    assert again.find("segmentation", "dice") == summary.find("segmentation", "dice")
+    with pytest.raises(KeyError):
+        Summary.from_dict({key: value for key, value in stored.items() if key != "rows"})
+
+
 def test_every_value_lies_in_its_interval(score, make_tables) -> None:
     table = to_table(score(make_tables()))
     with_interval = table[table["low"].notna() & ~table["metric"].isin(["ccc_raw", "ccc_relative", "kappa"])]

@@ -93,6 +93,21 @@ def test_rows_of_lesions_csv(toy, findings_of):
     assert set(found) == {"unknown-class", "unknown-lesion"}
 
 
+@pytest.mark.parametrize(
+    ("labels", "found"),
+    [
+        ({1: "fnh", 2: "hcc"}, {"dominant-label"}),
+        ({1: "hcc", 2: "fnh"}, set()),
+        ({1: "", 2: "fnh"}, set()),
+        ({2: "fnh"}, set()),
+    ],
+)
+def test_the_studys_label_is_that_of_its_largest_lesion(toy, findings_of, labels, found):
+    two = changed_mask(toy, lambda array: array.__setitem__((1, 1, 1), 2))
+    assert set(findings_of(two, "hcc", lesion_labels=labels, classes=("hcc", "fnh"))) == found
+    assert set(findings_of(two, "", lesion_labels=labels, classes=("hcc", "fnh"))) == set()
+
+
 def test_the_same_voxels_under_two_names(toy, findings_of):
     found = findings_of(toy.with_phase("delayed", toy.images["portal_venous"]))
     assert set(found) == {"duplicate-phase"}

@@ -58,6 +58,35 @@ def test_one_slice_moves_in_its_plane_only(toy_maker):
     np.testing.assert_allclose(found.matrix[:3, 3], (-5.0, 5.0, 0.0), atol=1.0)
 
 
+@pytest.mark.parametrize("thin", ["phase", "reference"])
+@pytest.mark.parametrize("slice_", [3, 19])
+def test_a_thin_stack_is_compared_where_it_lies(toy_maker, thin, slice_):
+    toy = toy_maker(shape=(90, 70, 24), spacing_mm=(3.5, 3.5, 5.0))
+    volumes = {"phase": toy.images["delayed"], "reference": toy.images["portal_venous"]}
+    whole = volumes[thin]
+    affine = whole.affine.copy()
+    affine[:3, 3] += affine[:3, 2] * slice_
+    volumes[thin] = Volume(whole.array[:, :, slice_ : slice_ + 2], affine)
+    moved = volumes["phase"].affine.copy()
+    moved[:2, 3] += (6.0, -6.0)
+    found = register_rigid(Volume(volumes["phase"].array, moved), volumes["reference"])
+    assert found.kept
+    np.testing.assert_allclose(found.matrix[:3, 3], (-6.0, 6.0, 0.0), atol=1.5)
+
+
+def test_thin_stacks_at_different_places_are_left_alone(toy_maker):
+    toy = toy_maker(shape=(60, 48, 24), spacing_mm=(5.0, 5.0, 5.0))
+    reference, phase = toy.images["portal_venous"], toy.images["delayed"]
+    above = phase.affine.copy()
+    above[:3, 3] += above[:3, 2] * 20 + (5.0, 5.0, 0.0)
+    found = register_rigid(
+        Volume(phase.array[:, :, 20:22], above), Volume(reference.array[:, :, :18], reference.affine)
+    )
+    assert not found.kept
+    assert "same place" in found.reason
+    np.testing.assert_array_equal(found.matrix, np.eye(4))
+
+
 def test_an_image_that_cannot_be_compared_is_left_alone(toy):
     reference = toy.images["portal_venous"]
     elsewhere = reference.affine.copy()

@@ -107,6 +107,15 @@ def test_a_lesion_smaller_than_a_voxel_keeps_one():
     assert out.array.sum() == 1
 
 
+def test_lesions_smaller_than_a_voxel_do_not_take_each_others_last():
+    labels = np.zeros((30, 30, 10), np.int32)
+    labels[14:16, 14:16, 5] = 1
+    labels[16:18, 14:17, 5] = 2
+    labels[13:15, 11:13, 5] = 3
+    out = resample_labels(Volume(labels, np.eye(4)), (6, 6, 2), np.diag([5.0, 5, 5, 1]))
+    assert set(np.unique(out.array)) == {0, 1, 2, 3}
+
+
 def test_slabs_do_not_change_the_result(monkeypatch):
     rng = np.random.default_rng(1)
     source = Volume(rng.normal(size=(12, 11, 9)).astype(np.float32), AFFINE)

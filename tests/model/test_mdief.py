@@ -114,19 +114,19 @@ def test_temperature_sharpens_the_weights():
 
 
 @pytest.mark.parametrize("axes", ["space", "space+phase"])
-@pytest.mark.parametrize("filler", [0.0, 3.0, 1e6, float("nan")])
+@pytest.mark.parametrize("filler", [3.0, 1e6, float("nan")])
 def test_absent_phase_changes_nothing_of_the_present_ones(axes, filler):
     present = torch.tensor([[True, False, True]])
-    a, b = torch.rand(1, 3, 4, 9, 8), None
+    a = torch.rand(1, 3, 4, 9, 8)
     a[:, 1] = 0
     b = a.clone()
-    if axes == "space+phase":  # over space only, phases never meet
-        b[:, 1] = filler
+    b[:, 1] = filler
     fuse = Mdief(MdiefSettings(axes=axes))
     left, right = fuse(a, present), fuse(b, present)
     torch.testing.assert_close(left[0][:, ::2], right[0][:, ::2])
     torch.testing.assert_close(left[1][:, ::2], right[1][:, ::2])
-    assert (high_pass(b, present, fuse.settings)[:, 1] == 0).all()
+    if axes == "space+phase":
+        assert (high_pass(b, present, fuse.settings)[:, 1] == 0).all()
 
 
 def test_space_and_phase_sees_what_changes_in_time_only():

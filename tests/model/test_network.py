@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mtinet.model.build import build_network
+from mtinet.model.encoder import level_sizes
 from mtinet.model.network import pool_regions
 
 BASELINES = ["basic_unet", "dynunet", "swinunetr", "attention_unet"]
@@ -149,3 +150,15 @@ def test_pooling_a_constant_gives_the_constant(shape):
 def test_pooling_ignores_the_scale_of_the_weights():
     maps, regions = torch.rand(1, 3, 8, 8), torch.rand(1, 2, 16, 16)
     torch.testing.assert_close(pool_regions(maps, 1e-6 * regions), pool_regions(maps, regions))
+
+
+@pytest.mark.parametrize("side", [16, 33, 96, 136])
+@pytest.mark.parametrize("levels", [1, 4])
+def test_a_pixel_falls_into_the_cell_that_pooling_made_of_it(side, levels):
+    shape = (1, 1, side, 20)
+    maps = torch.rand(1, 3, *level_sizes((side, 20), levels)[-1])
+    for row in (0, side // 2, side - 1):
+        region = torch.zeros(shape)
+        region[0, 0, row, 7] = 1
+        pooled = pool_regions(maps, region)
+        assert torch.equal(pooled[0, 0], maps[0, :, row // 2**levels, 7 // 2**levels])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import rice
 
 from mtinet.config import DEFAULT_PHASES, SiteSettings
 from mtinet.phantom import acquisition
@@ -103,12 +104,22 @@ def test_noise_is_rician() -> None:
     shape = (60, 60, 10)
     air = acquisition.measured(rng, np.zeros(shape, np.float32), 50.0).astype(float)
     assert air.mean() == pytest.approx(50.0 * np.sqrt(np.pi / 2.0), rel=0.01)
-    tissue = acquisition.measured(rng, np.full(shape, 1000.0, np.float32), 50.0).astype(float)
-    assert tissue.std() == pytest.approx(50.0, rel=0.03)
-    assert tissue.mean() == pytest.approx(np.hypot(1000.0, 50.0), rel=0.005)
+    # at a signal-to-noise ratio of one the mean is half as large again as the signal: Gaussian noise keeps it
+    for signal in (50.0, 100.0):
+        faint = acquisition.measured(rng, np.full(shape, signal, np.float32), 50.0).astype(float)
+        assert faint.mean() == pytest.approx(rice.mean(signal / 50.0, scale=50.0), rel=0.01)
+        assert faint.std() == pytest.approx(rice.std(signal / 50.0, scale=50.0), rel=0.02)
+    assert rice.mean(1.0, scale=50.0) > 1.5 * 50.0
 
 
-def test_what_exceeds_the_stored_range_is_cut_not_wrapped() -> None:
-    stored = acquisition.measured(np.random.default_rng(0), np.full((3, 3, 3), 1e6, np.float32), 1.0)
+def test_noise_at_the_end_of_the_stored_range_is_cut_not_wrapped() -> None:
+    stored = acquisition.measured(np.random.default_rng(0), np.full((9, 9, 9), 32767.0, np.float32), 50.0)
     assert stored.dtype == np.int16
-    assert stored.min() == 32767
+    assert stored.min() > 32000
+    assert stored.max() == 32767
+
+
+def test_a_gain_that_saturates_is_refused_by_name() -> None:
+    acquisition.check_range(np.full((2, 2), 32767.0, np.float32), SITE, 1000.0)
+    with pytest.raises(AcquisitionError, match=r"site A: with a gain of 1100 .* 40000.* below 819"):
+        acquisition.check_range(np.full((2, 2), 40_000.0, np.float32), SITE, 1100.0)

@@ -16,10 +16,10 @@ def _liver(radius_mm: float) -> np.ndarray:
 
 
 def test_diameters_stay_in_their_limits_and_the_first_is_the_largest() -> None:
-    drawn = [draw_diameters(np.random.default_rng(s), (6.0, 60.0), 0.6) for s in range(400)]
+    drawn = [draw_diameters(np.random.default_rng(s), (6.0, 60.0), 30.0, 0.6) for s in range(400)]
     assert all(6.0 <= d <= 60.0 for row in drawn for d in row)
     assert all(row == sorted(row, reverse=True) for row in drawn)
-    assert np.mean([10.0 <= row[0] <= 40.0 for row in drawn]) > 0.75
+    assert np.median([row[0] for row in drawn]) == pytest.approx(30.0, rel=0.1)
     assert np.mean([len(row) - 1 for row in drawn]) == pytest.approx(0.6, abs=0.15)
 
 

@@ -41,23 +41,27 @@ def enhancement() -> dict[str, np.ndarray]:
     return dict(zip(organs, np.median(indices, axis=0)))
 
 
-@pytest.mark.parametrize(
-    ("tissue", "column", "published"),
-    [
-        ("liver", 1, 0.94),
-        ("liver", 2, 1.04),
-        ("spleen", 1, 2.41),
-        ("spleen", 2, 2.23),
-        ("pancreas", 1, 1.39),
-        ("renal_cortex", 1, 2.63),
-        ("renal_cortex", 2, 2.63),
-        ("aorta", 0, 2.24),
-    ],
-)
+# liver, spleen and aorta have a number each that was set by these values: their rows say how well it fits,
+# not that the model predicts
+FITTED = [
+    ("liver", 1, 0.94, 0.20),
+    ("liver", 2, 1.04, 0.20),
+    ("spleen", 1, 2.41, 0.20),
+    ("spleen", 2, 2.23, 0.20),
+    ("aorta", 0, 2.24, 0.25),
+]
+PREDICTED = [
+    ("pancreas", 1, 1.39, 0.30),
+    ("renal_cortex", 1, 2.63, 0.30),
+    ("renal_cortex", 2, 2.63, 0.30),
+]
+
+
+@pytest.mark.parametrize(("tissue", "column", "published", "within"), FITTED + PREDICTED)
 def test_enhancement_is_near_the_published(
-    enhancement: dict[str, np.ndarray], tissue: str, column: int, published: float
+    enhancement: dict[str, np.ndarray], tissue: str, column: int, published: float, within: float
 ) -> None:
-    assert enhancement[tissue][column] == pytest.approx(published, rel=0.30)
+    assert enhancement[tissue][column] == pytest.approx(published, rel=within)
 
 
 def test_tissues_without_vessels_do_not_enhance(enhancement: dict[str, np.ndarray]) -> None:

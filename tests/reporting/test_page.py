@@ -180,6 +180,45 @@ def test_run_that_was_not_evaluated_says_what_to_run(run_maker, tmp_path):
     assert not run.report.exists()
 
 
+def test_a_run_that_trained_on_everybody_says_to_take_another_cohort(run_maker, tmp_path):
+    run = run_maker.write(tmp_path / "run")
+    shutil.rmtree(run.predictions)
+    run.write_document("split", run.document("split") | {"test": []})
+    wanted = r"mtinet evaluate \S+ --cohort OTHER and mtinet report \S+ --on OTHER"
+    with pytest.raises(UserError, match=wanted):
+        write_report(run)
+    with pytest.raises(UserError, match=rf"predictions-twin/.*{wanted}"):
+        write_report(run, run.predictions_on("twin"))
+
+
+def test_another_evaluation_has_its_page_beside_its_tables(run_maker, tmp_path):
+    run_maker.views = True
+    run_maker.findings = [
+        Finding("old", "evaluate", "warning", "only of the held-out studies", "See."),
+        Finding("kept", "train", "note", "of the training", "See."),
+    ]
+    run = run_maker.write(tmp_path / "run")
+    own = write_report(run)
+    before = own.read_bytes()
+    folder = run.predictions_on("other hospital")
+    run.predictions.rename(folder)
+    new = Finding("new", "evaluate", "warning", "of the other cohort", "See.")
+    (folder / "findings.json").write_text(json.dumps([new.to_dict()]))
+    run.write_document("split", run.document("split") | {"test": []})
+
+    path = write_report(run, folder)
+    assert path == folder / "report.html"
+    assert own.read_bytes() == before
+    page = read(path)
+    assert "Of the other cohort" in page.words
+    assert "Of the training" in page.words
+    assert "Only of the held-out" not in page.words
+    assert f"mtinet report {run.path} --on other-hospital" in page.words
+    assert "Scored on other-hospital" in " ".join(page.words.split())
+    assert "No slice was stored" not in page.words
+    assert "not scored: see the findings" not in page.words
+
+
 @pytest.mark.parametrize("name", ["summary.json", "views/v001.npz"])
 def test_damaged_file_is_named(run_maker, tmp_path, name):
     run_maker.views = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import signal
 import subprocess
 import sys
@@ -182,6 +183,63 @@ def test_fine_tuning_starts_from_another_run(toy_cohort: Cohort, tmp_path: Path,
     for name in a:
         if "running" not in name and "num_batches" not in name:
             assert torch.allclose(a[name].float(), b[name].float(), atol=1e-6), name
+
+
+def test_fine_tuning_is_resumed_exactly_even_before_its_first_checkpoint(
+    toy_cohort: Cohort, tmp_path: Path, config: Config
+):
+    first = train(toy_cohort.folder, tmp_path / "first", config, OPTIONS)
+    options = TrainOptions(folds=3, workers=1, init=first.path)
+    whole = train(toy_cohort.folder, tmp_path / "whole", config, options)
+
+    def stop(*_: object) -> None:
+        raise Killed
+
+    with pytest.raises(Killed):
+        train(toy_cohort.folder, tmp_path / "parts", config, options, on_step=stop)
+    resumed = train(
+        toy_cohort.folder, tmp_path / "parts", config, TrainOptions(folds=3, workers=1, resume=True)
+    )
+    assert files_of(resumed) == files_of(whole)
+
+
+def test_a_start_that_saw_the_held_out_patients_is_refused(
+    toy_cohort: Cohort, tmp_path: Path, config: Config
+):
+    everybody = train(toy_cohort.folder, tmp_path / "all", config, TrainOptions(fold=None, workers=1))
+    options = TrainOptions(folds=3, workers=1, init=everybody.path)
+    with pytest.raises(RunError, match="holds out"):
+        train(toy_cohort.folder, tmp_path / "run", config, options)
+
+
+def test_resume_refuses_other_training_images(toy_cohort: Cohort, tmp_path: Path, config: Config):
+    train_until(toy_cohort, tmp_path / "run", config, stop=5)
+    study = toy_cohort[Run.open(tmp_path / "run").document("split")["train"][0]]
+    image = study.images["delayed"]
+    content = bytearray(gzip.decompress(image.read_bytes()))
+    content[-40:] = bytes(40)
+    image.write_bytes(gzip.compress(bytes(content)))
+    # as long as before, so that the tables alone do not tell
+    size = len(image.read_bytes())
+    with pytest.raises(ValueError, match=r"interrupted run|another state"):
+        train(toy_cohort.folder, tmp_path / "run", config, TrainOptions(folds=3, workers=1, resume=True))
+    assert size > 0
+
+
+def test_runs_of_other_seeds_hold_out_the_same_patients(toy_cohort: Cohort, tmp_path: Path, config: Config):
+    short = resolve_on(config, ["training.steps=2"])
+    other = resolve_on(short, ["training.seed=5"])
+    a = train(toy_cohort.folder, tmp_path / "a", short, OPTIONS)
+    b = train(toy_cohort.folder, tmp_path / "b", other, OPTIONS)
+    assert a.document("split") == b.document("split")
+    assert files_of(a) != files_of(b)
+
+
+@pytest.mark.parametrize("changes", [(), ("objective.weighting=pcgrad",)])
+def test_bfloat16_trains_where_it_is_asked_for(toy_cohort: Cohort, tmp_path: Path, config: Config, changes):
+    config = resolve_on(config, ["training.precision=bf16-mixed", "training.steps=3", *changes])
+    run = train(toy_cohort.folder, tmp_path / "run", config, OPTIONS)
+    assert run.finished
 
 
 def test_a_non_empty_folder_is_refused(toy_cohort: Cohort, tmp_path: Path, config: Config):

@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 
 from mtinet.cohort import Cohort
+from mtinet.data.preparation import prepare_study
 from mtinet.errors import UserError
 from mtinet.evaluation.tables import read_table
 from mtinet.runs import Run
 from mtinet.volume import Volume, read_nifti
-from mtinet.workflows.evaluate import evaluate
+from mtinet.workflows.evaluate import evaluate, reference_mask
 
 
 @pytest.fixture
@@ -103,6 +104,50 @@ def test_another_cohort_is_scored_whole(run: Run, tmp_path: Path, toy_maker):
     assert list(studies_table["study_id"]) == ["x0", "x1", "x2"]
     assert studies_table["outcome"].iloc[0] == "unlabelled"
     assert not run.predictions.exists()
+
+
+def test_patients_that_trained_are_never_scored_even_in_an_edited_cohort(
+    toy_run: Run, tmp_path: Path, toy_maker
+):
+    shutil.copytree(toy_run.path, tmp_path / "run")
+    run = Run.open(tmp_path / "run")
+    original = Cohort.read(Path(run.manifest["cohort_folder"]))
+    folder = tmp_path / "edited"
+    new = toy_maker(70).write(folder, "new", "hcc", "newcomer")
+    # another name, more studies, another label: content and patients still tell
+    relabelled = [replace(s, label="") if s.study_id == "s0" else s for s in original.studies]
+    for name in ("renamed", original.name):
+        replace(original, name=name, studies=(*relabelled, new)).write(folder)
+        scored = evaluate(run.path, cohort=folder)
+        ids = set(read_table(scored.folder / "studies.csv")["study_id"])
+        assert "new" in ids
+        left_out = {f.case for f in scored.findings if f.id == "trained-on"}
+        trained = set(run.document("split")["train"])
+        if name == original.name:
+            assert left_out == trained
+            assert ids == {"new", *run.document("split")["test"]}
+        else:
+            assert left_out >= trained - {"s0"}
+
+
+def test_classes_that_were_never_learned_do_not_stop_the_rest(run: Run, tmp_path: Path, toy_maker):
+    folder = tmp_path / "other"
+    studies = [toy_maker(50 + i).write(folder, f"y{i}", ("hcc", "fnh")[i]) for i in range(2)]
+    Cohort("more", tuple(studies), ("hcc", "fnh")).write(folder)
+    scored = evaluate(run.path, cohort=folder)
+    assert "class-not-learned" in {f.id for f in scored.findings}
+    assert scored.scored.find("segmentation", "dice").n == 2
+
+
+def test_the_reference_mask_moves_with_the_phase_on_which_it_was_drawn(run: Run, toy_maker, tmp_path: Path):
+    toy = toy_maker(3)
+    study = replace(toy.write(tmp_path, "m", "hcc"), mask_phase="arterial")
+    prepared = prepare_study(study, run.config.phases, run.config.preparation, tmp_path / "cache")
+    shift = np.eye(4)
+    shift[0, 3] = 2 * toy.mask.spacing_mm[0]
+    moved = replace(prepared, registrations={"arterial": {"matrix": shift.tolist()}})
+    assert np.array_equal(reference_mask(study, prepared), toy.mask.array)
+    assert np.array_equal(reference_mask(study, moved), np.roll(toy.mask.array, 2, axis=0))
 
 
 def test_a_changed_cohort_is_refused(toy_run: Run, tmp_path: Path):

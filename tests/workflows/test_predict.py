@@ -98,6 +98,12 @@ def test_files_are_complete_and_read_back(toy_run: Run, tmp_path: Path, toy_make
         Result.from_dict({**values, "format": RESULT_FORMAT + 1})
 
 
+def test_results_are_saved_to_a_path_given_as_text(toy_run: Run, tmp_path: Path, toy_maker):
+    result = mtinet.load(str(toy_run.path))(str(write_folder(toy_maker(9), tmp_path / "study")))
+    mtinet.save(result, str(tmp_path / "saved"))
+    assert (tmp_path / "saved" / "mask.nii.gz").is_file()
+
+
 def test_a_study_that_fails_does_not_stop_the_others(toy_run: Run, tmp_path: Path):
     from mtinet.cohort import Cohort
 

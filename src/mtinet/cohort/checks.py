@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from mtinet.cohort.cohort import Cohort
 
 
+_NOT_IN_A_NAME = frozenset("/\\\0")
+"""What no file's name can hold on every system."""
+
+
 def structural_findings(cohort: Cohort) -> list[Finding]:
     """Everything wrong with a cohort that shows without reading pixels."""
     findings = Findings()
@@ -40,11 +44,19 @@ def structural_findings(cohort: Cohort) -> list[Finding]:
 
 
 def _check_ids(cohort: Cohort, findings: Findings) -> None:
-    """Rows without an id, and studies with more than one row."""
+    """Rows without an id, ids that no file can bear, and studies with more than one row."""
     rows: dict[str, list[Study]] = {}
     for study in cohort.studies:
         rows.setdefault(study.study_id, []).append(study)
     for study_id, same in rows.items():
+        if study_id.startswith(".") or not _NOT_IN_A_NAME.isdisjoint(study_id):
+            findings.add(
+                "unsafe-id",
+                "error",
+                f"the study_id {study_id!r} cannot be the name of a file",
+                "Leave out / and \\ and do not begin with a dot: results are written under the id.",
+                study_id,
+            )
         if not study_id:
             findings.add("empty-id", "error", "a row has no study_id", "Give every study an id of its own.")
         elif len(labels := sorted({s.label for s in same})) > 1:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import cast
 
 import pandas as pd
 import yaml
@@ -24,11 +23,12 @@ from mtinet.cohort.tables import (
     check_columns,
     read_classes,
     read_description,
+    read_phases,
     read_study,
     read_table,
     study_row,
 )
-from mtinet.config import DEFAULT_PHASES, PHASES, Phase
+from mtinet.config import DEFAULT_PHASES, Phase
 from mtinet.results import Finding
 
 
@@ -83,7 +83,7 @@ class Cohort:
         return digest.hexdigest()[:16]
 
     @classmethod
-    def read(cls, folder: Path) -> Cohort:
+    def read(cls, folder: Path | str) -> Cohort:
         """Read a cohort folder.
 
         Raises
@@ -98,8 +98,9 @@ class Cohort:
             raise CohortError(f"{folder} cannot be used:\n{lines}")
         return cohort
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: Path | str) -> None:
         """Write the tables; paths inside ``folder`` are stored relative to it."""
+        folder = Path(folder)
         rows = [study_row(study, self.phases, folder) for study in self.studies]
         files.write_text(folder / "cohort.csv", pd.DataFrame(rows).to_csv(index=False))
         if not self.lesions.empty:
@@ -117,7 +118,7 @@ class Cohort:
         )
 
 
-def read_with_findings(folder: Path) -> tuple[Cohort | None, list[Finding]]:
+def read_with_findings(folder: Path | str) -> tuple[Cohort | None, list[Finding]]:
     """Read a cohort and list everything that is wrong with its tables, with the repair.
 
     Returns
@@ -126,16 +127,12 @@ def read_with_findings(folder: Path) -> tuple[Cohort | None, list[Finding]]:
         None when there is nothing to read.
     findings : list of Finding
     """
-    findings = Findings()
+    folder, findings = Path(folder), Findings()
     description = read_description(folder, findings)
     table = read_table(folder / "cohort.csv", findings)
     if description is None or table is None:
         return None, findings
-    phases = cast("tuple[Phase, ...]", tuple(description.get("phases") or DEFAULT_PHASES))
-    for phase in [p for p in phases if p not in PHASES]:
-        findings.add(
-            "unknown-phase", "error", f"cohort.yaml lists the phase {phase!r}", f"Valid: {', '.join(PHASES)}."
-        )
+    phases = read_phases(description.get("phases") or DEFAULT_PHASES, findings)
     classes, codes = read_classes(description.get("classes") or {}, findings)
     check_columns(table, phases, findings)
 

@@ -15,6 +15,10 @@ ACQUISITION = ("dose_mmol_kg", "field_T", "tr_ms", "te_ms", "flip_deg", "study_d
 """Names of the numbers that a study may give about its acquisition."""
 
 
+REFERENCE_ORDER: tuple[Phase, ...] = ("portal_venous", "delayed", "arterial", "pre", *PHASES)
+"""The first of these phases that a study has is its reference."""
+
+
 class CohortError(UnusableError):
     """A cohort cannot be used; the message lists every reason with its repair."""
 
@@ -66,8 +70,7 @@ class Study:
     @property
     def reference_phase(self) -> Phase:
         """Phase whose grid the masks and results lie on: portal venous, or the next best present."""
-        order: tuple[Phase, ...] = ("portal_venous", "delayed", "arterial", "pre", *PHASES)
-        for phase in order:
+        for phase in REFERENCE_ORDER:
             if phase in self.images:
                 return phase
         raise CohortError(f"study {self.study_id} has no image of any phase; add one or remove the row")
@@ -83,11 +86,12 @@ class Study:
         return {column: path for column, path in named.items() if path is not None}
 
     @classmethod
-    def from_folder(cls, folder: Path) -> Study:
+    def from_folder(cls, folder: Path | str) -> Study:
         """A study from a folder that holds ``<phase>.nii.gz`` (or ``.nii``) files, some absent.
 
         ``mask``, ``liver_mask`` and ``mask_2`` are taken when they lie beside them.
         """
+        folder = Path(folder)
         if not folder.is_dir():
             raise CohortError(f"{folder} is not a folder; give a folder with <phase>.nii.gz files")
 

@@ -5,10 +5,12 @@ Every cell is read as text, so that the id ``007`` and the class ``NO`` survive.
 
 from __future__ import annotations
 
+import csv
 import math
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import yaml
@@ -106,6 +108,27 @@ def read_classes(given: Any, findings: Findings) -> tuple[tuple[str, ...], dict[
     return tuple(codes), {name: code for name, code in codes.items() if code}
 
 
+def read_phases(given: Any, findings: Findings) -> tuple[Phase, ...]:
+    """Phases in their order, each once."""
+    listed = Counter(str(phase) for phase in given)
+    for phase, count in listed.items():
+        if phase not in PHASES:
+            findings.add(
+                "unknown-phase",
+                "error",
+                f"cohort.yaml lists the phase {phase!r}",
+                f"Valid: {', '.join(PHASES)}.",
+            )
+        elif count > 1:
+            findings.add(
+                "repeated-phase",
+                "error",
+                f"cohort.yaml lists the phase {phase!r} {count} times",
+                "List every phase once.",
+            )
+    return cast("tuple[Phase, ...]", tuple(listed))
+
+
 def read_table(
     path: Path, findings: Findings, required: tuple[str, ...] = ("study_id",)
 ) -> pd.DataFrame | None:
@@ -116,8 +139,9 @@ def read_table(
         )
         return None
     try:
+        header = _header(path)
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+    except (csv.Error, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         findings.add(
             "bad-table",
             "error",
@@ -125,11 +149,25 @@ def read_table(
             "Save it again as CSV (UTF-8).",
         )
         return None
+    for column, count in Counter(header).items():
+        if column and count > 1:
+            findings.add(
+                "duplicate-column",
+                "error",
+                f"{path.name} has {count} columns named {column!r}",
+                "Keep the one that holds, or rename the others.",
+            )
     absent = [column for column in required if column not in table.columns]
     if absent:
         findings.add("no-column", "error", f"{path.name} lacks the column {', '.join(absent)}", "Add it.")
         return None
     return table
+
+
+def _header(path: Path) -> list[str]:
+    """Names of the columns as they are written: pandas renames the second of two alike."""
+    with path.open(encoding="utf-8-sig", newline="") as lines:
+        return next((row for row in csv.reader(lines) if row), [])
 
 
 def read_study(row: Mapping[Any, str], phases: tuple[Phase, ...], folder: Path, findings: Findings) -> Study:

@@ -12,15 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtinet.config import PHASES, Phase
+from mtinet.cohort import REFERENCE_ORDER
+from mtinet.config import Phase
 from mtinet.imaging.masks import body_mask
-
-GAIN_ORDER: tuple[Phase, ...] = ("portal_venous", "delayed", "arterial", "pre", *PHASES)
-"""The gain is read from the first of these phases that is present."""
 
 
 def study_gain(images: Mapping[Phase, NDArray[Any]], percentile: float) -> float:
-    """The signal that becomes 1: a high percentile of the body's voxels in one phase.
+    """The signal that becomes 1: a high percentile of the body's voxels in the reference phase of ``images``.
 
     Parameters
     ----------
@@ -39,7 +37,7 @@ def study_gain(images: Mapping[Phase, NDArray[Any]], percentile: float) -> float
     ValueError
         No phase, or no signal above the background in the phase that is used.
     """
-    phase = next((p for p in GAIN_ORDER if p in images), None)
+    phase = next((p for p in REFERENCE_ORDER if p in images), None)
     if phase is None:
         raise ValueError("there is no image of any phase; add one")
     body = images[phase][body_mask(images[phase])]

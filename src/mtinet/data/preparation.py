@@ -294,7 +294,8 @@ def _measure(
         lesions.append(
             PreparedLesion(
                 number=number,
-                label=lesion_labels.get(number, dominant),
+                # an empty cell of lesions.csv is no class: it must not hide the study's
+                label=lesion_labels.get(number) or dominant,
                 voxels=int(inside.sum()),
                 diameter_mm=equivalent_diameter_mm(masks.drawn_mm3[number]),
                 enhancement={phase: mean for phase, mean in means.items() if math.isfinite(mean)},

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -72,6 +73,26 @@ class Summary:
         """The summary in JSON's types; NaN becomes None."""
         return dict(files.plain(asdict(self)))
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Summary:
+        """A summary from JSON's types; None becomes NaN.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError, AttributeError
+            The values are not those of a summary.
+        """
+        return cls(
+            phases=tuple(values["phases"]),
+            classes=tuple(values["classes"]),
+            patients=int(values["patients"]),
+            studies=int(values["studies"]),
+            counts={site: dict(counts) for site, counts in values["counts"].items()},
+            rows=tuple(Row(**_with_nan(row)) for row in values["rows"]),
+            confusion=dict(values["confusion"]),
+            reliability=tuple(ReliabilityBin(**_with_nan(item)) for item in values["reliability"]),
+        )
+
 
 def summarise(
     studies: pd.DataFrame,
@@ -139,6 +160,11 @@ def to_table(summary: Summary) -> pd.DataFrame:
     ``studies_<outcome>`` of the task ``segmentation``.
     """
     return pd.DataFrame([asdict(row) for row in summary.rows])
+
+
+def _with_nan(values: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN: numbers that do not exist are stored as null."""
+    return {name: math.nan if value is None else value for name, value in values.items()}
 
 
 def _rows(population: Population, predictions: dict[str, ClassPredictions]) -> list[Row]:

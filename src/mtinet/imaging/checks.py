@@ -303,6 +303,26 @@ def _check_lesions(
                 threshold=1,
             )
     _check_lesion_rows(numbers, lesion_labels, classes, report)
+    known = {number: label for number, label in lesion_labels.items() if not classes or label in classes}
+    _check_dominant(study, counts, known, report)
+
+
+def _check_dominant(
+    study: Study, counts: Mapping[int, int], lesion_labels: Mapping[int, str], report: _Report
+) -> None:
+    """The study's label against that of its largest lesion, where both are known."""
+    if not counts or study.label in ("", NO_LESION):
+        return
+    largest = min(counts, key=lambda number: (-counts[number], number))
+    label = lesion_labels.get(largest, "")
+    if label not in ("", study.label):
+        report.add(
+            "dominant-label",
+            "warning",
+            f"cohort.csv labels the study {study.label!r}, "
+            f"lesions.csv calls its largest lesion (number {largest}) {label!r}",
+            "Correct one of them: the study's label is the class of its largest lesion.",
+        )
 
 
 def _check_lesion_rows(

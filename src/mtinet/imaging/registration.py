@@ -94,7 +94,13 @@ def register_rigid(moving: Volume, reference: Volume) -> Registration:
     """
     shape = np.minimum(reference.shape, moving.shape)
     thin = int(shape.argmin()) if shape.min() < THIN_SLICES else None
-    fixed, floating = (_to_itk(v if thin is None else _thickened(v, thin)) for v in (reference, moving))
+    compared = (reference, moving)
+    if thin is not None:
+        slices = _shared_slices(reference, moving, thin)
+        if slices is None:
+            return _left_alone("the few slices of the phases do not lie at the same place")
+        compared = (_thickened(reference, thin, slices[0]), _thickened(moving, thin, slices[1]))
+    fixed, floating = map(_to_itk, compared)
     start = sitk.Euler3DTransform()
     start.SetCenter(fixed.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in fixed.GetSize()]))
     found = sitk.Euler3DTransform(start)
@@ -104,8 +110,7 @@ def register_rigid(moving: Volume, reference: Volume) -> Registration:
             _optimiser(thin, fixed, found).Execute(fixed, floating)
             after = _similarity(fixed, floating, found)
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
-        return Registration(np.eye(4), float("nan"), float("nan"), 0.0, False, reason)
+        return _left_alone(str(error).strip().splitlines()[-1])
     matrix = np.asarray(np.linalg.inv(_LPS @ _matrix(found) @ _LPS), dtype=np.float64)
     displacement = _displacement_mm(matrix, reference)
     reason = ""
@@ -115,6 +120,10 @@ def register_rigid(moving: Volume, reference: Volume) -> Registration:
         reason = f"a displacement of {displacement:.0f} mm is not breathing"
     kept = not reason
     return Registration(matrix if kept else np.eye(4), before, after, displacement, kept, reason)
+
+
+def _left_alone(reason: str) -> Registration:
+    return Registration(np.eye(4), float("nan"), float("nan"), 0.0, False, reason)
 
 
 @contextmanager
@@ -162,12 +171,28 @@ def _similarity(fixed: sitk.Image, moving: sitk.Image, transform: sitk.Transform
     return -float(method.MetricEvaluate(fixed, moving))
 
 
-def _thickened(volume: Volume, axis: int) -> Volume:
-    """The middle slice, repeated: ITK's 3-D filters need several."""
-    middle = volume.shape[axis] // 2
+def _shared_slices(reference: Volume, moving: Volume, axis: int) -> tuple[int, int] | None:
+    """The slice of each in the middle of what both show along ``axis``; None if it is less than half one."""
+    to_reference = np.linalg.inv(reference.affine) @ moving.affine
+    centre = (np.array(moving.shape) - 1) / 2
+    step = float(to_reference[axis, axis])
+    # where the moving slices lie, in slices of the reference, on the line through the field of view's centre
+    first = float((to_reference @ [*centre, 1.0])[axis]) - step * centre[axis]
+    last = first + step * (moving.shape[axis] - 1)
+    low, high = max(-0.5, first - step / 2), min(reference.shape[axis] - 0.5, last + step / 2)
+    if step <= 0 or high - low < 0.5 * min(1.0, step):
+        return None
+    middle = (low + high) / 2
+    places = (middle, (middle - first) / step)
+    own, other = (min(max(round(p), 0), v.shape[axis] - 1) for p, v in zip(places, (reference, moving)))
+    return own, other
+
+
+def _thickened(volume: Volume, axis: int, index: int) -> Volume:
+    """One slice, repeated: ITK's 3-D filters need several."""
     affine = volume.affine.copy()
-    affine[:3, 3] += affine[:3, axis] * (middle - THIN_SLICES // 2)
-    return Volume(np.repeat(np.take(volume.array, [middle], axis), THIN_SLICES, axis), affine)
+    affine[:3, 3] += affine[:3, axis] * (index - THIN_SLICES // 2)
+    return Volume(np.repeat(np.take(volume.array, [index], axis), THIN_SLICES, axis), affine)
 
 
 def _to_itk(volume: Volume) -> sitk.Image:

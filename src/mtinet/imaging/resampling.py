@@ -176,6 +176,10 @@ def _place_label(
         chosen = (values >= 0.5) & (region == 0)
         region[chosen] = number
         placed = placed or bool(chosen.any())
+        if placed:
+            continue
+        # the voxel that it keeps may be no other lesion's, which could have only that one
+        values[region != 0] = 0.0
         peak = np.unravel_index(int(values.argmax()), values.shape)
         if values[peak] > largest:
             largest = float(values[peak])

@@ -75,7 +75,7 @@ def read_lesions(
     sums = {number: _Sum() for number in bounding_boxes(labels)}
     for image, regions, numbers in _pieces(study, labels, config):
         features = _encode(network, image, study)
-        readout = network.read(features, regions)
+        readout = network.read(features, regions.to(network.enhancement_mean.device))
         spread = _fusion_spread(features)
         weights = regions.flatten(2).sum(2)
         for i, r in itertools.product(range(len(image)), range(regions.shape[1])):

@@ -74,13 +74,16 @@ def describe_lesions(
     mask: Volume,
     classes: Sequence[str],
 ) -> tuple[Lesion, ...]:
-    """The lesions as results: sizes from the source grid, signal in the study's own units."""
+    """The lesions as results, largest first: sizes from the source grid, signal in the study's own units."""
     measured = measured_signal(study, labels)
     sizes = voxel_counts(mask.array)
     lesions = []
-    for number, box in bounding_boxes(labels).items():
+    boxes = bounding_boxes(labels)
+    # on a coarser source grid a small lesion may have lost all its voxels: what the mask lacks is no result
+    for number in sorted((n for n in boxes if n in sizes), key=lambda n: (-sizes[n], n)):
+        box = boxes[number]
         inside = labels[box] == number
-        volume = sizes.get(number, 0) * mask.voxel_mm3
+        volume = sizes[number] * mask.voxel_mm3
         centre = np.array([s.start for s in box]) + np.array(ndimage.center_of_mass(inside))
         world = study.affine @ np.array([*centre[::-1], 1.0])
         enhancement = by_phase(study, readings[number].enhancement * study.gain)

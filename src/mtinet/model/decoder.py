@@ -46,6 +46,8 @@ class Decoder(nn.Module):
         *skips, x = (found.flatten(1, 2) for found in maps)
         sizes = level_sizes(spatial_shape, len(self.stages))[:-1]
         for stage, size in zip(self.stages, reversed(sizes)):
-            x = F.interpolate(x, size=size, mode=self.mode, align_corners=False)
+            # twice as fine and then cut: the encoder rounded up, so the last cells reach over the border
+            x = F.interpolate(x, scale_factor=2, mode=self.mode, align_corners=False)
+            x = x[..., : size[-2], : size[-1]] if len(size) == 2 else x[..., : size[0], : size[1], : size[2]]
             x = stage(torch.cat([x, skips.pop()], dim=1) if skips else x)
         return self.mask(x)

@@ -220,5 +220,20 @@ def pool_regions(maps: Tensor, regions: Tensor | None) -> Tensor:
 
 
 def _area_averaged(weights: Tensor, shape: tuple[int, ...]) -> Tensor:
-    shrink = nn.AdaptiveAvgPool2d if len(shape) == 2 else nn.AdaptiveAvgPool3d
-    return shrink(shape)(weights)
+    """Share of each cell of a coarser grid that ``weights`` [B, R, *S] fill.
+
+    Pooling rounds sizes up, so a cell is a power of two wide and the last one may reach over the border.
+    """
+    cells = [_cell_width(side, cells) for side, cells in zip(weights.shape[2:], shape, strict=True)]
+    missing = [n * width - side for n, width, side in zip(shape, cells, weights.shape[2:], strict=True)]
+    padded = nn.functional.pad(weights, [edge for extra in reversed(missing) for edge in (0, extra)])
+    pool = nn.functional.avg_pool2d if len(shape) == 2 else nn.functional.avg_pool3d
+    return pool(padded, cells)
+
+
+def _cell_width(side: int, cells: int) -> int:
+    """Smallest power of two that cuts ``side`` into ``cells``."""
+    width = 1
+    while -(-side // width) > cells:
+        width *= 2
+    return width

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtinet.config import Phase, SiteSettings
+from mtinet.errors import UserError
 from mtinet.phantom.shapes import Box, FloatArray, Grid, box_mean
 
 Value = TypeVar("Value", bound=np.generic)
@@ -27,7 +28,7 @@ _LARGEST_MOVE = 3.0
 _SMALLEST_FIELD_MM = (220.0, 180.0, 40.0)
 
 
-class AcquisitionError(ValueError):
+class AcquisitionError(UserError):
     """The settings ask for an acquisition that a site cannot make; the message names the repair."""
 
 
@@ -195,11 +196,29 @@ def clean_image(
     return box_mean(signals[grid.view(labels, moved)], grid.factor)
 
 
+def check_range(clean: FloatArray, site: SiteSettings, gain: float) -> None:
+    """Refuse a gain at which the brightest voxel cannot be stored.
+
+    Raises
+    ------
+    AcquisitionError
+        Named site, gain and repair.
+    """
+    brightest, limit = float(clean.max()), np.iinfo(np.int16).max
+    if brightest > limit:
+        raise AcquisitionError(
+            f"site {site.name}: with a gain of {gain:.0f} the brightest voxel is {brightest:.0f}, and images "
+            f"hold at most {limit}; set the site's gain (now {site.gain:g}) below "
+            f"{site.gain * limit / brightest:.0f}"
+        )
+
+
 def measured(rng: np.random.Generator, clean: FloatArray, sigma: float) -> NDArray[np.int16]:
     """Magnitude of the complex signal with Gaussian noise of ``sigma`` in both channels, as integers."""
     real = clean + np.float32(sigma) * rng.standard_normal(clean.shape, dtype=np.float32)
     imaginary = np.float32(sigma) * rng.standard_normal(clean.shape, dtype=np.float32)
     magnitude = np.rint(np.hypot(real, imaginary))
+    # only noise on a voxel just below the limit is cut here: see check_range
     return np.asarray(np.minimum(magnitude, np.iinfo(np.int16).max), dtype=np.int16)
 
 

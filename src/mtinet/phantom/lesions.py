@@ -4,10 +4,16 @@ A lesion is a perturbed ball cut into parts; each part has its own kinetics.  A 
 on its rim towards its centre because perfusion falls with the distance from the nodules; an HCC takes
 arterial blood early, holds less than the liver late, and may have a capsule and a mosaic of unlike nodules.
 
-Rates of sub-forms and spreads are assumed.  Sources of the centres: T1 of hemangioma and HCC (EJRO 2020,
-100312, field not stated; taken as 3 T, scaled to other fields as the liver's, spread narrowed so that the
-unenhanced image alone does not tell the classes apart); HCC perfusion and arterial fraction from dual-input
-Tofts (Lee, Acad Radiol 2015); its washout from the published signal ratio to the liver (Kloeckner 2016).
+Which numbers are published, and which are not:
+
+- T1 is moved: HCC has 1.15 s against a published 1.06 s, hemangioma 1.50 s against 2.52 s (EJRO 2020, 100312,
+  gadoxetate, field taken as 3 T), and spreads are narrowed, so that the unenhanced image alone does not tell
+  the classes apart.  Other fields follow the liver's law.
+- Arterial fraction of HCC is 0.75, above the 0.66 of dual-input Tofts (Lee, Acad Radiol 2015), for a clear
+  arterial phase; its plasma flow of 1.3 per minute is chosen for the same end, not taken from that work.
+- Distribution volume of HCC, 0.15, is chosen below the liver's 0.20: that is its washout.  The direction is
+  published (signal ratio to the liver, Kloeckner 2016), the number is not.
+- All kinetics of hemangioma, the numbers of sub-forms, their rates and all spreads are assumed.
 """
 
 from __future__ import annotations
@@ -18,6 +24,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from mtinet.errors import UserError
 from mtinet.phantom.anatomy import Canvas
 from mtinet.phantom.shapes import BoolArray, Box, FloatArray, Grid, Point, bumps, waves
 from mtinet.phantom.tissues import T1_S, Tissue, around_one, at_field
@@ -78,7 +85,7 @@ class Host:
     atypical_fraction: float
 
 
-class LesionClassError(ValueError):
+class LesionClassError(UserError):
     """A class of lesion that the phantom cannot make; the message names those it can."""
 
 

@@ -136,7 +136,7 @@ def simulate_patient(settings: SimulationSettings, index: int) -> VirtualPatient
     LesionClassError
         A class that cannot be simulated.
     AcquisitionError
-        An agent that is not known, or a phase for which the site has no time.
+        An agent that is not known, a phase for which the site has no time, or a gain that saturates.
     """
     check_classes(settings.classes)
     if settings.agent not in AGENTS:
@@ -156,7 +156,9 @@ def simulate_patient(settings: SimulationSettings, index: int) -> VirtualPatient
     images = {}
     for phase in scan.phases:
         clean = acquisition.clean_image(scan.grid, canvas.labels, signals[phase], scan.moves[phase])
-        stored = acquisition.measured(rng, clean * scan.receive, site.noise * scan.gain)
+        received = clean * scan.receive
+        acquisition.check_range(received, site, scan.gain)
+        stored = acquisition.measured(rng, received, site.noise * scan.gain)
         images[phase] = Volume(stored, scan.affine)
     mask, lesions = _truth(scan, canvas, signals, grown, label)
     in_liver = (scan.grid.fraction(liver) >= 0.5) | (mask > 0)
@@ -225,7 +227,7 @@ def _grow_lesions(
 ) -> list[_Grown]:
     """Paint the patient's lesions, all of one class, into ``room``; each takes its own voxels."""
     rng = _rng(settings, _Stream.LESIONS, index)
-    diameters = draw_diameters(rng, settings.diameter_mm, settings.extra_lesions)
+    diameters = draw_diameters(rng, settings.diameter_mm, settings.median_diameter_mm, settings.extra_lesions)
     places = draw_places(rng, canvas.grid, room, diameters, settings.diameter_mm[0])
     free = room.copy()
     grown = []

@@ -17,11 +17,14 @@ _INSIDE = 0.85
 
 
 def draw_diameters(
-    rng: np.random.Generator, limits_mm: tuple[float, float], extra_lesions: float
+    rng: np.random.Generator, limits_mm: tuple[float, float], median_mm: float, extra_lesions: float
 ) -> list[float]:
-    """Diameters of a patient's lesions, largest first: log-normal about 24 mm, others smaller (assumed)."""
+    """Diameters of a patient's lesions, largest first: log-normal about ``median_mm``, others smaller.
+
+    The spread and the sizes of the others are assumed.
+    """
     low, high = limits_mm
-    first = float(np.clip(np.exp(rng.normal(np.log(24.0), 0.45)), low, high))
+    first = float(np.clip(np.exp(rng.normal(np.log(median_mm), 0.40)), low, high))
     others = first * rng.uniform(0.35, 0.9, min(int(rng.poisson(extra_lesions)), 6))
     return [first, *sorted((float(d) for d in others if d >= low), reverse=True)]
 

@@ -20,12 +20,15 @@ STREAM_JITTER = 401
 KINDS = (
     ("attention", "Head: attention over phases", "attention", True),
     ("tdd_attention", "TDD: attention over phases", "attention", True),
-    ("fusion_spread", "MdIEF: how far its weights vary", "spread over channels", False),
+    ("fusion_spread", "{fusion}: how far its weights vary", "spread over channels", False),
 )
 """Prefix of the columns, title, unit, and whether the values add up to 1 over the phases."""
 
+FUSIONS = {"mdief": "MdIEF", "attention": "Attention fusion"}
+"""Names of the fusions that have weights."""
 
-def attention_pictures(found: pd.DataFrame, phases: Sequence[str]) -> list[Picture]:
+
+def attention_pictures(found: pd.DataFrame, phases: Sequence[str], fusion: str) -> list[Picture]:
     """One chart for each kind of weight that the table of found lesions holds.
 
     Parameters
@@ -33,9 +36,12 @@ def attention_pictures(found: pd.DataFrame, phases: Sequence[str]) -> list[Pictu
     found : DataFrame
         With any of the columns ``attention_<phase>``, ``tdd_attention_<phase>``, ``fusion_spread_<phase>``.
     phases : sequence of str
+    fusion : str
+        ``config.fusion``.
     """
     pictures = []
-    for prefix, title, unit, shares in KINDS:
+    for prefix, pattern, unit, shares in KINDS:
+        title = pattern.format(fusion=FUSIONS.get(fusion, fusion))
         columns = {phase: f"{prefix}_{phase}" for phase in phases if f"{prefix}_{phase}" in found}
         values = found[list(columns.values())].astype(float)
         if not columns or not values.notna().any(axis=None):

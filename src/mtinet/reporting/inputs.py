@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
 import zipfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +14,6 @@ from numpy.typing import NDArray
 
 from mtinet.config import Config
 from mtinet.errors import UserError
-from mtinet.evaluation.calibration import ReliabilityBin
-from mtinet.evaluation.sections import Row
 from mtinet.evaluation.summary import Summary
 from mtinet.evaluation.tables import check_tables, is_found, read_table
 from mtinet.results import Finding
@@ -53,11 +49,13 @@ class View:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A run with its evaluation.
+    """A run with one of its evaluations.
 
     Attributes
     ----------
     run : Run
+    folder : Path
+        Tables and slices of the evaluation.
     config : Config
     manifest, split : dict
     classes, phases : tuple of str
@@ -70,6 +68,7 @@ class Evaluated:
     """
 
     run: Run
+    folder: Path
     config: Config
     manifest: dict[str, Any]
     split: dict[str, Any]
@@ -82,9 +81,16 @@ class Evaluated:
     summary: Summary
 
     @property
+    def other(self) -> str:
+        """Name of the evaluation where it is not that of the run's own held-out studies; empty otherwise."""
+        own = self.folder == self.run.predictions
+        return "" if own else self.folder.name.removeprefix(self.run.predictions.name + "-")
+
+    @property
     def virtual(self) -> bool:
         """Whether the patients were simulated: only then is the noise-free enhancement known."""
-        return bool(self.manifest.get("virtual")) or any(
+        trained_on_virtual = bool(self.manifest.get("virtual"))
+        return (trained_on_virtual and not self.other) or any(
             name.startswith("noise_free_") for name in self.lesions.columns
         )
 
@@ -101,7 +107,7 @@ class Evaluated:
         UserError
             The file is damaged.
         """
-        folder = self.run.predictions / "views"
+        folder = self.folder / "views"
         path = folder / f"{study_id}.npz"
         # an id may hold any text; one that leads out of the folder has no view
         if not path.resolve().is_relative_to(folder.resolve()) or not path.is_file():
@@ -109,34 +115,46 @@ class Evaluated:
         return _read_view(path)
 
 
-def read_evaluated(run: Run) -> Evaluated:
-    """Read a run folder and the tables of its evaluation.
+def read_evaluated(run: Run, folder: Path | None = None) -> Evaluated:
+    """Read a run folder and the tables of an evaluation.
+
+    Parameters
+    ----------
+    run : Run
+    folder : Path, optional
+        Another evaluation's (:meth:`Run.predictions_on`); by default that of the held-out studies.
 
     Raises
     ------
     UserError
         The run was not evaluated, or a table is damaged.
     """
-    folder = run.predictions
+    folder = run.predictions if folder is None else folder
+    split = dict(run.document("split"))
     absent = [name for name in TABLES if not (folder / name).is_file()]
     if absent:
         raise UserError(
             f"{run.path} has not been evaluated ({', '.join(absent)} not in {folder.name}/); "
-            f"run: mtinet evaluate {run.path}"
+            f"run: {_commands(run, folder, held_out=bool(split['test']))}"
         )
     config = run.config
+    findings = run.findings()
+    if folder != run.predictions:
+        # what was found in the run's own cohort and on its held-out studies says nothing about this one
+        findings = [f for f in findings if f.stage == "train"] + _read_findings(folder / "findings.json")
     studies, lesions = check_tables(
         read_table(folder / "studies.csv"), read_table(folder / "lesions.csv"), config.phases, run.classes
     )
     metrics = pd.DataFrame(run.metrics())
     return Evaluated(
         run=run,
+        folder=folder,
         config=config,
         manifest=run.manifest,
-        split=dict(run.document("split")),
+        split=split,
         classes=run.classes,
         phases=tuple(config.phases),
-        findings=tuple(run.findings()),
+        findings=tuple(findings),
         metrics=metrics if "step" in metrics else pd.DataFrame({"step": []}),
         studies=studies,
         lesions=lesions,
@@ -144,26 +162,31 @@ def read_evaluated(run: Run) -> Evaluated:
     )
 
 
+def _commands(run: Run, folder: Path, *, held_out: bool) -> str:
+    """What makes the tables that ``folder`` lacks."""
+    if folder == run.predictions and held_out:
+        return f"mtinet evaluate {run.path}"
+    on_other = f"mtinet evaluate {run.path} --cohort OTHER and mtinet report {run.path} --on OTHER (its name)"
+    if folder == run.predictions:
+        return f"{on_other}; it trained on everybody, so there is no held-out study of its own"
+    return on_other
+
+
 def _read_summary(path: Path) -> Summary:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        return Summary(
-            phases=tuple(values["phases"]),
-            classes=tuple(values["classes"]),
-            patients=int(values["patients"]),
-            studies=int(values["studies"]),
-            counts={site: dict(counts) for site, counts in values["counts"].items()},
-            rows=tuple(Row(**_with_nan(row)) for row in values["rows"]),
-            confusion=dict(values["confusion"]),
-            reliability=tuple(ReliabilityBin(**_with_nan(item)) for item in values["reliability"]),
-        )
+        return Summary.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({error!r}); run mtinet evaluate again") from None
 
 
-def _with_nan(values: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON has no NaN: numbers that do not exist are stored as null."""
-    return {name: math.nan if value is None else value for name, value in values.items()}
+def _read_findings(path: Path) -> list[Finding]:
+    """Findings of an evaluation that is not the run's own."""
+    try:
+        return [Finding(**item) for item in json.loads(path.read_text(encoding="utf-8"))]
+    except FileNotFoundError:
+        return []
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path} is damaged ({error!r}); run mtinet evaluate again") from None
 
 
 def _read_view(path: Path) -> View:

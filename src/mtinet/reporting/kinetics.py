@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -56,16 +56,18 @@ def paint_kinetics(
     curves : sequence of Curve
         Those without any value are left out.
     times_s : sequence of float, optional
-        Seconds from the start of injection by phase; phases are evenly spaced where one is unknown.
+        Seconds from the start of injection by phase; phases are evenly spaced where that of a phase with a
+        signal is unknown.
     """
-    x, labels, title = _positions(phases, times_s)
     drawn = [curve for curve in curves if any(map(math.isfinite, curve.signal.values()))]
+    acquired = {p for curve in drawn for p, signal in curve.signal.items() if math.isfinite(signal)}
+    x, labels, title = _positions(phases, times_s, acquired)
     for curve in drawn:
         label, colour, line, marker = LOOKS[curve.kind]
         y = np.array([curve.signal.get(phase, math.nan) for phase in phases], dtype=np.float64)
         known = np.isfinite(y)
         axes.plot(np.asarray(x)[known], y[known], line, color=colour, marker=marker, ms=4, label=label)
-    axes.set_xticks(x, labels)
+    axes.set_xticks([at for at in x if math.isfinite(at)], labels)
     axes.set(xlabel=title, ylabel="signal (a.u.)")
     axes.margins(x=0.06, y=0.12)
     if not drawn:
@@ -88,13 +90,16 @@ def _add_relative_axis(axes: Axes, pre: float) -> None:
     right.spines["right"].set_visible(True)
 
 
-def _positions(phases: Sequence[str], times_s: Sequence[float] | None) -> tuple[list[float], list[str], str]:
-    """Places, tick labels and title of the time axis."""
-    names = [short_phase_name(phase) for phase in phases]
+def _positions(
+    phases: Sequence[str], times_s: Sequence[float] | None, acquired: Collection[str]
+) -> tuple[list[float], list[str], str]:
+    """Places by phase (NaN = not on the axis), labels of those on it, and title of the time axis."""
     times = [math.nan] * len(phases) if times_s is None else [float(t) for t in times_s]
-    after = [t for phase, t in zip(phases, times) if phase != "pre"]
-    if not after or not all(map(math.isfinite, after)):
-        return [float(i) for i in range(len(phases))], names, "phase"
-    x = [-PRE_GAP * max(after) if phase == "pre" else t for phase, t in zip(phases, times)]
-    labels = ["pre" if phase == "pre" else f"{t:.0f}" for phase, t in zip(phases, times)]
+    known = {phase: t for phase, t in zip(phases, times) if phase != "pre" and math.isfinite(t)}
+    if not known or not known.keys() >= set(acquired) - {"pre"}:
+        return [float(i) for i in range(len(phases))], [short_phase_name(p) for p in phases], "phase"
+    # a phase that was not acquired has no time: it has no place on the axis, and takes none from the others
+    known["pre"] = -PRE_GAP * max(known.values())
+    x = [known.get(phase, math.nan) for phase in phases]
+    labels = ["pre" if phase == "pre" else f"{known[phase]:.0f}" for phase in phases if phase in known]
     return x, labels, "seconds from the start of injection"

@@ -131,15 +131,12 @@ def grouped_findings(findings: Iterable[Finding]) -> list[FindingGroup]:
 # ---------------------------------------------------------------------- cohort
 def cohort_summary(evaluated: Evaluated) -> CohortSummary:
     """Who trained and who was scored."""
-    studies, split, manifest = evaluated.studies, evaluated.split, evaluated.manifest
+    studies = evaluated.studies
     reference = evaluated.lesions[evaluated.lesions["reference"].notna()]
     counts = evaluated.summary.counts[ALL]
     without = counts.get("absent", 0) + counts.get("hallucinated", 0)
     facts = [
-        ("Cohort", f"{manifest.get('cohort', UNKNOWN)} (hash {manifest.get('cohort_hash', UNKNOWN)})"),
-        ("Licence", str(manifest.get("licence") or "not stated")),
-        ("Trained on", count_of(len(split["train"]), "study", "studies")),
-        ("Held out", f"{count_of(len(split['test']), 'study', 'studies')}, {_fold_text(evaluated)}"),
+        *_origin(evaluated),
         (
             "Scored",
             f"{count_of(len(studies), 'study', 'studies')} of "
@@ -150,6 +147,18 @@ def cohort_summary(evaluated: Evaluated) -> CohortSummary:
     ]
     names, sites = _by_site(studies, evaluated.classes)
     return CohortSummary(tuple(facts), names, sites, tuple(_split_warnings(evaluated)))
+
+
+def _origin(evaluated: Evaluated) -> list[tuple[str, str]]:
+    """Which studies trained, and which were kept for scoring."""
+    split, manifest = evaluated.split, evaluated.manifest
+    cohort = f"{manifest.get('cohort', UNKNOWN)} (hash {manifest.get('cohort_hash', UNKNOWN)})"
+    licence = ("Licence", str(manifest.get("licence") or "not stated"))
+    trained = count_of(len(split["train"]), "study", "studies")
+    if evaluated.other:
+        return [("Scored on", evaluated.other), ("Trained on", f"{trained} of {cohort}"), licence]
+    held_out = f"{count_of(len(split['test']), 'study', 'studies')}, {_fold_text(evaluated)}"
+    return [("Cohort", cohort), licence, ("Trained on", trained), ("Held out", held_out)]
 
 
 def _fold_text(evaluated: Evaluated) -> str:
@@ -178,6 +187,8 @@ def _by_site(
 
 
 def _split_warnings(evaluated: Evaluated) -> Iterable[str]:
+    if evaluated.other:
+        return  # another cohort may use the same ids; its evaluation leaves out whoever trained
     train, test = set(evaluated.split["train"]), set(evaluated.split["test"])
     scored = set(evaluated.studies["study_id"])
     if scored & train:
@@ -202,6 +213,8 @@ def command_line(evaluated: Evaluated) -> list[str]:
     command = evaluated.manifest.get("command")
     run = shlex.quote(str(evaluated.run.path))
     trained = [shlex.join(map(str, command))] if command else []
+    if evaluated.other:
+        return [*trained, f"mtinet report {run} --on {shlex.quote(evaluated.other)}"]
     return [*trained, f"mtinet evaluate {run}", f"mtinet report {run}"]
 
 

@@ -29,17 +29,25 @@ from mtinet.runs import Run
 PAPER = "https://doi.org/10.48550/arXiv.2511.20793"
 
 
-def write_report(run: Run) -> Path:
-    """Write ``report.html`` into the run folder and return its path.
+def write_report(run: Run, folder: Path | None = None) -> Path:
+    """Write ``report.html`` and return its path.
+
+    Parameters
+    ----------
+    run : Run
+    folder : Path, optional
+        Another evaluation of the run (:meth:`Run.predictions_on`), beside whose tables the page is written;
+        by default that of the held-out studies, and the page lies in the run folder.
 
     Raises
     ------
     UserError
         The run was not evaluated, or one of its files is damaged; the message says what to run.
     """
-    evaluated = read_evaluated(run)
-    files.write_text(run.report, _template().render(_content(evaluated)))
-    return run.report
+    evaluated = read_evaluated(run, folder)
+    page = run.report if folder is None else folder / run.report.name
+    files.write_text(page, _template().render(_content(evaluated)))
+    return page
 
 
 def _template() -> jinja2.Template:
@@ -55,7 +63,9 @@ def _content(evaluated: Evaluated) -> dict[str, Any]:
     manifest, config = evaluated.manifest, evaluated.config
     bland_altman, bland_altman_unit = bland_altman_pictures(evaluated.lesions, evaluated.phases)
     return {
-        "title": f"{config.model} on cohort {manifest.get('cohort') or 'without name'}",
+        "title": f"{config.model} on {evaluated.other}"
+        if evaluated.other
+        else f"{config.model} on cohort {manifest.get('cohort') or 'without name'}",
         "run_name": evaluated.run.path.resolve().name,
         "notice": RESEARCH_USE,
         "virtual": evaluated.virtual,
@@ -78,7 +88,7 @@ def _content(evaluated: Evaluated) -> dict[str, Any]:
         "bland_altman": bland_altman,
         "bland_altman_unit": bland_altman_unit,
         "sizes": size_pictures(evaluated.lesions, evaluated.phases, config.evaluation.size_edges_mm),
-        "attention": attention_pictures(evaluated.found, evaluated.phases),
+        "attention": attention_pictures(evaluated.found, evaluated.phases, config.fusion),
         "learning": learning_pictures(evaluated.metrics, config.objective, config.training.steps),
         "changed_settings": overview.changed_settings(config),
         "settings_yaml": settings.to_yaml(config),

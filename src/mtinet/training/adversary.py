@@ -15,7 +15,7 @@ from mtinet.data.dataset import Sample
 from mtinet.model.network import Prediction
 from mtinet.model.tdd import TaskDiscriminator, discriminator_loss, generator_loss, swap_between_classes
 
-STREAM_DISCRIMINATOR = 111
+STREAM_DISCRIMINATOR = 504
 
 
 class Pairs(NamedTuple):
@@ -108,7 +108,7 @@ class Adversary:
             loss.backward()
             gradient = self._average_gradients()
             self.optimizer.step()
-            numbers = self._numbers(real.detach(), fake.detach(), loss.detach(), gradient)
+            numbers = self._numbers(real.detach(), fake.detach(), float(loss.detach()), gradient)
         return numbers
 
     def generator_loss(self, pairs: Pairs, step: int, progress: float) -> Tensor:
@@ -140,12 +140,14 @@ class Adversary:
                 gradient.copy_(cast("Tensor", self.fabric.all_reduce(gradient, reduce_op="mean")))
         return float(torch.stack([g.norm() for g in gradients]).norm())
 
-    @staticmethod
-    def _numbers(real: Tensor, fake: Tensor, loss: Tensor, gradient: float) -> dict[str, float]:
+    def _numbers(self, real: Tensor, fake: Tensor, loss: float, gradient: float) -> dict[str, float]:
+        """Accuracy and logit gap over all processes: each must come to the same learning rate."""
         right = torch.cat([real > 0, fake < 0]).float()
+        local = torch.stack([right.sum(), real.sum() - fake.sum(), torch.tensor(float(len(real))).to(real)])
+        correct, gap, n = self._count(local).tolist()
         return {
-            "discriminator_loss": float(loss),
-            "discriminator_accuracy": float(right.mean()) if len(right) else float("nan"),
-            "discriminator_gap": float(real.mean() - fake.mean()) if len(real) else float("nan"),
+            "discriminator_loss": loss,
+            "discriminator_accuracy": correct / (2 * n),
+            "discriminator_gap": gap / n,
             "discriminator_gradient": gradient,
         }

@@ -38,7 +38,7 @@ from mtinet.training.optimization import (
 )
 from mtinet.training.regions import TrainingForward, training_regions
 
-STREAM_TORCH, STREAM_PCGRAD = 101, 103
+STREAM_TORCH, STREAM_PCGRAD = 501, 503
 
 Progress = Callable[[int, dict[str, float]], None]
 
@@ -128,7 +128,9 @@ class Trainer:
         if self.discriminator is not None:
             self.adversary = Adversary(self.discriminator, self.config.tdd, settings.seed, self.fabric)
         self.diagnostics = StepDiagnostics(settings.steps)
-        self.majority_share = majority_share(self.data.studies)
+        balanced = self.config.sampling.cases_per_class == "balanced"
+        self.class_chance = 1 / len(self.data.classes) if balanced else majority_share(self.data.studies)
+        self.mixed = mixed_precision(self.config, self.fabric.device)
 
     def _modules(self) -> dict[str, nn.Module]:
         modules: dict[str, nn.Module] = {
@@ -203,10 +205,9 @@ class Trainer:
             group["lr"] = learning_rate(settings, self._step)
         self.forward.train()
         regions, predicted = training_regions(batch, self.config, self._step, self._first_slot)
-        with self.fabric.autocast():
-            prediction = self.forward(
-                batch["image"], batch["phase_present"], batch["phase_times_s"], regions, predicted
-            )
+        inputs = (batch[name] for name in ("image", "phase_present", "phase_times_s"))
+        with torch.autocast(self.fabric.device.type, torch.bfloat16, enabled=self.mixed):
+            prediction = self.forward(*inputs, regions, predicted, batch["mask_known"])
         read = self._read(prediction, batch, progress)
         terms = self.objective.terms(prediction, batch, read, self._count)
         numbers: dict[str, float] = {}
@@ -224,21 +225,32 @@ class Trainer:
             self._stop_on_nan(numbers)
         if self._step % settings.diagnose_every == 0:
             numbers |= look(self.network, weighted, prediction, batch, read, self._flat_gradient)
-            numbers["class_chance"] = self.majority_share
+            numbers["class_chance"] = self.class_chance
         self.optimizer.zero_grad(set_to_none=True)
         if self.config.objective.weighting == "pcgrad":
             self._backward_projected(weighted)
         else:
             self.fabric.backward(total)
-        if settings.clip > 0:
-            norm = self.fabric.clip_gradients(self.forward, self.optimizer, max_norm=settings.clip)
-            numbers["gradient"] = float(norm) if norm is not None else math.nan
+            self._average_weights_of_terms()
+        parameters = self.optimizer.param_groups[0]["params"]
+        norm = nn.utils.clip_grad_norm_(parameters, settings.clip if settings.clip > 0 else math.inf)
+        numbers["gradient"] = float(norm)
+        if not math.isfinite(numbers["gradient"]):
+            self._stop_on_nan(numbers)
         self.optimizer.step()
         self.average.update_parameters(self.network)
         return numbers
 
+    def _average_weights_of_terms(self) -> None:
+        """Average the gradients of what is not part of the distributed module."""
+        for parameter in self.objective.parameters():
+            if self.fabric.world_size > 1 and parameter.grad is not None:
+                parameter.grad.copy_(self._count(parameter.grad))
+
     def _read(self, prediction: Prediction, batch: Sample, progress: float) -> Read | None:
-        if not self.config.tim.enabled or self.objective.weight("tim", progress) == 0:
+        """The signal under the predicted mask, while the task interaction (MTI-Net's own) is on."""
+        interacts = self.config.model == "mtinet" and self.config.tim.enabled
+        if not interacts or self.objective.weight("tim", progress) == 0:
             return None
         return self.objective.read(prediction, batch)
 
@@ -276,9 +288,9 @@ class Trainer:
             "nan-loss",
             "train",
             "error",
-            f"the loss is not finite ({bad})",
-            "Lower training.learning_rate or training.clip, use training.precision=32-true, run check on the "
-            "cohort; then --resume goes on from the last good checkpoint.",
+            f"the loss or its gradient is not finite ({bad}); the last checkpoint is good",
+            "Run mtinet check on the cohort, then train a new run with a lower training.learning_rate or "
+            "training.clip, or with training.precision=32-true.",
             step=self._step + 1,
         )
         if self.fabric.is_global_zero:
@@ -330,13 +342,14 @@ class Trainer:
         return cast("MultiTaskNetwork", self.average.module) if self.config.training.ema > 0 else self.network
 
 
-def precision(config: Config) -> Any:
-    """Numeric precision for Fabric: the asked one, or mixed where the device has it."""
-    if config.training.precision != "auto":
-        return config.training.precision
-    if torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
-    return "32-true"
+def mixed_precision(config: Config, device: torch.device) -> bool:
+    """Whether the forward pass runs in bfloat16 where that is safe: as asked, or where the device has it.
+
+    Half precision (float16) is not offered: it needs a loss scale, which is a state of its own.
+    """
+    if config.training.precision == "auto":
+        return device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return config.training.precision == "bf16-mixed"
 
 
 def loader_workers(asked: int) -> int:

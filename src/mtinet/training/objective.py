@@ -96,7 +96,8 @@ class Objective(nn.Module):
             Mean over processes of a local count.
         """
         target = (batch["labels"] > 0).unsqueeze(1)
-        known = batch["enhancement_known"] & batch["region_valid"].unsqueeze(-1)
+        valid = batch["region_valid"] & prediction.region_valid
+        known = batch["enhancement_known"] & valid.unsqueeze(-1)
         classes = batch["lesion_class"]
         log_p = prediction.class_logits.float().log_softmax(-1)
         smoothing = self.settings.label_smoothing
@@ -108,7 +109,7 @@ class Objective(nn.Module):
                 dice_and_cross_entropy(prediction.mask_logits, target), batch["mask_known"], count
             ),
             "regression": masked_mean(error, known, count),
-            "classification": masked_mean(cross_entropy, (classes >= 0) & batch["region_valid"], count),
+            "classification": masked_mean(cross_entropy, (classes >= 0) & valid, count),
         }
         if read is not None:
             terms["tim"] = self._tim(prediction, batch, read, known, count)
@@ -129,7 +130,9 @@ class Objective(nn.Module):
         return Read(signal, valid & batch["region_valid"])
 
     def _tim(self, prediction: Prediction, batch: Sample, read: Read, known: Tensor, count: Count) -> Tensor:
-        available = read.valid.unsqueeze(-1) & batch["phase_present"].unsqueeze(1)
+        # a study without a mask has no lesion near which the predicted mask could be read
+        placed = read.valid & batch["mask_known"].unsqueeze(1)
+        available = placed.unsqueeze(-1) & batch["phase_present"].unsqueeze(1)
         truth = torch.where(known, batch["enhancement"], torch.nan)
         total, n = tim_loss(read.signal, prediction.enhancement.float(), truth, available, self.tim)
         return total / count(n).clamp_min(1e-8)

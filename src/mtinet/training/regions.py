@@ -11,7 +11,7 @@ from mtinet.config import Config
 from mtinet.data.dataset import Sample
 from mtinet.model.network import MultiTaskNetwork, Prediction
 
-STREAM_REGIONS = 102
+STREAM_REGIONS = 502
 
 REACH = 3
 """Voxels around a reference lesion in which a prediction is taken to be that lesion."""
@@ -25,16 +25,28 @@ class TrainingForward(nn.Module):
         self.network = network
 
     def forward(
-        self, image: Tensor, phase_present: Tensor, phase_times_s: Tensor, regions: Tensor, predicted: Tensor
+        self,
+        image: Tensor,
+        phase_present: Tensor,
+        phase_times_s: Tensor,
+        regions: Tensor,
+        predicted: Tensor,
+        mask_known: Tensor,
     ) -> Prediction:
-        """Predict; samples flagged in ``predicted [B]`` are pooled under their own mask near each lesion."""
+        """Predict; samples flagged in ``predicted [B]`` are pooled under their own mask near each lesion.
+
+        Where the prediction is nowhere confident there, the reference region stays; without one
+        (``mask_known [B]`` false) nothing is read and the region is not valid.
+        """
         features = self.network.encode(image, phase_present, phase_times_s)
         logits = self.network.segment(features)
-        own = _widen(regions) * logits.detach().float().sigmoid()
-        flags = predicted.view(-1, *([1] * (regions.ndim - 1)))
-        regions = torch.where(flags, own, regions)
+        near = _widen(regions)
+        confident = (near * (logits.detach() > 0)).flatten(2).amax(2) > 0
+        own = (confident & predicted.unsqueeze(1)).view(*regions.shape[:2], *([1] * (regions.ndim - 2)))
+        regions = torch.where(own, near * self.network.predicted_region(logits), regions)
+        valid = confident | (mask_known | ~predicted).unsqueeze(1)
         readout = self.network.read(features, regions)
-        valid = regions.flatten(2).sum(2) > 0
+        valid = valid & (regions.flatten(2).sum(2) > 0)
         return Prediction(logits, readout.enhancement, readout.class_logits, valid)
 
 
@@ -58,18 +70,19 @@ def training_regions(batch: Sample, config: Config, step: int, first_slot: int) 
     regions : Tensor [B, R, *S]
         Weights 0 or 1.
     predicted : Tensor [B], bool
-        Samples to be pooled under the predicted mask.
+        Samples to be pooled under the predicted mask; always those whose mask is not known.
     """
     head, training = config.head, config.training
     regions = one_hot_regions(batch["labels"], batch["region_valid"].shape[1])
-    flags = torch.zeros(len(regions), dtype=torch.bool)
+    flags = ~batch["mask_known"]
     if head.pooling == "lesion":
         share = head.predicted_share * step / training.steps
         for i in range(len(regions)):
             rng = np.random.default_rng([training.seed, STREAM_REGIONS, step, first_slot + i])
             regions[i] = _jittered(regions[i], int(rng.integers(-head.jitter, head.jitter + 1)))
-            flags[i] = bool(rng.random() < share)
-    return regions, flags.to(regions.device) & batch["mask_known"]
+            flags[i] |= bool(rng.random() < share)
+        return regions, flags
+    return regions, torch.zeros_like(flags)
 
 
 def near_regions(labels: Tensor, n_regions: int, reach: int = REACH) -> Tensor:

@@ -102,8 +102,8 @@ class OutsideClaims:
             raise UnusableError(f"{folder} is not a folder; give one with <study_id>.nii.gz masks")
         self.folder = folder
         self.classes = classes
-        self.studies = _by_study(folder / "studies.csv")
-        self.lesions = _by_study(folder / "lesions.csv")
+        self.studies = _by_study(folder / "studies.csv", ("study_id",))
+        self.lesions = _by_study(folder / "lesions.csv", ("study_id", "lesion"))
 
     def claim(self, study: PreparedStudy) -> Claim:
         """Read the study's mask and its rows.
@@ -162,10 +162,16 @@ class OutsideClaims:
         return {}
 
 
-def _by_study(path: Path) -> dict[str, list[dict[str, Any]]]:
+def _by_study(path: Path, needed: tuple[str, ...]) -> dict[str, list[dict[str, Any]]]:
     if not path.is_file():
         return {}
     table: pd.DataFrame = read_table(path)
+    lacking = [column for column in needed if column not in table]
+    if lacking or table[list(needed)].isna().any(axis=None):
+        raise UnusableError(
+            f"{path} needs the column(s) {', '.join(lacking or needed)} filled in every row; add them, or "
+            "remove the table and only the masks are scored"
+        )
     rows: dict[str, list[dict[str, Any]]] = {}
     for row in table.to_dict("records"):
         rows.setdefault(str(row["study_id"]), []).append({str(k): v for k, v in row.items()})

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mtinet.config import Config, resolve_simulation
+from mtinet.config import Config, difference, resolve_simulation
+from mtinet.errors import UserError
 from mtinet.progress import TrainingProgress
 from mtinet.results import RESEARCH_USE
 from mtinet.runs import Run
@@ -16,8 +17,8 @@ from mtinet.workflows.report import report
 from mtinet.workflows.simulate import simulate
 from mtinet.workflows.train import TrainOptions, train
 
-FOLDS = 3
-"""The demo holds out a third of its patients: enough held-out ones for an interval."""
+FOLDS = 5
+"""The demo holds out a fifth of its patients."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def demo(
     simulation: str = "demo",
     progress: TrainingProgress | None = None,
 ) -> Demo:
-    """Simulate patients, train with a third held out, evaluate on those, write the report.
+    """Simulate patients, train with a fifth held out, evaluate on those, write the report.
 
     Whatever is finished in ``out`` already is not done again.  Nothing fails on a poor result: the demo
     reports what came out.
@@ -82,6 +83,12 @@ def demo(
         seconds[name] = round(time.perf_counter() - clock, 1)
         clock = time.perf_counter()
 
+    if (run / "config.yaml").is_file():
+        changed = difference(Run.open(run).config, config)
+        if changed:
+            raise UserError(
+                f"{run} was trained with other settings ({', '.join(changed)}); give another folder"
+            )
     simulate(cohort, settings, on_progress=stage("Simulating"))
     lap("simulate")
     train(

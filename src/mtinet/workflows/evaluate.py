@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from mtinet import files
-from mtinet.cohort import Cohort, Study
+from mtinet.cohort import NO_LESION, Cohort, Study
 from mtinet.config import Config
 from mtinet.data.folds import Split
 from mtinet.data.prepared import PreparedStudy
@@ -97,11 +97,13 @@ def evaluate(
     """
     run = Run.open(run_folder)
     config = run.config
-    studies, name = _studies_to_score(run, cohort)
+    studies, names = _studies_to_score(run, cohort)
     if predictions is not None:
-        name = predictions.resolve().name
-    folder = run.predictions if name is None else run.predictions_on(name)
+        names = [*names, "-".join(predictions.resolve().parts[-2:])]
+    folder = run.predictions_on("-".join(names)) if names else run.predictions
     prepared, findings = prepare(studies, config, cache, on_progress=None)
+    prepared, trained_on = _never_seen(run, studies, prepared)
+    findings = [*findings, *trained_on]
     claims: Claims = NetworkClaims(run) if predictions is None else OutsideClaims(predictions, run.classes)
     study_rows: list[dict[str, Any]] = []
     lesion_rows: list[dict[str, Any]] = []
@@ -115,10 +117,13 @@ def evaluate(
         if on_progress is not None:
             on_progress(done, len(prepared))
     if not study_rows:
-        raise UnusableError(f"none of the {len(studies)} studies could be prepared; run mtinet check on them")
+        raise UnusableError(
+            f"none of the {len(studies)} studies can be scored: they could not be prepared (run mtinet "
+            "check) or trained the model"
+        )
     gains = {row["study_id"]: row["gain"] for row in study_rows}
     lesions = _lesion_table(lesion_rows, gains, config, run)
-    return _finish(run, folder, pd.DataFrame(study_rows), lesions, findings)
+    return _finish(run, folder, studies, pd.DataFrame(study_rows), lesions, findings)
 
 
 def key_figures(summary: Summary) -> str:
@@ -138,8 +143,8 @@ def key_figures(summary: Summary) -> str:
 
 
 # ---------------------------------------------------------------------- what is scored
-def _studies_to_score(run: Run, cohort_folder: Path | None) -> tuple[Cohort, str | None]:
-    """The held-out studies, or another cohort (with its name); never a study that trained."""
+def _studies_to_score(run: Run, cohort_folder: Path | None) -> tuple[Cohort, list[str]]:
+    """The held-out studies, or another cohort with its name."""
     split = Split.from_dict(run.document("split"))
     cohort = Cohort.read(cohort_folder or Path(run.manifest["cohort_folder"]))
     if cohort.hash == split.cohort_hash:
@@ -147,10 +152,36 @@ def _studies_to_score(run: Run, cohort_folder: Path | None) -> tuple[Cohort, str
             raise UnusableError(
                 f"{run.path} trained on everybody (--all): there is no held-out study; give another --cohort"
             )
-        return cohort.subset(list(split.test)), None
+        return cohort.subset(list(split.test)), []
     if cohort_folder is None:
         split.check(cohort)
-    return cohort, cohort.name
+    return cohort, [cohort.name]
+
+
+def _never_seen(
+    run: Run, cohort: Cohort, prepared: Sequence[PreparedStudy]
+) -> tuple[list[PreparedStudy], list[Finding]]:
+    """The studies without those that trained the run, and a finding for each left out.
+
+    A study trained it if its content did, or its patient in a cohort of the same name: a cohort that was
+    edited since is still the same patients.
+    """
+    preparation = run.document("preparation")
+    keys = set(preparation["keys"].values())
+    patients = set(preparation["patients"]) if cohort.name == run.manifest["cohort"] else set()
+    unseen = [s for s in prepared if s.key not in keys and s.patient_id not in patients]
+    left_out = sorted({s.study_id for s in prepared} - {s.study_id for s in unseen})
+    return unseen, [
+        Finding(
+            "trained-on",
+            "evaluate",
+            "warning",
+            "the model trained on this patient, so the study is not scored",
+            "Nothing to do; a score on it would say nothing about new patients.",
+            study_id,
+        )
+        for study_id in left_out
+    ]
 
 
 # ---------------------------------------------------------------------- rows
@@ -185,7 +216,7 @@ class _Rows:
         )
         return {
             **self.identity,
-            "label": self.prepared.label,
+            "label": self.prepared.label if self.prepared.label in (*self.classes, NO_LESION) else "",
             "predicted_label": self.claim.label,
             "gain": self.prepared.gain,
             **asdict(scores),
@@ -221,7 +252,8 @@ class _Rows:
     def _reference_columns(self, number: int) -> dict[str, Any]:
         lesion = next((item for item in self.prepared.lesions if item.number == number), None)
         truth = {} if lesion is None else lesion.enhancement
-        columns: dict[str, Any] = {"label": "" if lesion is None else lesion.label}
+        label = "" if lesion is None else lesion.label
+        columns: dict[str, Any] = {"label": label if label in self.classes else ""}
         columns |= self._signals("true", [truth.get(p, math.nan) for p in self.prepared.phases])
         columns |= self._signals("mean", self.training_mean)
         if number in self.claim.oracle:
@@ -277,6 +309,10 @@ def reference_mask(study: Study, prepared: PreparedStudy) -> NDArray[np.int32] |
     if study.mask is None:
         return np.zeros(prepared.source_shape, dtype=np.int32)
     mask = read_nifti(study.mask, labels=True)
+    record = prepared.registrations.get(study.mask_phase)
+    if record is not None:
+        # it moves with the phase on which it was drawn
+        mask = Volume(mask.array, np.array(record["matrix"]) @ mask.affine)
     if study.mask_phase and study.mask_phase != study.reference_phase:
         mask = resample_labels(mask, prepared.source_shape, prepared.source_affine)
     return np.asarray(mask.array, dtype=np.int32)
@@ -321,10 +357,18 @@ def _add_discriminator_attention(
 
 
 def _finish(
-    run: Run, folder: Path, studies: pd.DataFrame, lesions: pd.DataFrame, findings: Sequence[Finding]
+    run: Run,
+    folder: Path,
+    cohort: Cohort,
+    studies: pd.DataFrame,
+    lesions: pd.DataFrame,
+    findings: Sequence[Finding],
 ) -> Evaluation:
     config = run.config
     training = pd.DataFrame(run.document("preparation")["lesions"])
+    unknown = sorted({s.label for s in cohort.studies} - {"", NO_LESION, *run.classes})
+    if unknown:
+        findings = [*findings, _unknown_classes(unknown)]
     fitted = None
     if len(training) and training["label"].isin(run.classes).any():
         training[[f"true_{p}" for p in config.phases]] = training[
@@ -343,3 +387,13 @@ def _finish(
     if folder == run.predictions:
         run.replace_findings("evaluate", [f for f in found if f.stage == "evaluate"])
     return Evaluation(folder, summary, tuple(found))
+
+
+def _unknown_classes(names: Sequence[str]) -> Finding:
+    return Finding(
+        "class-not-learned",
+        "evaluate",
+        "warning",
+        f"the cohort has classes that the model never learned: {', '.join(names)}",
+        "Their lesions count for masks and enhancement, not for the class.",
+    )

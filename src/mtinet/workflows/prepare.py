@@ -103,7 +103,7 @@ def _prepare_one(job: _Job, item: tuple[Study, dict[int, str]]) -> PreparedStudy
     study, labels = item
     try:
         return prepare_study(study, job.config.phases, job.config.preparation, job.cache, labels)
-    except (PreparationError, OSError) as error:
+    except PreparationError as error:
         return Finding(
             "not-prepared",
             "prepare",

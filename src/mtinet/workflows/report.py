@@ -8,6 +8,15 @@ from mtinet.reporting.page import write_report
 from mtinet.runs import Run
 
 
-def report(run: Path) -> Path:
-    """Write ``report.html`` into the run folder and return its path."""
-    return write_report(Run.open(run))
+def report(run: Path, on: str | None = None) -> Path:
+    """Write ``report.html`` and return its path.
+
+    Parameters
+    ----------
+    run : Path
+    on : str, optional
+        Name of another evaluation (``evaluate --cohort`` or ``--predictions``); its page lies beside its
+        tables.
+    """
+    opened = Run.open(run)
+    return write_report(opened, None if on is None else opened.predictions_on(on))

@@ -61,7 +61,7 @@ def simulate(
     )
     lesions = pd.DataFrame([lesion for record in records for lesion in record["lesions"]])
     cohort = Cohort(
-        name=settings.name,
+        name=f"{settings.name}-{settings.seed}",
         studies=tuple(_study(out, record) for record in records),
         classes=settings.classes,
         phases=settings.phases,

@@ -26,7 +26,7 @@ from mtinet.model.network import MultiTaskNetwork
 from mtinet.model.tdd import TaskDiscriminator
 from mtinet.results import Finding
 from mtinet.runs import RUN_FORMAT, Run, RunError
-from mtinet.training.loop import Trainer, precision
+from mtinet.training.loop import Trainer
 from mtinet.workflows.prepare import prepare
 
 OnStep = Callable[[int, int, Mapping[str, float]], None]
@@ -93,7 +93,7 @@ def train(
     """
     options = options or TrainOptions()
     # first of all: with several processes the others start here and run the same lines
-    fabric = _fabric(config, options.devices)
+    fabric = _fabric(options.devices)
     cohort = Cohort.read(cohort_folder)
     run, resumes = _open_or_create(fabric, out, cohort, cohort_folder, config, options)
     if resumes and run.finished:
@@ -106,12 +106,16 @@ def train(
     training = [by_id[i] for i in split.train if i in by_id]
     held_out = [by_id[i] for i in split.test if i in by_id]
     _refuse_untrainable(training, cohort)
-    if fabric.is_global_zero:
-        run.write_document("preparation", _preparation(training, config))
+    preparation = _preparation(training, config)
+    if resumes and run.has_document("preparation"):
+        _refuse_other_studies(run.document("preparation")["keys"], preparation["keys"])
+    elif fabric.is_global_zero:
+        run.write_document("preparation", preparation)
     network, discriminator = _networks(training, config, cohort.classes)
-    if options.init is not None and not resumes:
-        findings = initialise(network, Run.open(options.init))
-        if fabric.is_global_zero:
+    # a resumed training may not have reached its first checkpoint: it starts where the first try did
+    if run.manifest["init"] is not None:
+        findings = initialise(network, Run.open(Path(run.manifest["init"])), split)
+        if fabric.is_global_zero and not resumes:
             run.add_findings(findings)
     with _Logger(run, options.tensorboard and fabric.is_global_zero) as logger:
 
@@ -134,10 +138,10 @@ def train(
 
 
 # ---------------------------------------------------------------------- parts
-def _fabric(config: Config, devices: int) -> Fabric:
+def _fabric(devices: int) -> Fabric:
     # a batch without lesion leaves the head unused: DDP has to look for such parameters
     strategy = "auto" if devices == 1 else "ddp_find_unused_parameters_true"
-    fabric = Fabric(devices=devices, strategy=strategy, precision=precision(config))
+    fabric = Fabric(devices=devices, strategy=strategy)
     fabric.launch()
     return fabric
 
@@ -148,7 +152,8 @@ def _open_or_create(
     """The run, made by the first process only, and whether it is an earlier one that goes on."""
     resumes = bool(fabric.broadcast(options.resume and (out / "config.yaml").is_file()))
     if fabric.is_global_zero and not resumes:
-        split = split_cohort(cohort, options.fold, options.folds, config.training.seed)
+        # the folds are the cohort's, not the seed's: runs of other seeds hold out the same patients
+        split = split_cohort(cohort, options.fold, options.folds)
         _create(out, cohort, folder, config, split, options)
     fabric.barrier()
     return Run.open(out), resumes
@@ -177,11 +182,11 @@ def _create(
         format=RUN_FORMAT,
         id=identity,
         cohort=cohort.name,
-        cohort_folder=str(folder),
+        cohort_folder=str(folder.resolve()),
         cohort_hash=cohort.hash,
         licence=cohort.licence,
         seed=config.training.seed,
-        init=None if options.init is None else str(options.init),
+        init=None if options.init is None else str(options.init.resolve()),
     )
     classes = {"classes": list(cohort.classes), "codes": cohort.codes}
     return Run.create(out, config, {"manifest": manifest, "split": split.to_dict(), "classes": classes})
@@ -247,6 +252,7 @@ def _preparation(training: Sequence[PreparedStudy], config: Config) -> dict[str,
         "phases": list(config.phases),
         "enhancement": enhancement_statistics(training, len(config.phases)),
         "lesions": lesions,
+        "patients": sorted({study.patient_id for study in training}),
         "keys": {study.study_id: study.key for study in training},
     }
 
@@ -266,8 +272,31 @@ def _networks(
     return network, discriminator
 
 
-def initialise(network: MultiTaskNetwork, source: Run) -> list[Finding]:
-    """Take every tensor of another run's network that fits; what does not fit stays fresh and is listed."""
+def _refuse_other_studies(before: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """A resumed training must see the studies that it saw before, to the voxel."""
+    changed = sorted(study for study in {*before, *now} if before.get(study) != now.get(study))
+    if changed:
+        raise RunError(
+            f"the training studies are not those of the interrupted run; changed, new or gone: "
+            f"{', '.join(changed[:5])}{' ...' if len(changed) > 5 else ''}; restore them, or train a new run"
+        )
+
+
+def initialise(network: MultiTaskNetwork, source: Run, split: Split) -> list[Finding]:
+    """Take every tensor of another run's network that fits; what does not fit stays fresh and is listed.
+
+    Raises
+    ------
+    RunError
+        Nothing fits, or the other run trained on studies that this one holds out.
+    """
+    theirs = Split.from_dict(source.document("split"))
+    seen = sorted(set(theirs.train) & set(split.test)) if theirs.cohort_hash == split.cohort_hash else []
+    if seen:
+        raise RunError(
+            f"{source.path} trained on {len(seen)} studies that this run holds out ({', '.join(seen[:5])}); "
+            "start from a run with the same folds, or from one of another cohort"
+        )
     tensors, _ = source.load_model()
     own = network.state_dict()
     fitting = {name: t for name, t in tensors.items() if name in own and own[name].shape == t.shape}
