@@ -1,7 +1,7 @@
 """The demo over several seeds, tabled: ``python benchmarks/demo_seeds.py OUT --seeds 0 1 2``.
 
 Writes ``docs/demo.csv`` (one row a seed and number, with its interval) and ``docs/demo-manifest.json``, and
-prints the table of ``docs/demo.md``.  A seed whose demo is finished in OUT is not run again.
+puts the table into ``docs/demo.md``.  A seed whose demo is finished in OUT is not run again.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ ROWS = (
     ("enhancement", "mae_relative", "training_mean"),
 )
 DOCS = Path(__file__).parents[1] / "docs"
+BEGIN, END = "<!-- table:begin -->", "<!-- table:end -->"
 
 
 def difficulty(cohort_folder: Path, run: Run) -> float:
@@ -95,7 +96,10 @@ def main() -> None:
     table = pd.DataFrame([row for seed in options.seeds for row in run_seed(seed, options.out)])
     files.write_text(DOCS / "demo.csv", table.to_csv(index=False))
     files.write_json(DOCS / "demo-manifest.json", provenance.manifest(seeds=options.seeds))
-    print(markdown(table))
+    page = (DOCS / "demo.md").read_text(encoding="utf-8")
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    files.write_text(DOCS / "demo.md", f"{before}{BEGIN}\n{markdown(table)}\n{END}{after}")
 
 
 def markdown(table: pd.DataFrame) -> str:
