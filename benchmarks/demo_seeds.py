@@ -1,7 +1,7 @@
 """The demo over several seeds, tabled: ``python benchmarks/demo_seeds.py OUT --seeds 0 1 2``.
 
 Writes ``docs/demo.csv`` (one row a seed and number, with its interval) and ``docs/demo-manifest.json``, and
-puts the table into ``docs/demo.md``.  A seed whose demo is finished in OUT is not run again.
+puts the tables into ``docs/demo.md`` and ``README.md``.  A seed that is finished in OUT is not run again.
 """
 
 from __future__ import annotations
@@ -40,6 +40,30 @@ ROWS = (
     ("enhancement", "mae_relative", "read_out"),
     ("enhancement", "mae_relative", "training_mean"),
 )
+README_ROWS = (
+    ("segmentation", "dice", "network"),
+    ("detection", "sensitivity", "network"),
+    ("classification", "accuracy", "network"),
+    ("classification", "accuracy", "logistic_regression"),
+    ("enhancement", "mae_relative", "head"),
+    ("enhancement", "mae_relative", "read_out"),
+    ("enhancement", "mae_relative", "training_mean"),
+)
+TITLES = {
+    ("segmentation", "dice"): "Dice",
+    ("segmentation", "iou"): "IoU",
+    ("segmentation", "hd95_mm"): "HD95 (mm)",
+    ("segmentation", "nsd"): "NSD at 2 mm",
+    ("detection", "sensitivity"): "share of lesions found",
+    ("detection", "false_positives_per_study"): "false positives a study",
+    ("detection", "specificity"): "share of lesion-free studies left empty",
+    ("classification", "accuracy"): "class accuracy",
+    ("classification", "balanced_accuracy"): "balanced accuracy",
+    ("classification", "auc"): "AUC",
+    ("enhancement", "mae_raw"): "enhancement error (raw signal)",
+    ("enhancement", "mae_relative"): "enhancement error (% of the unenhanced signal)",
+    ("difficulty", "balanced_accuracy"): "difficulty: balanced accuracy",
+}
 DOCS = Path(__file__).parents[1] / "docs"
 BEGIN, END = "<!-- table:begin -->", "<!-- table:end -->"
 
@@ -96,25 +120,33 @@ def main() -> None:
     table = pd.DataFrame([row for seed in options.seeds for row in run_seed(seed, options.out)])
     files.write_text(DOCS / "demo.csv", table.to_csv(index=False))
     files.write_json(DOCS / "demo-manifest.json", provenance.manifest(seeds=options.seeds))
-    page = (DOCS / "demo.md").read_text(encoding="utf-8")
-    before, _, rest = page.partition(BEGIN)
+    put_into(DOCS / "demo.md", markdown(table))
+    names = table[["task", "metric", "method"]].apply(tuple, axis=1)
+    put_into(DOCS.parent / "README.md", markdown(table[names.isin(README_ROWS)]))
+
+
+def put_into(page: Path, text: str) -> None:
+    """Replace what stands between the page's two markers."""
+    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
-    files.write_text(DOCS / "demo.md", f"{before}{BEGIN}\n{markdown(table)}\n{END}{after}")
+    files.write_text(page, f"{before}{BEGIN}\n{text}\n{END}{after}")
 
 
 def markdown(table: pd.DataFrame) -> str:
     """The table of docs/demo.md: a row a number, a column a seed, and their mean."""
     seeds = sorted(table["seed"].unique())
     lines = [
-        "| task | number | method | " + " | ".join(f"seed {s}" for s in seeds) + " | mean |",
-        "|---|---|---|" + "---|" * (len(seeds) + 1),
+        "| number | method | " + " | ".join(f"seed {s}" for s in seeds) + " | mean |",
+        "|---|---|" + "---|" * (len(seeds) + 1),
     ]
     for (task, metric, method), rows in table.groupby(["task", "metric", "method"], sort=False):
         cells = []
         for seed in seeds:
             row = rows[rows["seed"] == seed]
             cells.append("" if row.empty else _cell(row.iloc[0]))
-        lines.append(f"| {task} | {metric} | {method} | {' | '.join(cells)} | {rows['value'].mean():.3g} |")
+        title = TITLES.get((task, metric), f"{task}: {metric.replace('_', ' ')}")
+        named = method.replace("_", " ")
+        lines.append(f"| {title} | {named} | {' | '.join(cells)} | {rows['value'].mean():.3g} |")
     return "\n".join(lines)
 
 

@@ -181,7 +181,7 @@ class StepDiagnostics:
                     step,
                     head,
                     read,
-                    "the regressed enhancement is farther from the truth than the signal under the own mask",
+                    "the regressed enhancement is farther from the truth than the signal under its own mask",
                     "Use the measured values, raise objective.regression, or train longer.",
                 )
             )
