@@ -70,7 +70,7 @@ def test_each_term_enters_at_its_time_and_rises():
 
 
 def test_uncertainty_weighting_learns_its_variances():
-    objective = Objective(ObjectiveSettings(weighting="uncertainty"), TimSettings())
+    objective = Objective(ObjectiveSettings(weighting="uncertainty", regression=0.2), TimSettings())
     terms = {name: torch.tensor(2.0) for name in ("segmentation", "regression", "classification")}
     torch.stack(list(objective.weighted(terms, 1.0).values())).sum().backward()
     # d/ds (w·L·exp(-s) + s/2) = 1/2 - w·L at s = 0
