@@ -96,8 +96,6 @@ def run_seed(seed: int, out: Path) -> list[dict[str, object]]:
     value = difficulty(done.cohort, run)
     named = {"metric": "balanced_accuracy", "method": "four true means"}
     rows.append({"seed": seed, "task": "difficulty", **named, "value": value})
-    for stage, seconds in done.seconds.items():
-        rows.append({"seed": seed, "task": "seconds", "metric": stage, "method": "", "value": seconds})
     return rows
 
 

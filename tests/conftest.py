@@ -110,12 +110,10 @@ def toy_maker():
     return make_toy
 
 
-@pytest.fixture
-def toy_cohort(tmp_path: Path) -> Cohort:
-    """Six patients of two classes on disk, one of them without lesion and one without the arterial phase."""
-    folder = tmp_path / "cohort"
+def write_toy_cohort(folder: Path, patients: int) -> Cohort:
+    """Patients of two classes on disk, the fifth without lesion and the sixth without the arterial phase."""
     studies = []
-    for index in range(6):
+    for index in range(patients):
         toy = make_toy(index, gain=1.0 + index)
         label = ("hcc", "hemangioma")[index % 2]
         if index == 4:
@@ -126,3 +124,15 @@ def toy_cohort(tmp_path: Path) -> Cohort:
         studies.append(toy.write(folder, f"s{index}", label, f"p{index}"))
     Cohort("toy", tuple(studies), ("hemangioma", "hcc")).write(folder)
     return Cohort.read(folder)
+
+
+@pytest.fixture(scope="session")
+def toy_cohort_writer():
+    """``write_toy_cohort``: a toy cohort of any size."""
+    return write_toy_cohort
+
+
+@pytest.fixture
+def toy_cohort(tmp_path: Path) -> Cohort:
+    """Six patients (:func:`write_toy_cohort`)."""
+    return write_toy_cohort(tmp_path / "cohort", 6)

