@@ -126,7 +126,7 @@ def test_learns_a_lesion_and_its_signal(settings):
 
 def test_path_of_mtinet_never_imports_monai():
     code = (
-        "import sys; from mtinet.config import tiny; from mtinet.model import build_network; "
-        "import mtinet.model.mtinet; build_network(tiny(), 2); sys.exit('monai' in sys.modules)"
+        "import sys; from mtinet.config import resolve; from mtinet.model import build_network; "
+        "import mtinet.model.mtinet; build_network(resolve('tiny'), 2); sys.exit('monai' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

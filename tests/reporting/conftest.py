@@ -43,7 +43,7 @@ class RunMaker:
     adversarial: bool = True
     trained: bool = True
     findings: Sequence[Finding] = field(default_factory=list)
-    config: Config = field(default_factory=settings.small)
+    config: Config = field(default_factory=settings.PRESETS["small"])
 
     def write(self, folder: Path) -> Run:
         config = self.config.model_copy(

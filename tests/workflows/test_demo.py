@@ -17,8 +17,8 @@ def test_the_demo_ends_with_a_report_and_does_nothing_twice(tmp_path: Path):
     assert str(first.report) in first.text
     assert "Research use only" in first.text
     split = Run.open(first.run).document("split")
-    assert len(split["test"]) == 4
-    assert len(split["train"]) == 8
+    assert len(split["test"]) == 2
+    assert len(split["train"]) == 10
     model = first.run / "checkpoints" / "model.safetensors"
     images = sorted(first.cohort.rglob("*.nii.gz"))
     before = {path: path.stat().st_mtime_ns for path in (model, *images)}

@@ -5,12 +5,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mtinet.config import tiny
+from mtinet.config import resolve
 from mtinet.errors import UserError
 from mtinet.volume import Volume
 from mtinet.workflows.prepare import cache_entries, clear_cache, prepare, prepare_cohort
 
-CONFIG = tiny()
+CONFIG = resolve("tiny")
 
 
 def test_a_study_that_fails_is_found_and_does_not_stop_the_others(toy_cohort, tmp_path):
