@@ -93,3 +93,14 @@ def test_results_list_only_what_the_mask_holds(study):
     lesions = describe_lesions(study, probability, labels, readings, mask, ("a", "b"))
     assert [lesion.number for lesion in lesions] == [1]
     assert set(np.unique(mask.array)) == {0, 1}
+
+
+def test_the_fusion_weight_lies_between_its_channels_weights(study):
+    config = resolve("tiny")
+    reading = read_lesions(build_network(config, 2), study, np.asarray(study.mask), config)[1]
+    assert reading.fusion.shape == (4,)
+    assert (reading.fusion > 0).all()
+    assert (reading.fusion < 1).all()
+    assert reading.attention.sum() == pytest.approx(1)
+    plain = resolve("tiny", assignments=["fusion=concat"])
+    assert read_lesions(build_network(plain, 2), study, np.asarray(study.mask), plain)[1].fusion is None

@@ -177,7 +177,7 @@ class RunMaker:
             row |= {f"p_{name}": sure if name == guess else share for name in self.classes}
             row["predicted_label"] = guess
             add("attention", rng.dirichlet((2, 8, 5, 6)))
-            add("fusion_spread", rng.uniform(0.35, 0.65, 4))
+            add("fusion", rng.uniform(0.35, 0.65, 4))
             if self.adversarial:
                 add("tdd_attention", rng.dirichlet((5, 5, 5, 5)))
         return row

@@ -36,14 +36,15 @@ class Reading:
     probabilities : ndarray of float64, shape (C,)
     attention : ndarray of float64, shape (P,), or None
         Share of each phase in the class read-out.
-    fusion_spread : ndarray of float64, shape (P,), or None
-        Standard deviation over channels of the weight that the deepest MdIEF gives the high-frequency map.
+    fusion : ndarray of float64, shape (P,), or None
+        Weight that the deepest fusion gives the high-frequency map, 0 to 1.  Its plain mean over channels is
+        1/2 where entropies are standardised, so a channel counts by its magnitude in the fused map.
     """
 
     enhancement: NDArray[np.float64]
     probabilities: NDArray[np.float64]
     attention: NDArray[np.float64] | None = None
-    fusion_spread: NDArray[np.float64] | None = None
+    fusion: NDArray[np.float64] | None = None
 
 
 @torch.inference_mode()
@@ -76,7 +77,7 @@ def read_lesions(
     for image, regions, numbers in _pieces(study, labels, config):
         features = _encode(network, image, study)
         readout = network.read(features, regions.to(network.enhancement_mean.device))
-        spread = _fusion_spread(features)
+        fusion = _fusion_weight(features)
         weights = regions.flatten(2).sum(2)
         for i, r in itertools.product(range(len(image)), range(regions.shape[1])):
             if weights[i, r] > 0:
@@ -85,7 +86,7 @@ def read_lesions(
                     readout.enhancement[i, r],
                     readout.class_logits[i, r].float().log_softmax(-1),
                     None if readout.attention is None else readout.attention[i, r],
-                    None if spread is None else spread[i],
+                    None if fusion is None else fusion[i],
                 )
     present = np.asarray(study.present)
     return {number: total.reading(present) for number, total in sums.items()}
@@ -209,14 +210,14 @@ class _Sum:
                 self.parts[i] = weighted if before is None else before + weighted
 
     def reading(self, present: NDArray[np.bool_]) -> Reading:
-        enhancement, log_p, attention, spread = (
+        enhancement, log_p, attention, fusion = (
             None if part is None else (part / self.weight).numpy() for part in self.parts
         )
         assert enhancement is not None
         assert log_p is not None
         enhancement[~present] = np.nan
         probabilities = np.exp(log_p - log_p.max())
-        return Reading(enhancement, probabilities / probabilities.sum(), attention, spread)
+        return Reading(enhancement, probabilities / probabilities.sum(), attention, fusion)
 
 
 def _encode(network: MultiTaskNetwork, image: Tensor, study: PreparedStudy) -> Features:
@@ -227,8 +228,10 @@ def _encode(network: MultiTaskNetwork, image: Tensor, study: PreparedStudy) -> F
     return network.encode(image.float().to(device), present, times)
 
 
-def _fusion_spread(features: Features) -> Tensor | None:
-    """Standard deviation [B, P] over channels of the deepest fusion weights; their mean is 1/2 by design."""
+def _fusion_weight(features: Features) -> Tensor | None:
+    """Weight [B, P] of the high-frequency map in the deepest fusion, channels by their mean magnitude."""
     if not features.domain_weights:
         return None
-    return features.domain_weights[-1][..., 1].std(2)
+    magnitude = features.maps[-1].abs().flatten(3).mean(3)
+    weight = (features.domain_weights[-1][..., 1] * magnitude).sum(2)
+    return weight / magnitude.sum(2).clamp_min(1e-12)

@@ -18,11 +18,11 @@ COLOURS, MARKERS = (BLUE, ORANGE, GREEN, PURPLE), "os^D"
 STREAM_JITTER = 401
 
 KINDS = (
-    ("attention", "Head: attention over phases", "attention", True),
-    ("tdd_attention", "TDD: attention over phases", "attention", True),
-    ("fusion_spread", "{fusion}: how far its weights vary", "spread over channels", False),
+    ("attention", "Head: attention over phases", "attention", None),
+    ("tdd_attention", "TDD: attention over phases", "attention", None),
+    ("fusion", "{fusion}: weight of the high-frequency map", "weight (the rest: spatial map)", 0.5),
 )
-"""Prefix of the columns, title, unit, and whether the values add up to 1 over the phases."""
+"""Prefix of the columns, title, unit, and the value that says "even" (None: one over the phases)."""
 
 FUSIONS = {"mdief": "MdIEF", "attention": "Attention fusion"}
 """Names of the fusions that have weights."""
@@ -34,43 +34,39 @@ def attention_pictures(found: pd.DataFrame, phases: Sequence[str], fusion: str) 
     Parameters
     ----------
     found : DataFrame
-        With any of the columns ``attention_<phase>``, ``tdd_attention_<phase>``, ``fusion_spread_<phase>``.
+        With any of the columns ``attention_<phase>``, ``tdd_attention_<phase>``, ``fusion_<phase>``.
     phases : sequence of str
     fusion : str
         ``config.fusion``.
     """
     pictures = []
-    for prefix, pattern, unit, shares in KINDS:
+    for prefix, pattern, unit, even in KINDS:
         title = pattern.format(fusion=FUSIONS.get(fusion, fusion))
         columns = {phase: f"{prefix}_{phase}" for phase in phases if f"{prefix}_{phase}" in found}
         values = found[list(columns.values())].astype(float)
         if not columns or not values.notna().any(axis=None):
             continue
         values.columns = pd.Index(columns)
-        pictures.append(
-            _by_phase(values, found["label"], title, unit, 1.0 / len(columns) if shares else None)
-        )
+        level = 1.0 / len(columns) if even is None else even
+        pictures.append(_by_phase(values, found["label"], title, unit, level))
     return pictures
 
 
-def _by_phase(
-    values: pd.DataFrame, labels: pd.Series[str], title: str, unit: str, even: float | None
-) -> Picture:
+def _by_phase(values: pd.DataFrame, labels: pd.Series[str], title: str, unit: str, even: float) -> Picture:
     groups = [name for name in dict.fromkeys(sorted(labels)) if (labels == name).any()]
 
     def paint(axes: Axes) -> None:
         rng = np.random.default_rng([0, STREAM_JITTER])
-        if even is not None:
-            axes.axhline(even, color=GREY, ls="--", lw=1)
-            axes.annotate(
-                "even",
-                (1.01, even),
-                xycoords=("axes fraction", "data"),
-                va="center",
-                fontsize=7,
-                color=GREY,
-                annotation_clip=False,
-            )
+        axes.axhline(even, color=GREY, ls="--", lw=1)
+        axes.annotate(
+            "even",
+            (1.01, even),
+            xycoords=("axes fraction", "data"),
+            va="center",
+            fontsize=7,
+            color=GREY,
+            annotation_clip=False,
+        )
         width = 0.7 / len(groups)
         for place, name in enumerate(groups):
             own = values[labels == name]

@@ -274,7 +274,7 @@ class _Rows:
             columns["predicted_label"] = max(probabilities, key=lambda name: probabilities[name])
         reading = self.claim.readings.get(number)
         if reading is not None:
-            for name, values in (("attention", reading.attention), ("fusion_spread", reading.fusion_spread)):
+            for name, values in (("attention", reading.attention), ("fusion", reading.fusion)):
                 if values is not None:
                     columns |= {
                         f"{name}_{phase}": v if present else math.nan
