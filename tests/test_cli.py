@@ -75,6 +75,11 @@ def test_settings_come_from_preset_file_and_assignment_in_that_order(tmp_path: P
         (("train", "nowhere", "--out", "x"), "nowhere"),
         (("evaluate", "nowhere"), "is not a run folder"),
         (("predict", "nowhere", "nowhere", "-o", "x"), "nowhere"),
+        (("simulate", "x", "--sites", "A,Q"), "valid: A, B, C, D, E, F"),
+        (("simulate", "x", "--classes", "wart"), "hemangioma"),
+        (("simulate", "x", "--spacing", "2,wide"), "for example 2.5 or 2.5,2.5,5"),
+        (("simulate", "x", "--agent", "wine"), "gadoxetate"),
+        (("simulate", "x", "--preset", "huge"), "demo, paper, multicentre"),
     ],
 )
 def test_errors_name_the_cause_without_a_traceback(tmp_path: Path, words, said):
@@ -84,6 +89,26 @@ def test_errors_name_the_cause_without_a_traceback(tmp_path: Path, words, said):
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_simulate_takes_preset_file_options_and_assignments_in_that_order(tmp_path: Path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("{subjects: 9, seed: 9, extra_lesions: 0.0, breathing_mm: 0.0}\n")
+    out = tmp_path / "out"
+    done = mtinet(
+        *("simulate", out, "--preset", "tiny", "--config", file, "--subjects", "8", "--seed", "8"),
+        *("--sites", "B", "--classes", "cyst,fnh", "--agent", "gadoxetate", "--spacing", "8,8,12"),
+        *("--missing-phase-rate", "0", "--readers", "2", "--workers", "1"),
+        *("--set", "subjects=2", "--json"),
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert (said["studies"], said["classes"], said["sites"]) == (2, ["cyst", "fnh"], ["B"])
+    assert said["phases"][-1] == "hepatobiliary"
+    written = yaml.safe_load((out / "settings.yaml").read_text())
+    assert (written["subjects"], written["seed"], written["extra_lesions"]) == (2, 8, 0.0)
+    assert written["sites"][0]["spacing_mm"] == [8.0, 8.0, 12.0]
+    assert (out / "images" / "v0000" / "mask_2.nii.gz").is_file()
 
 
 def test_debug_shows_the_traceback(tmp_path: Path):

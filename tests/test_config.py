@@ -3,6 +3,7 @@ import yaml
 
 from mtinet import config
 from mtinet.config import Config, SettingsError, SimulationSettings
+from mtinet.config.simulation import SITES
 
 
 @pytest.mark.parametrize("name", config.PRESETS)
@@ -16,6 +17,108 @@ def test_presets_survive_yaml(name):
 def test_simulations_survive_yaml(name):
     preset = config.resolve_simulation(name)
     assert config.from_yaml(SimulationSettings, config.to_yaml(preset)) == preset
+
+
+def test_the_settings_of_a_cohort_make_it_again(tmp_path):
+    made = config.resolve_simulation("multicentre", options={"seed": 4}, sites=["D", "X"], spacing_mm=[3.0])
+    (tmp_path / "settings.yaml").write_text(config.to_yaml(made), encoding="utf-8")
+    assert config.resolve_simulation("tiny", tmp_path / "settings.yaml") == made
+
+
+def test_the_presets_are_what_their_names_promise():
+    paper = config.resolve_simulation("paper")
+    assert (paper.subjects, paper.classes, paper.no_lesion_fraction) == (238, ("hemangioma", "hcc"), 0.0)
+    (site,) = paper.sites
+    assert (site.field_T, site.matrix, paper.agent) == (3.0, (128, 128, 24), "gadobutrol")
+    many = config.resolve_simulation("multicentre")
+    assert len(many.classes) == 6
+    assert {site.habits for site in many.sites} == {"vibe", "lava", "thrive"}
+    assert {site.field_T for site in many.sites} == {1.5, 3.0}
+    assert {site.timing for site in many.sites} == {"fixed", "bolus"}
+    assert len(many.sites) == 6
+    for number in ("gain", "tr_ms", "te_ms"):
+        assert len({getattr(site, number) for site in many.sites}) == 6
+    reported = {site.name for name in ("demo", "paper", "multicentre") for site in _simulation(name).sites}
+    development = _simulation("development")
+    assert not reported & {site.name for site in development.sites}
+    assert development.seed not in {_simulation(name).seed for name in ("demo", "paper", "multicentre")}
+
+
+def _simulation(name):
+    return config.resolve_simulation(name)
+
+
+@pytest.mark.parametrize("name", SITES)
+def test_every_site_sees_a_whole_liver_and_knows_when_to_scan(name):
+    site = SITES[name]
+    extent_mm = [n * step for n, step in zip(site.matrix, site.spacing_mm, strict=True)]
+    assert all(given >= needed for given, needed in zip(extent_mm, (330.0, 250.0, 115.0), strict=True))
+    assert list(site.times_s.values()) == sorted(site.times_s.values())
+    assert set(site.times_s) == {*config.PHASES} - {"pre"}
+
+
+def test_the_later_wins_preset_file_options_assignments(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("{subjects: 7, seed: 7, breathing_mm: 7, extra_lesions: 0.7}\n", encoding="utf-8")
+    resolved = config.resolve_simulation(
+        "tiny", file, ["breathing_mm=9"], options={"seed": 8, "breathing_mm": 8.0}
+    )
+    assert (resolved.extra_lesions, resolved.seed, resolved.breathing_mm) == (0.7, 8, 9.0)
+    assert resolved.no_lesion_fraction == config.resolve_simulation("tiny").no_lesion_fraction
+
+
+def test_sites_are_chosen_by_name_and_the_presets_own_come_first():
+    chosen = config.resolve_simulation("tiny", sites=["E", "A"])
+    assert chosen.sites == (SITES["E"], config.resolve_simulation("tiny").sites[0])
+    with pytest.raises(SettingsError, match="unknown site 'Q'; valid: A, B"):
+        config.resolve_simulation("demo", sites=["A", "Q"])
+    with pytest.raises(SettingsError, match="each site once"):
+        config.resolve_simulation("demo", sites=["A", "A"])
+    with pytest.raises(SettingsError, match="no site is named"):
+        config.resolve_simulation("demo", sites=[])
+
+
+@pytest.mark.parametrize("spacing", [(3.0,), (2.0, 2.5, 4.0), (7.0, 5.0, 9.0)])
+def test_other_voxels_keep_the_field_of_view(spacing):
+    before, after = (config.resolve_simulation("multicentre", spacing_mm=s) for s in (None, spacing))
+    wanted = spacing * 3 if len(spacing) == 1 else spacing
+    for old, new in zip(before.sites, after.sites, strict=True):
+        assert new.spacing_mm == wanted
+        for axis in range(3):
+            kept = new.matrix[axis] * new.spacing_mm[axis] - old.matrix[axis] * old.spacing_mm[axis]
+            assert abs(kept) <= wanted[axis] / 2 + 1e-9
+        assert new.model_copy(update={"spacing_mm": old.spacing_mm, "matrix": old.matrix}) == old
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"spacing_mm": (2.0, 2.0)}, "one or three"),
+        ({"spacing_mm": (0.0,)}, "one or three"),
+        ({"spacing_mm": (0.2,)}, "larger voxels"),
+        ({"options": {"agent": "gadolinium"}}, "'gadobutrol' or 'gadoxetate'"),
+        ({"options": {"classes": ["hcc", "hcc"]}}, "each once"),
+        ({"options": {"readers": 3}}, "readers"),
+        ({"assignments": ["sites=[]"]}, "sites"),
+        ({"assignments": ["diameter_mm=60,6"]}, "smallest diameter first"),
+        ({"assignments": ["subject=3"]}, "did you mean 'subjects'"),
+        ({"assignments": ["phantom=1"]}, "phantom"),
+        ({"preset": "papers"}, "valid: demo, paper, multicentre"),
+    ],
+)
+def test_a_cohort_that_cannot_be_is_refused_with_what_is_valid(given, message):
+    with pytest.raises(SettingsError, match=message):
+        config.resolve_simulation(**given)
+
+
+def test_one_class_may_be_written_as_a_word():
+    assert config.resolve_simulation("tiny", None, ["classes=hcc"]).classes == ("hcc",)
+
+
+def test_sites_of_one_name_are_refused():
+    site = SITES["A"]
+    with pytest.raises(SettingsError, match="a name of its own"):
+        config.validate(SimulationSettings, {"sites": [site.model_dump(), site.model_dump()]})
 
 
 def test_assignments_win_over_the_file_and_the_file_over_the_preset(tmp_path):

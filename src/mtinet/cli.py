@@ -17,6 +17,7 @@ import typer
 
 from mtinet import config as settings
 from mtinet import errors
+from mtinet.config.simulation import SITES, AgentName
 
 if TYPE_CHECKING:
     from mtinet.results import Finding
@@ -56,34 +57,98 @@ CacheOption = Annotated[
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes. Default: one a core.")]
 CohortArgument = Annotated[Path, typer.Argument(help="Cohort folder (cohort.csv and cohort.yaml).")]
 RunArgument = Annotated[Path, typer.Argument(help="Run folder (the --out of a training).")]
+Simulation = Annotated[str, typer.Option(help=f"Cohort to start from: {', '.join(settings.SIMULATIONS)}.")]
+Classes = Annotated[
+    str | None, typer.Option(help="Lesion classes: some of hemangioma, hcc, fnh, metastasis, icc, cyst.")
+]
+Sites = Annotated[
+    str | None,
+    typer.Option(help=f"Scanners, for example A,D: some of {', '.join(SITES)}, or the preset's."),
+]
+AgentOption = Annotated[
+    AgentName | None,
+    typer.Option(help="Contrast agent; it decides the dose and, unless they are set, the phases."),
+]
+Spacing = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MM[,MM,MM]", help="Voxels of every site, for example 2.5,2.5,5; the field of view stays."
+    ),
+]
+MissingRate = Annotated[
+    float | None, typer.Option(min=0.0, max=1.0, help="Share of studies that lack a phase.")
+]
+Readers = Annotated[
+    int | None, typer.Option(min=1, max=2, help="2: a second reader's masks as well (mask_2).")
+]
+WithTruth = Annotated[
+    bool | None,
+    typer.Option(
+        "--truth/--no-truth",
+        help="Also write tissue maps, noise-free images, displacement fields and kinetics (truth/).",
+    ),
+]
 
 
 # ---------------------------------------------------------------------- data
 @app.command()
 def simulate(
     out: Annotated[Path, typer.Argument(help="Cohort folder to write.")],
-    preset: Annotated[str, typer.Option(help=f"One of: {', '.join(settings.SIMULATIONS)}.")] = "demo",
+    preset: Simulation = "demo",
     subjects: Annotated[int | None, typer.Option(min=1, help="Number of patients.")] = None,
-    classes: Annotated[str | None, typer.Option(help="Lesion classes, for example hemangioma,hcc.")] = None,
+    classes: Classes = None,
+    sites: Sites = None,
+    agent: AgentOption = None,
+    spacing: Spacing = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Another seed gives other patients.")] = None,
-    missing_phase_rate: Annotated[
-        float | None, typer.Option(help="Share of studies that lack a phase.")
-    ] = None,
+    missing_phase_rate: MissingRate = None,
+    readers: Readers = None,
+    truth: WithTruth = None,
+    workers: Workers = None,
     config: File = None,
     set_: Set = None,
-    workers: Workers = None,
     json_: Json = False,
 ) -> None:
-    """Simulate a cohort of virtual patients (an interrupted simulation goes on where it stopped)."""
+    """Simulate a cohort of virtual patients; an interrupted simulation goes on where it stopped.
+
+    **demo** is what `mtinet demo` learns from (160 patients, two classes, three scanners), **paper** has the
+    size of the paper's cohort (238 patients, one 3 T scanner), **multicentre** six classes at six scanners.
+    **development** is for setting the difficulty, **tiny** for tests.
+
+    The later of these wins: preset, `--config` file, options, `--set`.  A seed gives the same voxels whatever
+    the number of workers.  Virtual patients are not patients: see docs/virtual-patients.md.
+
+    `mtinet simulate OUT --preset multicentre --classes hcc,fnh --sites A,D --agent gadoxetate --subjects 40`
+    """
     from mtinet.workflows.simulate import simulate as run
 
-    given = {"subjects": subjects, "classes": classes, "seed": seed, "missing_phase_rate": missing_phase_rate}
-    assignments = [f"{name}={_listed(name, value)}" for name, value in given.items() if value is not None]
-    resolved = settings.resolve_simulation(preset, config, [*assignments, *(set_ or [])])
+    given = {
+        "subjects": subjects,
+        "classes": _names(classes),
+        "agent": agent,
+        "seed": seed,
+        "missing_phase_rate": missing_phase_rate,
+        "readers": readers,
+        "truth": truth,
+    }
+    resolved = settings.resolve_simulation(
+        preset,
+        config,
+        set_ or [],
+        options={name: value for name, value in given.items() if value is not None},
+        sites=_names(sites),
+        spacing_mm=_lengths(spacing),
+    )
     with _progress("Simulating", resolved.subjects) as advance:
         cohort = run(out, resolved, workers=workers, on_progress=advance)
     _print(
-        {"cohort": str(out), "studies": len(cohort), "classes": list(cohort.classes)},
+        {
+            "cohort": str(out),
+            "studies": len(cohort),
+            "classes": list(cohort.classes),
+            "sites": [site.name for site in resolved.sites],
+            "phases": list(cohort.phases),
+        },
         f"{len(cohort)} virtual patients in {out}",
         json_,
     )
@@ -367,8 +432,17 @@ def _print(value: Any, text: str, as_json: bool) -> None:
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str) if as_json else text.rstrip("\n"))
 
 
-def _listed(name: str, value: Any) -> Any:
-    return json.dumps([part.strip() for part in value.split(",")]) if name == "classes" else value
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [name for part in text.split(",") if (name := part.strip())]
+
+
+def _lengths(text: str | None) -> list[float] | None:
+    try:
+        return None if text is None else [float(part) for part in text.split(",")]
+    except ValueError:
+        raise settings.SettingsError(
+            f"--spacing {text}: give one or three lengths in mm, for example 2.5 or 2.5,2.5,5"
+        ) from None
 
 
 def _findings_text(findings: Iterable[Finding]) -> str:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mtinet.config import resolve_simulation
-from mtinet.imaging.gain import PhaseRatio, changed_gains, darker_than_first, phase_ratios
+from mtinet.imaging.gain import MUSCLE_ENHANCEMENT, PhaseRatio, changed_gains, darker_than_first, phase_ratios
 from mtinet.phantom.patient import simulate_patient
 
 PATIENTS = range(8)
@@ -37,7 +37,7 @@ def test_one_phase_with_another_gain_is_found_and_only_that(patients, index, fac
 @pytest.mark.parametrize("index", PATIENTS)
 def test_a_phase_exchanged_with_pre_is_found(patients, index):
     images = patients[index]
-    for phase in [p for p in images if p in ("arterial", "delayed")]:
+    for phase in [p for p in images if p != "pre"]:
         swapped = {**images, "pre": images[phase], phase: images["pre"]}
         assert phase in darker_than_first(phase_ratios(swapped))
 
@@ -47,11 +47,14 @@ def test_a_gain_common_to_all_phases_changes_nothing(patients):
     ours, theirs = phase_ratios(patients[0]), phase_ratios(loud)
     for phase, ratio in ours.items():
         assert theirs[phase].tissue == pytest.approx(ratio.tissue, rel=1e-4)
-        assert theirs[phase].skewness == pytest.approx(ratio.skewness, abs=1e-3)
+        assert theirs[phase].inside == pytest.approx(ratio.inside, rel=1e-3)
 
 
 def test_of_two_phases_the_later_is_named():
-    ratios = {"pre": PhaseRatio(1.0, 1.0, 0.0), "portal_venous": PhaseRatio(1.76, 2.5, 1.0)}
+    ratios = {
+        "pre": PhaseRatio(1.0, 1.0, 1.0),
+        "portal_venous": PhaseRatio(1.6 * MUSCLE_ENHANCEMENT, 2.5, 1.5),
+    }
     assert changed_gains(ratios) == {"portal_venous": pytest.approx(1.6)}
 
 

@@ -10,6 +10,8 @@ import pytest
 
 from mtinet.phantom.kinetics import (
     blood_to_plasma,
+    dual_input_extended_tofts,
+    dual_input_hepatocyte,
     dual_input_one_compartment,
     exponential_convolution,
     extended_tofts,
@@ -104,6 +106,93 @@ def test_parameters_broadcast_with_time_last() -> None:
     curves = dual_input_one_compartment(T_S, CA, CV, flows, 0.3, volumes)
     assert curves.shape == (2, 3, T_S.size)
     np.testing.assert_allclose(curves[1, 2], dual_input_one_compartment(T_S, CA, CV, 1.0, 0.3, 0.3))
+
+
+def test_extended_dual_input_with_equal_inputs_is_the_extended_tofts_model() -> None:
+    ours = dual_input_extended_tofts(T_S, CA, CA, 0.4, 0.3, 0.25, 0.06)
+    np.testing.assert_allclose(ours, extended_tofts(T_S, CA, 0.4, 0.25, 0.06))
+
+
+def test_extended_dual_input_adds_the_mixed_plasma() -> None:
+    shares, plasma = np.array([0.2, 0.9]), np.array([0.05, 0.1])
+    whole = dual_input_extended_tofts(T_S, CA, CV, 0.4, shares, 0.25, plasma)
+    mixed = shares[:, None] * CA + (1.0 - shares[:, None]) * CV
+    added = whole - dual_input_one_compartment(T_S, CA, CV, 0.4, shares, 0.25)
+    np.testing.assert_allclose(added, plasma[:, None] * mixed, atol=1e-12)
+
+
+def test_without_uptake_the_liver_is_the_one_compartment_model() -> None:
+    outside, inside = dual_input_hepatocyte(T_S, CA, CV, 0.9, 0.3, 0.2, 0.0, 0.03)
+    np.testing.assert_allclose(outside, dual_input_one_compartment(T_S, CA, CV, 0.9, 0.3, 0.2))
+    assert not inside.any()
+
+
+@pytest.mark.parametrize("excretion", [0.0, 0.02, 0.7, 4.6, 30.0])
+def test_the_hepatocyte_model_solves_its_differential_equations(excretion: float) -> None:
+    flow, share, volume, uptake = 0.9, 0.3, 0.2, 0.02  # the extracellular space empties at 4.6 per minute
+    fine = np.arange(0.0, 300.0, 0.1)
+    ca, cv = (np.interp(fine, T_S, curve) for curve in (CA, CV))
+    outside, inside = dual_input_hepatocyte(fine, ca, cv, flow, share, volume, uptake, excretion)
+    step = 0.1 / 60.0
+
+    def middle(curve: np.ndarray) -> np.ndarray:
+        return (curve[1:] + curve[:-1]) / 2.0
+
+    source = flow * (share * middle(ca) + (1.0 - share) * middle(cv))
+    change = source - (flow + uptake) / volume * middle(outside)
+    np.testing.assert_allclose(np.diff(outside) / step, change, atol=2e-4 * source.max())
+    change = uptake / volume * middle(outside) - excretion * middle(inside)
+    np.testing.assert_allclose(np.diff(inside) / step, change, atol=2e-4 * uptake / volume * outside.max())
+
+
+def test_agent_is_conserved_when_none_is_excreted() -> None:
+    t = np.arange(0.0, 1200.0, 0.5)
+    pulse = np.interp(t, [0, 5, 10], [0, 1, 0])
+    outside, inside = dual_input_hepatocyte(t, pulse, pulse, 0.9, 0.3, 0.2, 0.1, 0.0)
+    # all that entered has left with the blood or sits in hepatocytes, in the ratio of flow to uptake
+    entered = 0.9 * 5.0 / 60.0
+    assert outside[-1] < 1e-12
+    assert inside[-1] == pytest.approx(entered * 0.1 / (0.1 + 0.9), rel=1e-9)
+
+
+def test_equal_rates_are_the_limit_of_nearly_equal_ones() -> None:
+    at, near = (dual_input_hepatocyte(T_S, CA, CV, 0.9, 0.3, 0.2, 0.1, 5.0 * f)[1] for f in (1.0, 1.001))
+    np.testing.assert_allclose(at, near, rtol=2e-3)
+    assert at.max() > 0.0
+
+
+def test_a_constant_input_settles_where_excretion_equals_uptake() -> None:
+    t = np.arange(0.0, 36000.0, 20.0)
+    ones = np.ones(t.size)
+    outside, inside = dual_input_hepatocyte(t, ones, ones, 0.9, 0.3, 0.2, 0.03, 0.05)
+    assert outside[-1] == pytest.approx(0.2 * 0.9 / 0.93, rel=1e-9)
+    assert 0.05 * inside[-1] == pytest.approx(0.03 * 0.9 / 0.93, rel=1e-9)
+
+
+def test_tissues_side_by_side_are_the_tissues_one_by_one() -> None:
+    rng = np.random.default_rng(0)
+    t = np.concatenate([np.arange(0.0, 100.0, 0.5), np.arange(100.0, 600.0, 7.0)])
+    ca, cv = np.interp(t, T_S, CA), np.interp(t, T_S, CV)
+    rows = rng.uniform([0.1, 0.0, 0.1, -0.02, 0.0], [2.0, 1.0, 0.4, 0.05, 0.1], (20, 5))
+    rows[:, 3] = np.maximum(rows[:, 3], 0.0)
+    together = np.stack(dual_input_hepatocyte(t, ca, cv, *rows.T))
+    for n, row in enumerate(rows):
+        np.testing.assert_allclose(together[:, n], dual_input_hepatocyte(t, ca, cv, *row), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 50])
+def test_any_number_of_times_will_do(count: int) -> None:
+    exact = np.array([0.0, *np.cumsum(np.full(count - 1, 0.5))])  # a unit input without washout, in minutes
+    np.testing.assert_allclose(exponential_convolution(30.0 * np.arange(count), np.ones(count), 0.0), exact)
+
+
+def test_impossible_hepatocytes_are_refused() -> None:
+    with pytest.raises(ValueError, match="uptake or excretion"):
+        dual_input_hepatocyte(T_S, CA, CV, 0.9, 0.3, 0.2, -0.1, 0.0)
+    with pytest.raises(ValueError, match="arterial fraction"):
+        dual_input_hepatocyte(T_S, CA, CV, 0.9, 1.3, 0.2, 0.1, 0.0)
+    with pytest.raises(ValueError, match="plasma volume"):
+        dual_input_extended_tofts(T_S, CA, CV, 0.9, 0.3, 0.2, -0.1)
 
 
 def test_plasma_holds_the_blood_s_agent() -> None:

@@ -62,3 +62,18 @@ def test_baseline_skips_the_first_sample_and_needs_one() -> None:
 def test_t2star_only_ever_lowers_the_signal() -> None:
     assert t2star_decay(0.0, 1.35e-3, 12.0) == 1.0
     assert np.all(np.diff(t2star_decay(np.linspace(0, 10, 20), 1.35e-3, 12.0)) < 0)
+
+
+def test_a_map_of_flip_angles_is_each_angle_by_itself() -> None:
+    angles = np.array([[8.0, 12.0, 14.0]])
+    conc = np.array([[0.0], [0.5]])
+    together = spgr_signal(conc, 0.8, 0.00335, angles, 4.97)
+    assert together.shape == (2, 3)
+    for n, angle in enumerate(angles[0]):
+        np.testing.assert_allclose(together[:, n], spgr_signal(conc[:, 0], 0.8, 0.00335, angle, 4.97))
+
+
+def test_the_signal_without_agent_peaks_at_the_ernst_angle() -> None:
+    angles = np.linspace(0.5, 40.0, 8000)
+    ernst = np.rad2deg(np.arccos(np.exp(-0.00335 / 0.8)))
+    assert angles[np.argmax(spgr_signal(0.0, 0.8, 0.00335, angles, 0.0))] == pytest.approx(ernst, abs=0.01)

@@ -46,6 +46,8 @@ from mtinet.config.run import (
 )
 from mtinet.config.simulation import (
     SIMULATIONS,
+    SITES,
+    AgentName,
     SimulationSettings,
     SiteSettings,
 )
@@ -55,6 +57,8 @@ __all__ = [
     "PHASES",
     "PRESETS",
     "SIMULATIONS",
+    "SITES",
+    "AgentName",
     "AugmentationSettings",
     "BaselineSettings",
     "Config",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,10 +31,42 @@ def resolve(preset: str = "small", file: Path | None = None, assignments: Iterab
 
 
 def resolve_simulation(
-    preset: str = "demo", file: Path | None = None, assignments: Iterable[str] = ()
+    preset: str = "demo",
+    file: Path | None = None,
+    assignments: Iterable[str] = (),
+    *,
+    options: Mapping[str, Any] | None = None,
+    sites: Sequence[str] | None = None,
+    spacing_mm: Sequence[float] | None = None,
 ) -> SimulationSettings:
-    """Settings of a virtual cohort, resolved as in :func:`resolve`."""
-    return resolve_settings(_chosen(SIMULATIONS, preset, "simulation preset")(), file, assignments)
+    """Settings of a virtual cohort: preset, then file, then options, then assignments; the later wins.
+
+    Parameters
+    ----------
+    preset : str
+    file : Path, optional
+    assignments : iterable of str
+        ``key=value``, as in :func:`resolve`.
+    options : mapping, optional
+        Values by the setting's name.
+    sites : sequence of str, optional
+        Names of the sites to take (see :meth:`SimulationSettings.with_sites`).
+    spacing_mm : sequence of float, optional
+        Voxels of every site (see :meth:`SimulationSettings.with_spacing`).
+
+    Raises
+    ------
+    SettingsError
+        A name or value is not valid; the message names it and says what is valid.
+    """
+    settings = resolve_settings(_chosen(SIMULATIONS, preset, "simulation preset")(), file, ())
+    if options:
+        settings = validate(SimulationSettings, {**settings.model_dump(), **options})
+    if sites is not None:
+        settings = settings.with_sites(sites)
+    if spacing_mm is not None:
+        settings = settings.with_spacing(spacing_mm)
+    return resolve_settings(settings, None, assignments)
 
 
 def resolve_settings(base: T, file: Path | None, assignments: Iterable[str]) -> T:

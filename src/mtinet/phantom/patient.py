@@ -11,42 +11,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtinet.cohort import NO_LESION, Study
-from mtinet.config import Phase, SimulationSettings, SiteSettings
-from mtinet.phantom import acquisition
-from mtinet.phantom.acquisition import AcquisitionError, ScanGrid
-from mtinet.phantom.anatomy import Canvas, draw_anatomy
-from mtinet.phantom.circulation import draw_circulation
-from mtinet.phantom.lesions import Host, Pattern, check_classes, grow, make_ball
-from mtinet.phantom.placement import draw_diameters, draw_places
-from mtinet.phantom.shapes import BoolArray, Box, FloatArray, box_mean
-from mtinet.phantom.tissues import AGENTS, Tissue, concentrations, draw_organs, relative_signals
+from mtinet.config import PHASES, Phase, SimulationSettings, SiteSettings
+from mtinet.phantom import artefacts, motion
+from mtinet.phantom.acquisition import ScanGrid, draw_affine, draw_missing, scan_grid
+from mtinet.phantom.agents import agent_of, dose_of, phases_of
+from mtinet.phantom.anatomy import draw_anatomy
+from mtinet.phantom.artefacts import ComplexArray, Ghosts
+from mtinet.phantom.canvas import Canvas
+from mtinet.phantom.circulation import Circulation, draw_circulation, typical_circulation
+from mtinet.phantom.disease import CYST, Grown, grow_cysts, grow_lesions
+from mtinet.phantom.enhancement import relaxation, signals
+from mtinet.phantom.host import Host, draw_host
+from mtinet.phantom.lesions import check_classes
+from mtinet.phantom.mimics import add_shunt
+from mtinet.phantom.motion import Displacement
+from mtinet.phantom.readers import second_reader
+from mtinet.phantom.scanner import Scanner, draw_scanner
+from mtinet.phantom.shapes import BoolArray, FloatArray
+from mtinet.phantom.timing import draw_times, latest_s
+from mtinet.phantom.tissues import Tissue, draw_organs
+from mtinet.phantom.truth import Truth, VirtualLesion, describe, lesion_mask, lesion_numbers, tissue_map
 from mtinet.volume import Volume
 
-
-@dataclass(frozen=True)
-class VirtualLesion:
-    """What is known of one lesion.
-
-    Attributes
-    ----------
-    number : int
-        Its value in the mask.
-    label, subtype : str
-        Class and sub-form.
-    diameter_mm : float
-        Of the ball with the lesion's volume.
-    enhancement : dict
-        Noise-free mean signal over its mask, by acquired phase, in units of the images.
-    kinetics : dict
-        The numbers behind it, by name.
-    """
-
-    number: int
-    label: str
-    subtype: str
-    diameter_mm: float
-    enhancement: dict[Phase, float]
-    kinetics: dict[str, float]
+__all__ = ["Truth", "VirtualLesion", "VirtualPatient", "assign", "simulate_patient"]
 
 
 @dataclass(frozen=True)
@@ -63,13 +50,23 @@ class VirtualPatient:
         ``int16`` volume by phase; a missing phase is absent.
     mask : Volume
         ``uint8`` lesion numbers 1..K, on the reference phase.
+    mask_2 : Volume or None
+        The same by a second reader, if there is one.
+    masks : dict
+        Lesions where they lie in each acquired phase; that of the reference phase is ``mask``.
     liver : Volume
-        ``uint8``, 1 in the liver with its lesions and vessels.
+        ``uint8``, 1 in the liver with its lesions and vessels, on the reference phase.
     times_s : dict
         Seconds from the start of injection to the centre of k-space, by acquired phase after ``pre``.
     displacement_mm : dict
-        How far breathing has moved the content along the grid's axes, by acquired phase.
+        How far breathing has moved the liver on average along the grid's axes, by acquired phase.
     lesions : tuple of VirtualLesion
+    parameters : dict
+        What was drawn about the patient as a whole, by name: the liver's condition, the circulation, the
+        study's ``gain`` (stored value of the nominal liver) and ``unrest``, how badly the breath-hold of the
+        arterial phase failed (0 to 1).
+    truth : Truth or None
+        On request.
     """
 
     study_id: str
@@ -78,10 +75,14 @@ class VirtualPatient:
     label: str
     images: dict[Phase, Volume]
     mask: Volume
+    mask_2: Volume | None
+    masks: dict[Phase, Volume]
     liver: Volume
     times_s: dict[Phase, float]
     displacement_mm: dict[Phase, tuple[float, float, float]]
     lesions: tuple[VirtualLesion, ...]
+    parameters: dict[str, float]
+    truth: Truth | None
 
 
 class _Stream(IntEnum):
@@ -94,28 +95,38 @@ class _Stream(IntEnum):
     LESIONS = 104
     SCAN = 105
     NOISE = 106
+    HOST = 107
+    CYSTS = 108
+    SHUNTS = 109
+    TIMING = 110
+    MOTION = 111
+    GHOSTS = 112
+    FIELDS = 113
+    READER = 114
 
 
 @dataclass(frozen=True)
-class _Grown:
-    """A lesion on the fine grid."""
+class _Body:
+    """A patient before the scan."""
 
-    box: Box
-    inside: BoolArray
-    pattern: Pattern
+    canvas: Canvas
+    liver_tissue: Tissue
+    liver: BoolArray
+    lesions: list[Grown]
 
 
 @dataclass(frozen=True)
 class _Scan:
-    """Everything drawn about an acquisition."""
+    """Everything drawn about an acquisition; phases that are missing are left out."""
 
-    grid: ScanGrid
-    phases: tuple[Phase, ...]
-    times_s: dict[Phase, float]
-    moves: dict[Phase, tuple[int, int, int]]
+    scanner: Scanner
     affine: NDArray[np.float64]
-    gain: float
-    receive: FloatArray
+    reference: Phase
+    times_s: dict[Phase, float]
+    moved: dict[Phase, Displacement]
+    ghosts: dict[Phase, Ghosts]
+    moving: artefacts.Sources
+    near_gas: FloatArray
 
 
 def simulate_patient(settings: SimulationSettings, index: int) -> VirtualPatient:
@@ -136,43 +147,44 @@ def simulate_patient(settings: SimulationSettings, index: int) -> VirtualPatient
     LesionClassError
         A class that cannot be simulated.
     AcquisitionError
-        An agent that is not known, a phase for which the site has no time, or a gain that saturates.
+        A phase for which the site has no time, a field of view that is too small, or a gain that saturates.
     """
     check_classes(settings.classes)
-    if settings.agent not in AGENTS:
-        raise AcquisitionError(f"agent: {settings.agent!r} cannot be simulated; valid: {', '.join(AGENTS)}")
     label, site = assign(settings, index)
-    scan = _draw_scan(settings, site, index)
-    organs = draw_organs(_rng(settings, _Stream.TISSUES, index), site.field_T)
-    canvas = Canvas(scan.grid.fine, organs)
-    liver = draw_anatomy(_rng(settings, _Stream.ANATOMY, index), canvas)
-    scanned = np.zeros_like(liver)
-    scanned[scan.grid.scanned] = liver[scan.grid.scanned]
-    host = Host(site.field_T, settings.atypical_fraction)
-    grown = [] if label == NO_LESION else _grow_lesions(settings, index, label, canvas, scanned, host)
-    signals = _signals(settings, index, site, scan, canvas, organs["liver"])
+    host = draw_host(_rng(settings, _Stream.HOST, index), settings, label, site.field_T)
+    grid = scan_grid(site, settings.breathing_mm)
+    body = _draw_body(settings, index, label, grid, host)
+    flow = _draw_flow(settings, index, site)
+    unrest = motion.draw_unrest(_rng(settings, _Stream.GHOSTS, index), settings.agent)
+    unrest = unrest if site.artefacts > 0.0 else 0.0
+    scan = _draw_scan(settings, index, site, grid, body, flow, unrest)
+    clean = _noise_free(settings, scan, body, flow)
+    images = {
+        phase: scan.scanner.stored(image, scan.scanner.noise(_rng(settings, _Stream.NOISE, index, phase)))
+        for phase, image in clean.items()
+    }
+    magnitude = {phase: np.abs(image) for phase, image in clean.items()}
 
-    rng = _rng(settings, _Stream.NOISE, index)
-    images = {}
-    for phase in scan.phases:
-        clean = acquisition.clean_image(scan.grid, canvas.labels, signals[phase], scan.moves[phase])
-        received = clean * scan.receive
-        acquisition.check_range(received, site, scan.gain)
-        stored = acquisition.measured(rng, received, site.noise * scan.gain)
-        images[phase] = Volume(stored, scan.affine)
-    mask, lesions = _truth(scan, canvas, signals, grown, label)
-    in_liver = (scan.grid.fraction(liver) >= 0.5) | (mask > 0)
+    numbers = lesion_numbers(grid, body.lesions)
+    masks = {phase: lesion_mask(grid, numbers, body.lesions, scan.moved[phase]) for phase in images}
+    mask = masks[scan.reference]
+    liver = ((grid.fraction(body.liver) >= 0.5) | (mask > 0)).astype(np.uint8)
+    lesions = describe(body.lesions, masks, magnitude)
     return VirtualPatient(
         study_id=f"v{index:04d}",
         patient_id=f"p{index:04d}",
         site=site,
         label=label,
-        images=images,
+        images={phase: Volume(image, scan.affine) for phase, image in images.items()},
         mask=Volume(mask, scan.affine),
-        liver=Volume(in_liver.astype(np.uint8), scan.affine),
-        times_s={phase: time for phase, time in scan.times_s.items() if phase in images},
-        displacement_mm=acquisition.moves_mm(scan.grid, {phase: scan.moves[phase] for phase in images}),
+        mask_2=_second_reader(settings, index, site, scan, mask, liver, lesions),
+        masks={phase: Volume(found, scan.affine) for phase, found in masks.items()},
+        liver=Volume(liver, scan.affine),
+        times_s=scan.times_s,
+        displacement_mm=_mean_displacement(scan, body.liver),
         lesions=lesions,
+        parameters={**_numbers(host), **flow.parameters, "gain": scan.scanner.gain, "unrest": unrest},
+        truth=_truth(scan, body, magnitude) if settings.truth else None,
     )
 
 
@@ -199,94 +211,135 @@ def _shuffled(settings: SimulationSettings, group: int, size: int, position: int
     return int(rng.permutation(size)[within])
 
 
-def _rng(settings: SimulationSettings, stream: _Stream, index: int) -> np.random.Generator:
-    return np.random.default_rng([settings.seed, stream, 0, index])
+def _rng(
+    settings: SimulationSettings, stream: _Stream, index: int, phase: Phase | None = None
+) -> np.random.Generator:
+    """Randomness of one side of a patient, or of one phase of it: a missing phase changes no other."""
+    part = 0 if phase is None else 1 + PHASES.index(phase)
+    return np.random.default_rng([settings.seed, stream, part, index])
 
 
-def _draw_scan(settings: SimulationSettings, site: SiteSettings, index: int) -> _Scan:
-    rng = _rng(settings, _Stream.SCAN, index)
-    # the rule belongs to the cohort; it holds whichever phase is missing, for that is never the reference
-    reference = Study("", {phase: Path() for phase in settings.phases}).reference_phase
-    grid = acquisition.scan_grid(site, settings.breathing_mm)
-    times = acquisition.draw_times(rng, site, settings.phases)
-    moves = acquisition.draw_moves(rng, grid, settings.breathing_mm, settings.phases, reference)
-    missing = acquisition.draw_missing(rng, settings.missing_phase_rate, settings.phases, reference)
-    return _Scan(
-        grid=grid,
-        phases=tuple(phase for phase in settings.phases if phase != missing),
-        times_s=times,
-        moves=moves,
-        affine=acquisition.draw_affine(rng, site),
-        gain=site.gain * float(np.exp(0.15 * np.clip(rng.normal(), -2.0, 2.0))),
-        receive=acquisition.draw_receive_field(rng, site.matrix, site.bias),
+def _draw_body(settings: SimulationSettings, index: int, label: str, grid: ScanGrid, host: Host) -> _Body:
+    """Organs, and what is wrong with the liver."""
+    organs = draw_organs(_rng(settings, _Stream.TISSUES, index), host)
+    canvas = Canvas(grid.fine, organs)
+    liver = draw_anatomy(_rng(settings, _Stream.ANATOMY, index), canvas, host)
+    rng = _rng(settings, _Stream.SHUNTS, index)
+    if rng.random() < settings.shunt_fraction:
+        add_shunt(rng, canvas, liver)
+    room = np.zeros_like(liver)
+    room[grid.scanned] = liver[grid.scanned]
+    rng = _rng(settings, _Stream.LESIONS, index)
+    lesions = grow_lesions(rng, settings, label, canvas, liver, room, host)
+    rng = _rng(settings, _Stream.CYSTS, index)
+    cysts = grow_cysts(rng, settings, lesions, canvas, liver, room, host)
+    if CYST in settings.classes:
+        lesions = [*lesions, *cysts]
+    return _Body(canvas, organs["liver"], liver, lesions)
+
+
+def _draw_flow(settings: SimulationSettings, index: int, site: SiteSettings) -> Circulation:
+    """The agent on its way through the patient."""
+    return draw_circulation(
+        _rng(settings, _Stream.CIRCULATION, index),
+        agent_of(settings),
+        dose_of(settings),
+        site.injection_ml_s,
+        latest_s(site, phases_of(settings)),
     )
 
 
-def _grow_lesions(
-    settings: SimulationSettings, index: int, label: str, canvas: Canvas, room: BoolArray, host: Host
-) -> list[_Grown]:
-    """Paint the patient's lesions, all of one class, into ``room``; each takes its own voxels."""
-    rng = _rng(settings, _Stream.LESIONS, index)
-    diameters = draw_diameters(rng, settings.diameter_mm, settings.median_diameter_mm, settings.extra_lesions)
-    places = draw_places(rng, canvas.grid, room, diameters, settings.diameter_mm[0])
-    free = room.copy()
-    grown = []
-    for centre, diameter in places:
-        ball = make_ball(rng, canvas.grid, centre, diameter, float(rng.uniform(0.05, 0.13)))
-        pattern, inside = grow(rng, canvas, free, label, ball, host)
-        free[ball.box] &= ~inside
-        grown.append(_Grown(ball.box, inside, pattern))
-    return grown
+def _draw_scan(
+    settings: SimulationSettings,
+    index: int,
+    site: SiteSettings,
+    grid: ScanGrid,
+    body: _Body,
+    flow: Circulation,
+    unrest: float,
+) -> _Scan:
+    phases, agent = phases_of(settings), agent_of(settings)
+    # the rule belongs to the cohort; it holds whichever phase is missing, for that is never the reference
+    reference = Study("", {phase: Path() for phase in phases}).reference_phase
+    usual = typical_circulation(agent, dose_of(settings), site.injection_ml_s, 60.0)
+    late_s = flow.parameters["arrival_s"] - usual.parameters["arrival_s"]
+    times = draw_times(_rng(settings, _Stream.TIMING, index), site, phases, late_s)
+    labels, tissues = body.canvas.labels, body.canvas.tissues
+    share = motion.mobility(grid, labels, tissues, body.liver)
+    restless: Phase | None = "arterial" if unrest > 0.0 else None
+    moved = motion.draw_displacements(
+        _rng(settings, _Stream.MOTION, index), grid, share, settings.breathing_mm, phases, reference, restless
+    )
+    rng = _rng(settings, _Stream.SCAN, index)
+    missing = draw_missing(rng, settings.missing_phase_rate, phases, reference)
+    ghosts = {
+        phase: artefacts.draw_ghosts(
+            _rng(settings, _Stream.GHOSTS, index, phase), site, unrest if phase == restless else 0.0
+        )
+        for phase in phases
+    }
+    return _Scan(
+        scanner=draw_scanner(_rng(settings, _Stream.FIELDS, index), site, grid),
+        affine=draw_affine(rng, site),
+        reference=reference,
+        times_s={phase: time for phase, time in times.items() if phase != missing},
+        moved={phase: field for phase, field in moved.items() if phase != missing},
+        ghosts=ghosts,
+        moving=artefacts.sources(grid, labels, tissues, share),
+        near_gas=artefacts.signal_near_gas(grid, labels, tissues, site),
+    )
 
 
-def _signals(
+def _noise_free(
+    settings: SimulationSettings, scan: _Scan, body: _Body, flow: Circulation
+) -> dict[Phase, ComplexArray]:
+    """Images before noise, by acquired phase."""
+    scanner, canvas = scan.scanner, body.canvas
+    grid, site = scanner.grid, scanner.site
+    # unenhanced images are taken before the injection, when there is nothing to hold
+    times = [scan.times_s.get(phase, 0.0) for phase in scan.moved]
+    added = relaxation(canvas.tissues, flow, agent_of(settings), body.liver_tissue, site.field_T, times)
+    tables = (scanner.gain * signals(canvas.tissues, added, site, scanner.b1)).astype(np.float32)
+    images = {}
+    for column, (phase, displacement) in enumerate(scan.moved.items()):
+        signal = scanner.tissue_signal(canvas.labels, tables[:, column], displacement)
+        image = scanner.received(signal, artefacts.kept(grid, scan.near_gas, displacement))
+        ghosted = artefacts.with_ghosts(image, scan.moving, scan.ghosts[phase], site.spacing_mm)
+        images[phase] = scanner.filtered(ghosted)
+    return images
+
+
+def _numbers(host: Host) -> dict[str, float]:
+    return {"cirrhosis": host.cirrhosis, "fat_fraction": host.fat_fraction}
+
+
+def _mean_displacement(scan: _Scan, liver: BoolArray) -> dict[Phase, tuple[float, float, float]]:
+    columns = scan.scanner.grid.view(liver).sum(axis=2)
+    return {phase: displacement.mean_mm(columns) for phase, displacement in scan.moved.items()}
+
+
+def _second_reader(
     settings: SimulationSettings,
     index: int,
     site: SiteSettings,
     scan: _Scan,
-    canvas: Canvas,
-    liver: Tissue,
-) -> dict[Phase, FloatArray]:
-    """Signal of every part, by phase, in units of the images."""
-    rng, last = _rng(settings, _Stream.CIRCULATION, index), max(scan.times_s.values(), default=0.0)
-    flow = draw_circulation(rng, settings.dose_mmol_kg, last)
-    # unenhanced images are taken before the injection, when there is nothing to hold
-    times = [scan.times_s.get(phase, 0.0) for phase in scan.phases]
-    relative = relative_signals(canvas.tissues, concentrations(canvas.tissues, flow, liver, times), site)
-    return {
-        phase: (scan.gain * relative[:, column]).astype(np.float32)
-        for column, phase in enumerate(scan.phases)
-    }
+    mask: NDArray[np.uint8],
+    liver: NDArray[np.uint8],
+    lesions: Sequence[VirtualLesion],
+) -> Volume | None:
+    if settings.readers < 2:
+        return None
+    labels = {lesion.number: lesion.label for lesion in lesions}
+    rng = _rng(settings, _Stream.READER, index)
+    return Volume(second_reader(rng, mask, site.spacing_mm, labels, within=liver > 0), scan.affine)
 
 
-def _truth(
-    scan: _Scan, canvas: Canvas, signals: Mapping[Phase, FloatArray], grown: Sequence[_Grown], label: str
-) -> tuple[NDArray[np.uint8], tuple[VirtualLesion, ...]]:
-    """Mask on the scanner's grid, and each lesion's noise-free signal under it, unmoved."""
-    mask = np.zeros(scan.grid.matrix, dtype=np.uint8)
-    lesions = []
-    fine_mm3 = float(np.prod(scan.grid.fine.spacing_mm))
-    for number, lesion in enumerate(grown, start=1):
-        coarse, fine = scan.grid.covering(lesion.box)
-        filled = np.zeros(scan.grid.fine.shape, dtype=np.bool_)
-        filled[lesion.box] = lesion.inside
-        share = box_mean(filled[fine].astype(np.float32), scan.grid.factor)
-        # a lesion thinner than a slice fills no voxel by half; it keeps those it fills most
-        marked = (share >= min(0.5, 0.8 * float(share.max()))) & (mask[coarse] == 0)
-        mask[coarse][marked] = number
-        enhancement = {}
-        for phase, values in signals.items():
-            clean = box_mean(values[canvas.labels[fine]], scan.grid.factor) * scan.receive[coarse]
-            enhancement[phase] = float(clean[marked].mean(dtype=np.float64))
-        volume = np.count_nonzero(lesion.inside) * fine_mm3
-        lesions.append(
-            VirtualLesion(
-                number=number,
-                label=label,
-                subtype=lesion.pattern.subtype,
-                diameter_mm=float((6.0 * volume / np.pi) ** (1.0 / 3.0)),
-                enhancement=enhancement,
-                kinetics=dict(lesion.pattern.kinetics),
-            )
-        )
-    return mask, tuple(lesions)
+def _truth(scan: _Scan, body: _Body, magnitude: Mapping[Phase, FloatArray]) -> Truth:
+    tissue, legend = tissue_map(scan.scanner.grid, body.canvas.labels, body.canvas.tissues)
+    return Truth(
+        tissue=Volume(tissue, scan.affine),
+        legend=legend,
+        noise_free={phase: Volume(image, scan.affine) for phase, image in magnitude.items()},
+        displacement_mm={phase: displacement.field_mm() for phase, displacement in scan.moved.items()},
+        tissues=tuple(body.canvas.tissues),
+    )

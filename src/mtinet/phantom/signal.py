@@ -15,7 +15,7 @@ def spgr_signal(
     conc_mM: ArrayLike,
     t10_s: ArrayLike,
     tr_s: float,
-    flip_deg: float,
+    flip_deg: ArrayLike,
     r1_per_mM_s: ArrayLike,
     s0: ArrayLike = 1.0,
 ) -> FloatArray:
@@ -27,8 +27,10 @@ def spgr_signal(
         Concentration in the tissue.  With blood, use blood concentration and the blood's relaxivity.
     t10_s : array_like
         Longitudinal relaxation time without agent; broadcasts with ``conc_mM``.
-    tr_s, flip_deg : float
-        Repetition time and flip angle.
+    tr_s : float
+        Repetition time.
+    flip_deg : array_like
+        Flip angle.
     r1_per_mM_s : array_like
         Longitudinal relaxivity.
     s0 : array_like

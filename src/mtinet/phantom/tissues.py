@@ -1,55 +1,57 @@
-"""What tissues are made of: relaxation, kinetics, and the signal that follows.
+"""What tissues are made of: relaxation and kinetics of every part of a patient.
 
-A patient is a map of numbered parts; every part is one :class:`Tissue`.  Numbers without a source named here
-are assumed.
-
-Sources: T1 of liver, spleen, renal cortex and medulla, pancreas, muscle, marrow and fat from de Bazelaire CMJ
-et al., Radiology 2004;230:652 (3 T; the 1.5 T column as commonly quoted from the same work); blood from
-Zhang X et al., Magn Reson Med 2013;70:1082; relaxivity of gadobutrol from Szomolanyi P et al., Invest Radiol
-2019;54:559 (its blood value at 1.5 T is assumed to keep the ratio that plasma shows).
+A patient is a map of numbered parts; every part is one :class:`Tissue`.  What is drawn, and its sources, is
+the table :data:`mtinet.phantom.priors.PRIORS`; relaxation times without agent are in :data:`T1_TABLE`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mtinet.config import SiteSettings
-from mtinet.phantom.circulation import Circulation
-from mtinet.phantom.kinetics import dual_input_one_compartment
-from mtinet.phantom.signal import spgr_signal, t2star_decay
+from mtinet.phantom.host import Host
+from mtinet.phantom.priors import draw
 
-FloatArray = NDArray[np.float64]
+
+class T1(NamedTuple):
+    """Longitudinal relaxation time without agent: at 1.5 T and 3 T, s, and the source of each."""
+
+    at_1_5T_s: float
+    at_3T_s: float
+    source: str
+
+
+_BAZELAIRE = (
+    "3 T: de Bazelaire CMJ et al., Radiology 2004;230:652; 1.5 T: assumed, as usually quoted from that work"
+)
+_BLOOD = "assumed, as usually quoted from Zhang X et al., Magn Reson Med 2013;70:1082"
+
+T1_TABLE: dict[str, T1] = {
+    "liver": T1(0.586, 0.809, _BAZELAIRE),
+    "spleen": T1(1.057, 1.328, _BAZELAIRE),
+    "renal_cortex": T1(0.966, 1.142, _BAZELAIRE),
+    "renal_medulla": T1(1.412, 1.545, _BAZELAIRE),
+    "pancreas": T1(0.654, 0.717, "medians of 120 subjects, Tirkes T et al., Abdom Radiol 2019;44:3133"),
+    "muscle": T1(0.856, 0.898, _BAZELAIRE),
+    "marrow": T1(0.549, 0.586, _BAZELAIRE),
+    "fat": T1(0.343, 0.382, _BAZELAIRE),
+    "blood": T1(1.480, 1.649, _BLOOD),
+    "myocardium": T1(1.07, 1.22, "Sharma P et al., doi 10.1002/jmri.20504"),
+    "bowel": T1(1.1, 1.3, "assumed"),
+    "water": T1(2.8, 3.2, "assumed"),
+    "bile": T1(1.6, 1.9, "assumed"),
+    "lung": T1(1.1, 1.3, "assumed"),
+}
+"""Relaxation times of the tissues and where they come from."""
 
 T1_S: dict[str, tuple[float, float]] = {
-    "liver": (0.586, 0.809),
-    "spleen": (1.057, 1.328),
-    "renal_cortex": (0.966, 1.142),
-    "renal_medulla": (1.412, 1.545),
-    "pancreas": (0.584, 0.725),
-    "muscle": (0.856, 0.898),
-    "marrow": (0.549, 0.586),
-    "fat": (0.343, 0.382),
-    "blood": (1.480, 1.649),
-    "myocardium": (0.96, 1.16),
-    "bowel": (1.1, 1.3),
-    "water": (2.8, 3.2),
-    "bile": (1.6, 1.9),
-    "lung": (1.1, 1.3),
+    name: (entry.at_1_5T_s, entry.at_3T_s) for name, entry in T1_TABLE.items()
 }
 """Longitudinal relaxation time without agent, seconds, at 1.5 T and 3 T."""
-
-R1_PLASMA, R1_BLOOD = (4.78, 4.97), (3.34, 3.47)
-"""Relaxivity of gadobutrol, 1/(mM·s), at 1.5 T and 3 T."""
-
-R2STAR_TISSUE, R2STAR_BLOOD = 6.0, 15.0
-"""Transverse relaxivity with susceptibility, 1/(mM·s); assumed."""
-
-AGENTS = ("gadobutrol",)
-"""Contrast agents that this form of the phantom knows."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +67,22 @@ class Tissue:
         Signal of fully relaxed spins relative to water-rich tissue; small where fat suppression or
         susceptibility takes the signal.
     flow_per_min, arterial_fraction, distribution_volume : float
-        Dual-input one-compartment kinetics, plasma inputs.
+        Dual-input compartment, plasma inputs: inflow (or Ktrans), share of it that is arterial, volume
+        fraction.
     plasma : float
-        Volume fraction of arterial plasma besides the compartment (extended Tofts).
+        Volume fraction of plasma besides the compartment, filled by the mixed input (extended Tofts).
+    uptake_per_min : float
+        Uptake from the compartment into hepatocytes, mL/min/mL of tissue (hepatobiliary agents only).
+    excretion_per_min : float
+        Rate at which hepatocytes pass on what they took up.
     vessel : {"", "arterial", "portal", "hepatic", "caval"}
         Whose blood fills the part; the kinetics above then do not apply.
     inflow : float
         Share of spins that entered the slab unsaturated (vessels).
+    filtration_per_min : float
+        Filtration from the compartment into tubules (kidney), mL/min/mL of tissue.
+    tubular_per_min : float
+        Rate at which tubules carry the filtrate out of the part.
     """
 
     name: str
@@ -81,12 +92,16 @@ class Tissue:
     arterial_fraction: float = 1.0
     distribution_volume: float = 0.1
     plasma: float = 0.0
+    uptake_per_min: float = 0.0
+    excretion_per_min: float = 0.0
     vessel: str = ""
     inflow: float = 0.0
+    filtration_per_min: float = 0.0
+    tubular_per_min: float = 0.0
 
 
 def at_field(values: tuple[float, float], field_T: float) -> float:
-    """A value known at 1.5 T and 3 T, taken to another field by the power law through both."""
+    """A value known at 1.5 T and 3 T, taken to another field by the power law through both (assumed)."""
     low, high = values
     return float(low * (field_T / 1.5) ** np.log2(high / low))
 
@@ -96,57 +111,73 @@ def around_one(rng: np.random.Generator, spread: float) -> float:
     return float(np.exp(spread * np.clip(rng.normal(), -2.5, 2.5)))
 
 
-def draw_organs(rng: np.random.Generator, field_T: float) -> dict[str, Tissue]:
-    """Draw a patient's organs: published T1 with their spread, kinetics around physiological values.
+def draw_t1(rng: np.random.Generator, name: str, field_T: float) -> float:
+    """Relaxation time of a tissue of :data:`T1_TABLE` at a field, seconds, with its spread over people."""
+    listed = name if name in _T1_SPREAD else "other"
+    return at_field(T1_S[name], field_T) * draw(rng, f"{listed}.t1")
 
-    Flows are those of plasma.  Distribution volumes of liver (0.20) and spleen (0.33) are set by the
-    published portal-venous enhancement (gadobutrol: liver 0.94, spleen 2.41), inside the published ranges;
-    the inflow into the aorta by its arterial enhancement (2.24).
-    """
 
-    def t1(name: str, spread: float = 0.05) -> float:
-        return at_field(T1_S[name], field_T) * around_one(rng, spread)
-
-    def organ(name: str, flow: float, volume: float, proton: float = 1.0) -> Tissue:
-        return Tissue(
-            name,
-            t1(name),
-            proton,
-            flow_per_min=flow * around_one(rng, 0.15),
-            distribution_volume=volume * around_one(rng, 0.07),
-        )
-
-    # T1 of blood is a laboratory constant at a given haematocrit: one draw for all vessels
-    blood = t1("blood", 0.04)
-    arterial_fraction = float(np.clip(rng.normal(0.22, 0.06), 0.08, 0.45))
-    liver = Tissue(
+_T1_SPREAD = frozenset(
+    (
         "liver",
-        t1("liver", 0.088),
-        flow_per_min=0.44 * around_one(rng, 0.2),
-        arterial_fraction=arterial_fraction,
-        distribution_volume=0.20 * around_one(rng, 0.10),
+        "spleen",
+        "renal_cortex",
+        "renal_medulla",
+        "pancreas",
+        "muscle",
+        "marrow",
+        "fat",
+        "blood",
+        "bile",
+    )
+)
+
+
+def draw_organs(rng: np.random.Generator, host: Host) -> dict[str, Tissue]:
+    """Draw a patient's organs from the priors.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    host : Host
+        Field, and the condition of the liver: see :func:`draw_liver`.  Cirrhosis also lowers the flow
+        through the spleen, from 1.29 to 0.87 mL/min/mL of blood in patients (CT).
+
+    Returns
+    -------
+    dict of str to Tissue
+    """
+    t1 = partial(draw_t1, rng, field_T=host.field_T)
+    organ = partial(_organ, rng, t1)
+    # T1 of blood is a laboratory constant at a given haematocrit: one draw for all vessels
+    blood = t1("blood")
+    spleen = organ("spleen")
+    cortex = replace(
+        organ("renal_cortex"),
+        filtration_per_min=draw(rng, "renal_cortex.filtration_per_min"),
+        tubular_per_min=draw(rng, "renal_cortex.tubular_per_min"),
     )
     organs = [
         Tissue("air", 1.0, proton=0.0),
-        organ("fat", 0.03, 0.06, proton=0.22 * around_one(rng, 0.25)),
-        replace(organ("fat", 0.03, 0.06, proton=0.26 * around_one(rng, 0.25)), name="visceral_fat"),
-        organ("muscle", 0.10, 0.11),
-        organ("marrow", 0.15, 0.12, proton=0.50 * around_one(rng, 0.15)),
+        organ("fat", proton=draw(rng, "fat.proton")),
+        replace(organ("fat", proton=draw(rng, "visceral_fat.proton")), name="visceral_fat"),
+        organ("muscle"),
+        organ("marrow", proton=draw(rng, "marrow.proton")),
         Tissue("cortical_bone", 0.5, proton=0.08),
         Tissue("spinal_canal", t1("water")),
         Tissue("lung", t1("lung"), proton=0.07),
-        liver,
-        organ("spleen", 1.6, 0.33),
-        organ("pancreas", 1.2, 0.25),
-        replace(organ("renal_cortex", 2.6, 0.36), plasma=0.05),
-        organ("renal_medulla", 0.5, 0.45),
-        replace(organ("myocardium", 0.9, 0.20), plasma=0.05),
-        organ("bowel", 0.5, 0.16),
+        draw_liver(rng, host),
+        replace(spleen, flow_per_min=spleen.flow_per_min * (1.0 - 0.45 * host.cirrhosis)),
+        organ("pancreas"),
+        cortex,
+        organ("renal_medulla"),
+        organ("myocardium"),
+        organ("bowel"),
         Tissue("stomach_water", t1("water"), proton=0.9),
-        replace(organ("bowel", 0.4, 0.18), name="stomach_wall"),
-        Tissue("bile", t1("bile", 0.25)),
-        Tissue("aorta", blood, vessel="arterial", inflow=0.11),
-        Tissue("heart_blood", blood, vessel="arterial", inflow=0.11),
+        replace(organ("bowel"), name="stomach_wall"),
+        Tissue("bile", t1("bile")),
+        Tissue("aorta", blood, vessel="arterial", inflow=_AORTIC_INFLOW),
+        Tissue("heart_blood", blood, vessel="arterial", inflow=_AORTIC_INFLOW),
         Tissue("vena_cava", blood, vessel="caval", inflow=0.04),
         Tissue("portal_vein", blood, vessel="portal", inflow=0.01),
         Tissue("hepatic_vein", blood, vessel="hepatic", inflow=0.01),
@@ -154,72 +185,42 @@ def draw_organs(rng: np.random.Generator, field_T: float) -> dict[str, Tissue]:
     return {tissue.name: tissue for tissue in organs}
 
 
-def concentrations(
-    tissues: Sequence[Tissue], flow: Circulation, liver: Tissue, times_s: Sequence[float]
-) -> FloatArray:
-    """Concentration in every tissue at every time; blood concentration for vessels.
+_AORTIC_INFLOW = 0.05
+"""Share of the aorta's spins that entered a thick slab unsaturated; assumed."""
 
-    Parameters
-    ----------
-    tissues : sequence of Tissue
-    flow : Circulation
-    liver : Tissue
-        Parenchyma whose outflow fills the hepatic veins.
-    times_s : sequence of float
-        Seconds from the start of injection.
 
-    Returns
-    -------
-    ndarray, shape (tissues, times)
-        mM.
-    """
-    parameters = np.array([[x.flow_per_min, x.arterial_fraction, x.distribution_volume] for x in tissues])
-    curves = dual_input_one_compartment(flow.t_s, flow.arterial_mM, flow.portal_mM, *parameters.T)
-    curves += np.array([x.plasma for x in tissues])[:, None] * flow.arterial_mM
-    outflow = dual_input_one_compartment(
-        flow.t_s,
-        flow.arterial_mM,
-        flow.portal_mM,
-        liver.flow_per_min,
-        liver.arterial_fraction,
-        liver.distribution_volume,
+def _organ(rng: np.random.Generator, t1: Callable[[str], float], name: str, proton: float = 1.0) -> Tissue:
+    return Tissue(
+        name,
+        t1(name),
+        proton,
+        flow_per_min=draw(rng, f"{name}.flow_per_min"),
+        distribution_volume=draw(rng, f"{name}.distribution_volume"),
     )
-    plasma: Mapping[str, FloatArray] = {
-        "arterial": flow.arterial_mM,
-        "portal": flow.portal_mM,
-        "hepatic": outflow / liver.distribution_volume,
-        "caval": flow.caval_mM,
-    }
-    for number, tissue in enumerate(tissues):
-        if tissue.vessel:
-            curves[number] = plasma[tissue.vessel] * (1.0 - flow.hct)
-    return np.stack([np.interp(times_s, flow.t_s, curve) for curve in curves])
 
 
-def relative_signals(tissues: Sequence[Tissue], conc_mM: FloatArray, site: SiteSettings) -> FloatArray:
-    """Signal of every tissue, in units of a nominal liver without agent on that site's sequence.
+def draw_liver(rng: np.random.Generator, host: Host) -> Tissue:
+    """Draw the parenchyma of the liver, healthy, cirrhotic or fatty.
 
-    Vessels use the blood's relaxivity with blood concentration, all else the plasma's with tissue
-    concentration: the two are never crossed.
-
-    Parameters
-    ----------
-    tissues : sequence of Tissue
-    conc_mM : ndarray, shape (tissues, times)
-    site : SiteSettings
-
-    Returns
-    -------
-    ndarray, shape (tissues, times)
+    Notes
+    -----
+    Cirrhosis of severity 0.65 takes the medians to those of patients: flow from 1.08 to 0.67 mL/min/mL of
+    blood and arterial fraction from 0.17 to 0.41 (Van Beers BE et al., AJR 2001;176:667, CT), extracellular
+    volume from 0.26 to 0.40 (Mesropyan N et al., doi 10.1038/s41598-022-13340-9).  T1 grows by a quarter at
+    severity 1 (assumed; 1.34 from Child-Pugh A to C in the latter work); uptake falls by 0.7 and excretion by
+    0.4 at severity 1 (assumed).  Fat suppression takes the fat's share of the signal (assumed complete).
     """
-    tr_s, te_s = site.tr_ms / 1e3, site.te_ms / 1e3
-    vessel = np.array([bool(x.vessel) for x in tissues])[:, None]
-    r1 = np.where(vessel, at_field(R1_BLOOD, site.field_T), at_field(R1_PLASMA, site.field_T))
-    t1 = np.array([x.t1_s for x in tissues])[:, None]
-    proton = np.array([x.proton for x in tissues])[:, None]
-    inflow = np.array([x.inflow for x in tissues])[:, None]
-    steady = spgr_signal(conc_mM, t1, tr_s, site.flip_deg, r1)
-    fresh = np.sin(np.deg2rad(site.flip_deg))
-    decay = t2star_decay(conc_mM, te_s, np.where(vessel, R2STAR_BLOOD, R2STAR_TISSUE))
-    nominal = spgr_signal(0.0, at_field(T1_S["liver"], site.field_T), tr_s, site.flip_deg, 0.0)
-    return np.asarray(proton * decay * ((1.0 - inflow) * steady + inflow * fresh) / nominal)
+    severity = host.cirrhosis
+    flow, share = draw(rng, "liver.flow_per_min"), max(draw(rng, "liver.arterial_fraction"), 0.05)
+    arterial = flow * share * (1.0 + 0.75 * severity)
+    portal = flow * (1.0 - share) * (1.0 - 0.85 * severity)
+    return Tissue(
+        "liver",
+        draw_t1(rng, "liver", host.field_T) * (1.0 + 0.25 * severity),
+        proton=1.0 - host.fat_fraction,
+        flow_per_min=arterial + portal,
+        arterial_fraction=arterial / (arterial + portal),
+        distribution_volume=draw(rng, "liver.distribution_volume") + 0.22 * severity,
+        uptake_per_min=draw(rng, "liver.uptake_per_min") * (1.0 - 0.7 * severity),
+        excretion_per_min=draw(rng, "liver.excretion_per_min") * (1.0 - 0.4 * severity),
+    )

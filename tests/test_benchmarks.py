@@ -1,0 +1,255 @@
+"""The scripts behind the documentation: what they compute, and that the page holds what they make."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mtinet.cohort import Cohort, Study
+from mtinet.data.prepared import PreparedLesion, PreparedStudy
+from mtinet.errors import UserError
+from mtinet.evaluation.statistics import Estimate
+
+ROOT = Path(__file__).parents[1]
+PHASES = ("pre", "arterial")
+CLASSES = ("hemangioma", "hcc")
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    """Import a script by name, as it is when it is run: its folder comes first."""
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    yield importlib.import_module
+    sys.path.remove(str(ROOT / "benchmarks"))
+
+
+def prepared(
+    number: int, label: str, brightness: float, *, where: tuple[int, int] = (20, 24)
+) -> PreparedStudy:
+    """A study of 3 slices with one lesion of 6 x 6 x 2 voxels."""
+    mask = np.zeros((3, 40, 48), dtype=np.uint8)
+    y, x = where
+    mask[1:, y - 3 : y + 3, x - 3 : x + 3] = 1
+    image = np.stack([np.full(mask.shape, 0.5), np.where(mask > 0, brightness, 0.5)]).astype(np.float32)
+    lesion = PreparedLesion(
+        1,
+        label,
+        int(mask.sum()),
+        10.0,
+        {"pre": 0.5, "arterial": brightness},
+        ((1, 3), (y - 3, y + 3), (x - 3, x + 3)),
+    )
+    return PreparedStudy(
+        study_id=f"s{number:03d}",
+        patient_id=f"p{number:03d}",
+        site="A",
+        label=label,
+        phases=PHASES,
+        present=(True, True),
+        times_s=(0.0, 20.0),
+        reference_phase="arterial",
+        gain=1.0,
+        affine=np.eye(4),
+        source_shape=(48, 40, 3),
+        source_affine=np.eye(4),
+        has_mask=True,
+        has_liver=False,
+        lesions=(lesion,),
+        memory={"image": image, "mask": mask},
+    )
+
+
+@pytest.fixture(scope="module")
+def development(benchmark):
+    """Forty patients whose arterial signal tells the class but for a few."""
+    rng = np.random.default_rng(3)
+    labels = [CLASSES[n % 2] for n in range(40)]
+    signal = [0.8 + 0.6 * (label == "hcc") + float(rng.normal(0, 0.05)) for label in labels]
+    studies = tuple(prepared(n, labels[n], signal[n]) for n in range(40))
+    cohort = Cohort(
+        name="toy",
+        studies=tuple(
+            Study(
+                s.study_id, {"pre": Path("a"), "arterial": Path("b")}, patient_id=s.patient_id, label=s.label
+            )
+            for s in studies
+        ),
+        classes=CLASSES,
+        phases=PHASES,
+    )
+    return benchmark("difficulty").Development(cohort, studies)
+
+
+# ---------------------------------------------------------------------- pages
+def test_only_what_stands_between_the_named_markers_is_replaced(benchmark, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("a\n<!-- x:begin -->\nold\n<!-- x:end -->\nb\n<!-- y:begin -->\nkept\n<!-- y:end -->\n")
+    benchmark("page").put_into(page, "x", "new")
+    benchmark("page").put_into(page, "x", "newer")
+    assert page.read_text() == (
+        "a\n<!-- x:begin -->\nnewer\n<!-- x:end -->\nb\n<!-- y:begin -->\nkept\n<!-- y:end -->\n"
+    )
+
+
+@pytest.mark.parametrize("text", ["nothing", "<!-- x:begin -->", "<!-- x:end --> <!-- x:begin -->"])
+def test_a_page_without_its_markers_is_refused_and_left_alone(benchmark, tmp_path, text):
+    page = tmp_path / "page.md"
+    page.write_text(text)
+    with pytest.raises(UserError, match="x:begin"):
+        benchmark("page").put_into(page, "x", "new")
+    assert page.read_text() == text
+
+
+def test_cells_hold_three_figures_and_no_bars(benchmark):
+    cell = benchmark("page").cell
+    assert [cell(v) for v in (0.12345, 1234.5, float("nan"), None, 3, "a|b")] == [
+        "0.123",
+        "1234",
+        "",
+        "",
+        "3",
+        "a\\|b",
+    ]
+
+
+def test_the_page_has_a_place_for_every_table_and_every_picture_it_shows(benchmark):
+    script, page = benchmark("virtual_patients"), (ROOT / "docs/virtual-patients.md").read_text("utf-8")
+    for name in (*script.TABLES, "difficulty"):
+        assert page.count(f"<!-- {name}:begin -->") == page.count(f"<!-- {name}:end -->") == 1
+    shown = set(re.findall(r"images/(patients-[a-z]+\.png)", page))
+    made = {f"patients-{name.removeprefix('lesions-')}.png" for name in script.PICTURES}
+    assert shown == made
+    for name in shown:
+        assert (ROOT / "docs/images" / name).stat().st_size <= 300_000
+
+
+def test_an_unknown_table_is_refused(benchmark):
+    with pytest.raises(SystemExit, match="scanners"):
+        benchmark("virtual_patients").chosen("nonsense")
+
+
+# ---------------------------------------------------------------------- evidence
+def test_landmarks_are_where_the_curves_turn(benchmark):
+    t_s = np.arange(-40.0, 200.0, 2.0)
+    aorta = 50.0 * (1.0 + np.interp(t_s, (20.0, 30.0, 40.0), (0.0, 4.0, 2.0)))
+    liver = 80.0 * (1.0 + np.interp(t_s, (30.0, 50.0), (0.0, 0.6)))
+    arrival, peak, half, level = benchmark("patient_evidence").landmarks(t_s, aorta, liver, 20)
+    assert arrival == pytest.approx(21.0, abs=2.0)
+    assert peak == 30.0
+    assert arrival + half == pytest.approx(40.0, abs=3.0)
+    assert level == pytest.approx(1.6)
+
+
+@pytest.mark.parametrize(("simulated", "side"), [(101.0, "yes"), (99.0, "**no**")])
+def test_a_ratio_on_the_wrong_side_shows_even_within_the_limit(benchmark, simulated, side):
+    row = {"agent": "a", "tissue": "hcc", "time_s": 180.0, "published": 116.2, "simulated": simulated}
+    row |= {"low": 90.0, "high": 110.0, "difference": simulated / 116.2 - 1.0, "kind": "predicted"}
+    table = pd.DataFrame([{**row, "within": 0.3, "protocol": "p", "source": "s"}])
+    cells = benchmark("patient_evidence").compared(table, middle=100.0).splitlines()[2].split(" | ")
+    assert cells[-2] == "yes"
+    assert cells[-1] == f"{side} |"
+
+
+def test_cysts_stay_darker_than_the_liver_in_every_phase_and_draw(benchmark):
+    from mtinet.phantom.agents import AGENTS
+
+    for agent in AGENTS.values():
+        ratios = benchmark("patient_curves").contrasts("cyst", "cyst_simple", agent)
+        assert ratios.shape == (60, len(agent.phases))
+        assert (ratios < 0.6).all()
+
+
+# ---------------------------------------------------------------------- crops
+@pytest.mark.parametrize("where", [(20, 24), (4, 4), (36, 44)])
+def test_crops_hold_the_whole_lesion_in_their_middle_also_at_the_edge(benchmark, where):
+    study = prepared(0, "hcc", 1.2, where=where)
+    crops = benchmark("crops").lesion_crops(study, study.mask == 1, "hcc")
+    assert crops.images.shape == (2, len(PHASES) + 1, 32, 32)
+    assert crops.areas.tolist() == [36.0, 36.0]
+    mask = crops.images[:, -1] > 0
+    assert mask.sum((1, 2)).tolist() == [36, 36]
+    assert np.allclose(np.argwhere(mask[0]).mean(0), 15.5, atol=1.0)
+    assert np.allclose(crops.images[:, 1][mask], 1.2)
+
+
+def test_a_small_network_learns_what_the_brightness_tells(benchmark, development):
+    crops = benchmark("crops")
+    settings = crops.CnnSettings(widths=(4, 8), epochs=30, batch_size=16, learning_rate=1e-2)
+
+    def cut(studies: Any) -> Any:
+        return crops.merge([crops.lesion_crops(s, s.mask == 1, s.label) for s in studies])
+
+    training, held_out = development.fold(0)
+    network = crops.fit_cnn(cut(training), CLASSES, settings, seed=0)
+    assert crops.predict_cnn(network, cut(held_out), CLASSES) == {s.study_id: s.label for s in held_out}
+    assert crops.predict_cnn(network, crops.merge([]), CLASSES) == {}
+
+
+def test_training_is_the_same_for_a_seed(benchmark, development):
+    crops = benchmark("crops")
+    settings = crops.CnnSettings(widths=(4,), epochs=1)
+    examples = crops.merge([crops.lesion_crops(s, s.mask == 1, s.label) for s in development.studies])
+    first, again = (crops.fit_cnn(examples, CLASSES, settings, seed=5).state_dict() for _ in range(2))
+    assert all((first[name] == again[name]).all() for name in first)
+
+
+# ---------------------------------------------------------------------- difficulty
+def test_folds_hold_out_every_patient_once(development):
+    held_out = [study.study_id for number in range(5) for study in development.fold(number)[1]]
+    assert sorted(held_out) == sorted(study.study_id for study in development.studies)
+    training, test = development.fold(2)
+    assert not {s.patient_id for s in training} & {s.patient_id for s in test}
+
+
+@pytest.mark.parametrize("ratios", [False, True])
+def test_mean_signals_tell_classes_that_differ_in_them(benchmark, development, ratios):
+    script = benchmark("difficulty")
+    guess = script.guess_from_means(development, ratios)
+    found = script.scores(development, guess, 100, 0)["balanced_accuracy"]
+    assert found.value == 1.0
+    assert found.n == 40
+
+
+def test_a_missed_lesion_is_an_error(benchmark, development):
+    script = benchmark("difficulty")
+    guess = {**development.truth, "s000": "", "s001": ""}
+    found = script.scores(development, guess, 100, 0)
+    assert found["accuracy"].value == pytest.approx(38 / 40)
+    assert found["balanced_accuracy"].value == pytest.approx(19 / 20)
+    assert found["accuracy"].low < 38 / 40 < found["accuracy"].high
+
+
+@pytest.mark.parametrize(("value", "within"), [(0.69, "no"), (0.70, "yes"), (0.90, "yes"), (0.91, "no")])
+def test_the_target_is_held_against_the_value(benchmark, value, within):
+    row = benchmark("difficulty").row("x", "y", Estimate(value, 0.0, 1.0, 10), "means")
+    assert row["within"] == within
+
+
+def test_a_piece_is_done_once_for_the_same_settings(benchmark, tmp_path):
+    script, calls = benchmark("difficulty"), []
+
+    def work() -> int:
+        calls.append(1)
+        return len(calls)
+
+    assert [script.piece(tmp_path, "a", identity, work) for identity in ("x", "x", "y")] == [1, 1, 2]
+
+
+def test_patients_of_another_state_of_the_phantom_are_refused(benchmark, tmp_path):
+    script = benchmark("difficulty")
+    script.claim(tmp_path)
+    script.claim(tmp_path)
+    (tmp_path / "phantom.sha256").write_text("0" * 64)
+    with pytest.raises(UserError, match="another folder"):
+        script.claim(tmp_path)
+    (tmp_path / "phantom.sha256").unlink()
+    (tmp_path / "cohort").mkdir()
+    with pytest.raises(UserError, match="not known"):
+        script.claim(tmp_path)
