@@ -8,6 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO ?= demo
+BENCH ?= bench
 TESTS := -n 2 --dist loadfile
 
 .PHONY: help
@@ -29,6 +30,10 @@ install: $(STAMP) ## make .venv with everything pinned as in CI
 .PHONY: demo
 demo: $(STAMP) ## simulate patients, train, evaluate on held-out ones, show the report (about 10 minutes)
 	$(BIN)/mtinet demo $(DEMO)
+
+.PHONY: bench
+bench: $(STAMP) ## what MTI-Net and other networks cost on this machine (minutes; close other programs)
+	$(BIN)/mtinet bench $(BENCH)
 
 .PHONY: test
 test: $(STAMP) ## the fast suite

@@ -26,7 +26,7 @@ class CnnSettings:
 
     side: int = 32
     widths: tuple[int, ...] = (16, 32, 64)
-    epochs: int = 30
+    epochs: int = 20
     batch_size: int = 64
     learning_rate: float = 2e-3
     weight_decay: float = 1e-2

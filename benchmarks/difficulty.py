@@ -57,12 +57,12 @@ FOLDS = 5
 UNET = (
     "model=basic_unet",
     "baseline.width=24",
-    "training.steps=1000",
-    "training.batch_size=12",
-    "training.learning_rate=2e-3",
+    "training.steps=3500",
+    "training.batch_size=16",
+    "training.learning_rate=3e-3",
     "training.validate_every=0",
 )
-"""What differs from the preset ``small``: a BasicUNet that two CPU cores train in about ten minutes."""
+"""What differs from the preset ``small``: a quarter of an hour on two idle cores."""
 
 TARGETS = {
     "means": (0.70, 0.90),

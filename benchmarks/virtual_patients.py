@@ -149,7 +149,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "contrasts": contrast_table,
     "evidence": evidence_table,
     "tristan": tristan_table,
-    "cost": partial(csv_table, "simulate-cost.csv", "simulate_cost.py OUT"),
+    "cost": partial(csv_table, "simulate-cost.csv", "simulate_cost.py"),
 }
 """What stands between the page's markers, by their name."""
 

@@ -376,6 +376,54 @@ def cache_clear(
 
 
 @app.command()
+def bench(
+    out: Annotated[
+        Path | None, typer.Argument(help="Folder for bench.csv and its manifest. Default: nothing is kept.")
+    ] = None,
+    models: Annotated[
+        str | None,
+        typer.Option(
+            help="Networks: some of mtinet, mtinet-per-phase, basic_unet, dynunet, swinunetr, "
+            "attention_unet. Default: all."
+        ),
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Interleaved repeats.")] = 7,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Training steps a repeat. Default: one penalty's period (8).")
+    ] = None,
+    preset: Preset = "small",
+    simulation: Annotated[
+        str, typer.Option(help=f"Simulated scanners: one of {', '.join(settings.SIMULATIONS)}.")
+    ] = "demo",
+    set_: Set = None,
+    json_: Json = False,
+) -> None:
+    """Measure what MTI-Net and other networks cost here: training step, inference, memory, operations.
+
+    One table from one run on a few virtual patients: all networks get the same patches, batches and data
+    path, train with the real trainer and predict with the real predictor.  Repeats are interleaved; seconds
+    are medians [quartiles], ratios are taken within repeats.  **basic_unet** is measured at MTI-Net's first
+    width and at its own, **dynunet** with nnU-Net's 2-D defaults.  Close other programs first; it takes some
+    minutes.
+
+    The shares of *loading*, *MdIEF*, *discriminator* and *looks* (at gradients, every
+    training.diagnose_every steps) are of a training step without looks, but that of looks, which is of all.
+
+    `mtinet bench out --models mtinet,dynunet --set sampling.patch_size=96,96 --set training.batch_size=8`
+    """
+    from mtinet.workflows.bench import BenchOptions
+    from mtinet.workflows.bench import bench as run
+    from mtinet.workflows.bench_cases import MODELS
+
+    resolved = settings.resolve(preset, None, set_ or [])
+    options = BenchOptions(_names(models) or MODELS, repeats, steps, simulation)
+    with _progress("Measuring") as advance:
+        measured = run(out, resolved, options, advance)
+    written = "" if out is None else f"\nwritten: {out / 'bench.csv'}"
+    _print(measured.to_dict(), measured.text + written, json_)
+
+
+@app.command()
 def doctor(json_: Json = False) -> None:
     """Say what this machine and installation have, and what is missing."""
     from mtinet.workflows.doctor import doctor as run

@@ -63,6 +63,9 @@ class EncoderSettings(Settings):
     channels: tuple[Count, ...] = Field((12, 24, 48, 96), description="channels of the four blocks")
     shared: bool = Field(True, description="one set of weights for all phases, or one a phase (paper)")
     convolutions: Count = Field(1, description="convolutions a block")
+    stem: Literal[1, 2, 4] = Field(
+        1, description="blocks of so many pixels a side enter as channels; the mask leaves in the same way"
+    )
     norm: Literal["batch", "group", "instance"] = "batch"
 
 

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from mtinet.config import DecoderSettings
 from mtinet.model.encoder import convolution_block, level_sizes
+from mtinet.model.stem import folded_shape, unfold
 
 
 class Decoder(nn.Module):
@@ -20,6 +21,8 @@ class Decoder(nn.Module):
         Channels of one phase's maps, fine to deep.
     settings : DecoderSettings
     norm : str
+    stem : int
+        Pixels a side of the cells on which the encoder's finest maps lie.
     """
 
     def __init__(
@@ -29,8 +32,10 @@ class Decoder(nn.Module):
         encoder_channels: tuple[int, ...],
         settings: DecoderSettings,
         norm: str,
+        stem: int = 1,
     ) -> None:
         super().__init__()
+        self.stem = stem
         self.mode = "bilinear" if dims == 2 else "trilinear"
         inputs = (phases * encoder_channels[-1], *settings.channels[:-1])
         skips = [0 if settings.skips == "none" else phases * c for c in reversed(encoder_channels)]
@@ -39,15 +44,15 @@ class Decoder(nn.Module):
             for below, skip, outputs in zip(inputs, skips, settings.channels)
         )
         last = nn.Conv2d if dims == 2 else nn.Conv3d
-        self.mask = last(settings.channels[-1], 1, 1)
+        self.mask = last(settings.channels[-1], stem**dims, 1)
 
     def forward(self, maps: tuple[Tensor, ...], spatial_shape: tuple[int, ...]) -> Tensor:
         """Mask logits [B, 1, *S] from ``maps`` [B, P, C, *s], the deepest last, skips before."""
         *skips, x = (found.flatten(1, 2) for found in maps)
-        sizes = level_sizes(spatial_shape, len(self.stages))[:-1]
+        sizes = level_sizes(folded_shape(spatial_shape, self.stem), len(self.stages))[:-1]
         for stage, size in zip(self.stages, reversed(sizes)):
             # twice as fine and then cut: the encoder rounded up, so the last cells reach over the border
             x = F.interpolate(x, scale_factor=2, mode=self.mode, align_corners=False)
             x = x[..., : size[-2], : size[-1]] if len(size) == 2 else x[..., : size[0], : size[1], : size[2]]
             x = stage(torch.cat([x, skips.pop()], dim=1) if skips else x)
-        return self.mask(x)
+        return unfold(self.mask(x), self.stem, spatial_shape)

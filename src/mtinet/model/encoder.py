@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtinet.config import EncoderSettings
+from mtinet.model.stem import fold, folded_shape
 
 
 class _BatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -60,12 +61,16 @@ def level_sizes(spatial_shape: tuple[int, ...], blocks: int) -> list[tuple[int, 
 
 
 class _Blocks(nn.Module):
-    """The blocks of one encoder: [N, 1, *S] -> maps before each pooling, and the deepest after it."""
+    """The blocks of one encoder: [N, 1, *S] -> maps before each pooling, and the deepest after it.
+
+    The finest maps lie on the image's grid, or on one coarser by ``settings.stem``.
+    """
 
     def __init__(self, dims: int, settings: EncoderSettings) -> None:
         super().__init__()
         self.channels = (*settings.channels, settings.channels[-1])
-        inputs = (1, *settings.channels[:-1])
+        self.stem = settings.stem
+        inputs = (settings.stem**dims, *settings.channels[:-1])
         self.blocks = nn.ModuleList(
             convolution_block(dims, i, o, settings.convolutions, settings.norm)
             for i, o in zip(inputs, settings.channels)
@@ -75,7 +80,7 @@ class _Blocks(nn.Module):
         self.pool = pool(2, ceil_mode=True)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        maps = []
+        maps, x = [], fold(x, self.stem)
         for block in self.blocks:
             maps.append(block(x))
             x = self.pool(maps[-1])
@@ -87,7 +92,7 @@ class _Blocks(nn.Module):
         The weights are tied in with a factor zero: processes that share gradients expect one of every weight.
         """
         tie = sum((p.sum() for p in self.parameters()), start=x.new_zeros(())) * 0.0
-        sizes = level_sizes(tuple(x.shape[2:]), len(self.blocks))
+        sizes = level_sizes(folded_shape(tuple(x.shape[2:]), self.stem), len(self.blocks))
         return [x.new_zeros(len(x), c, *size) + tie for c, size in zip(self.channels, sizes)]
 
 

@@ -8,9 +8,11 @@ so every descriptor is taken from magnitudes.
 from __future__ import annotations
 
 import math
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from mtinet.config import MdiefSettings
 
@@ -60,10 +62,32 @@ def high_pass(features: Tensor, phase_present: Tensor | None, settings: MdiefSet
 
 
 def _filtered(x: Tensor, axes: tuple[int, ...], settings: MdiefSettings) -> Tensor:
-    shape = tuple(x.shape[axis] for axis in axes)
+    transfer = transfer_function(tuple(x.shape[axis] for axis in axes), settings, x.device)
+    if torch.is_grad_enabled() and x.requires_grad:
+        return cast("Tensor", _SelfAdjointFilter.apply(x, axes, transfer))  # type: ignore[no-untyped-call]
+    return _passed(x, axes, transfer)
+
+
+def _passed(x: Tensor, axes: tuple[int, ...], transfer: Tensor) -> Tensor:
+    """IFFT(H · FFT(x)) over the last ``axes``."""
     spectrum = torch.fft.rfftn(x, dim=axes)
-    passed = spectrum * transfer_function(shape, settings, x.device)
-    return torch.fft.irfftn(passed, s=shape, dim=axes)
+    return torch.fft.irfftn(spectrum.mul_(transfer), s=tuple(x.shape[axis] for axis in axes), dim=axes)
+
+
+class _SelfAdjointFilter(torch.autograd.Function):
+    """:func:`_passed`, whose derivative is itself: H is real and even.
+
+    Automatic differentiation would go through two complex transforms that cost three times as much.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, axes: tuple[int, ...], transfer: Tensor) -> Tensor:
+        ctx.axes, ctx.transfer = axes, transfer
+        return _passed(x, axes, transfer)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return _SelfAdjointFilter.apply(gradients[0], ctx.axes, ctx.transfer), None, None  # type: ignore[no-untyped-call]
 
 
 def channel_entropy(maps: Tensor, over: str) -> Tensor:
@@ -72,20 +96,42 @@ def channel_entropy(maps: Tensor, over: str) -> Tensor:
     ``over = space``: of the map's distribution over its pixels, divided by the largest possible, in [0, 1].
     ``over = channel``: the channel's term −p log p, p its share of the mean magnitude of all channels.
     """
-    magnitude = maps.abs().flatten(3)
     if over == "channel":
-        mean = magnitude.mean(-1)
+        mean = maps.abs().flatten(3).mean(-1)
         share = mean / mean.sum(-1, keepdim=True).clamp_min(_SMALL)
-        return -_times_log(share)
-    # −Σ q log q with q = a / Σa, written as log Σa − Σ(a log a) / Σa: two passes over the map less
-    total = magnitude.sum(-1)
-    entropy = total.clamp_min(_SMALL).log() - _times_log(magnitude).sum(-1) / total.clamp_min(_SMALL)
-    return torch.where(total > _SMALL, entropy / max(math.log(magnitude.shape[-1]), _SMALL), 0.0)
+        return -share * (share + _SMALL).log()
+    return cast("Tensor", _SpaceEntropy.apply(maps))  # type: ignore[no-untyped-call]
 
 
-def _times_log(a: Tensor) -> Tensor:
-    # after ReLU many values are exactly 0, where the derivative of a log a is infinite: hence the offset
-    return a * (a + _SMALL).log()
+class _SpaceEntropy(torch.autograd.Function):
+    """−Σ q log q / log n with q = a / Σa, a the magnitudes of a map of n pixels.
+
+    Written as (log Σa − Σ(a log a) / Σa) / log n, whose derivative in a is (Σ(a log a) / Σa − log a) /
+    (Σa log n): one logarithm serves value and derivative, where automatic differentiation takes six passes
+    over the map.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor) -> Tensor:
+        flat = maps.flatten(3)
+        magnitude = flat.abs()
+        # after ReLU many values are exactly 0, where the derivative of a log a is infinite: hence the offset
+        logarithm = (magnitude + _SMALL).log_()
+        total = magnitude.sum(-1)
+        mean_log = torch.linalg.vecdot(magnitude, logarithm) / total.clamp_min(_SMALL)
+        ctx.save_for_backward(flat, logarithm, total, mean_log)
+        ctx.shape = maps.shape
+        scale = max(math.log(flat.shape[-1]), _SMALL)
+        return torch.where(total > _SMALL, (total.clamp_min(_SMALL).log() - mean_log) / scale, 0.0)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        flat, logarithm, total, mean_log = ctx.saved_tensors
+        scale = max(math.log(flat.shape[-1]), _SMALL)
+        slope = torch.where(total > _SMALL, gradients[0] / (total.clamp_min(_SMALL) * scale), 0.0)
+        each = (mean_log[..., None] - logarithm).mul_(slope[..., None]).mul_(flat.sign())
+        return each.view(ctx.shape)
 
 
 class Mdief(nn.Module):

@@ -42,7 +42,9 @@ class MTINet(MultiTaskNetwork):
         self.encoder = PhaseEncoder(dims, phases, config.encoder, keep_fine=skips != "none")
         fused = levels if skips == "fused" else levels[-1:]
         self.fusions = nn.ModuleList(build_fusion(config, width) for width in fused)
-        self.decoder = Decoder(dims, phases, channels, config.decoder, config.encoder.norm)
+        self.decoder = Decoder(
+            dims, phases, channels, config.decoder, config.encoder.norm, config.encoder.stem
+        )
         self.head_levels = len(levels) if config.head.levels == "all" else 1
         self.head = PhaseHead(sum(levels[-self.head_levels :]), config.phases, n_classes, config.head)
 

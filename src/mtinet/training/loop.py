@@ -89,13 +89,12 @@ class Trainer:
         RunError
             A checkpoint cannot be written or none can be read.
         """
-        self._set_up()
+        self.set_up()
         if resume:
             self._restore()
         settings = self.config.training
-        for batch in self._batches():
-            numbers = self._train_step(batch)
-            self._step += 1
+        for batch in self.batches():
+            numbers = self.step(batch)
             self._after_step(numbers)
             if self._step % settings.checkpoint_every == 0 and self._step < settings.steps:
                 self._save()
@@ -109,7 +108,8 @@ class Trainer:
         self.fabric.barrier()
 
     # ------------------------------------------------------------------ set-up
-    def _set_up(self) -> None:
+    def set_up(self) -> None:
+        """Make objective, optimisers and moving average; :meth:`fit` does it by itself."""
         settings = self.config.training
         torch.use_deterministic_algorithms(settings.deterministic, warn_only=True)
         # a debugging aid that comes with it and costs an eighth of a step: nothing here reads unset memory
@@ -168,7 +168,7 @@ class Trainer:
             self.run.save_checkpoint(Checkpoint(self._step, tensors, memory))
         self.fabric.barrier()
 
-    def _batches(self) -> Iterator[Sample]:
+    def batches(self) -> Iterator[Sample]:
         """Batches from the step reached on; every sample is a function of (seed, step, slot)."""
         settings = self.config.training
         share, rest = divmod(settings.batch_size, self.fabric.world_size)
@@ -197,6 +197,12 @@ class Trainer:
         return self.fabric.global_rank * (self.config.training.batch_size // self.fabric.world_size)
 
     # ------------------------------------------------------------------ a step
+    def step(self, batch: Sample) -> dict[str, float]:
+        """Train on one of :meth:`batches` and give the step's numbers, without logging or checkpoints."""
+        numbers = self._train_step(batch)
+        self._step += 1
+        return numbers
+
     def _train_step(self, batch: Sample) -> dict[str, float]:
         settings = self.config.training
         progress = self._step / settings.steps

@@ -111,7 +111,7 @@ def train(
         _refuse_other_studies(run.document("preparation")["keys"], preparation["keys"])
     elif fabric.is_global_zero:
         run.write_document("preparation", preparation)
-    network, discriminator = _networks(training, config, cohort.classes)
+    network, discriminator = networks(training, config, cohort.classes)
     # a resumed training may not have reached its first checkpoint: it starts where the first try did
     if run.manifest["init"] is not None:
         findings = initialise(network, Run.open(Path(run.manifest["init"])), split)
@@ -257,9 +257,10 @@ def _preparation(training: Sequence[PreparedStudy], config: Config) -> dict[str,
     }
 
 
-def _networks(
+def networks(
     training: Sequence[PreparedStudy], config: Config, classes: tuple[str, ...]
 ) -> tuple[MultiTaskNetwork, TaskDiscriminator | None]:
+    """Fresh networks that know the training studies' statistics; no discriminator where it has no part."""
     network = build_network(config, len(classes))
     statistics = enhancement_statistics(training, len(config.phases))
     network.set_enhancement_statistics(statistics["mean"], statistics["std"])
