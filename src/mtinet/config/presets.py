@@ -44,7 +44,7 @@ def tiny() -> Config:
 
 def small() -> Config:
     """What two CPU cores train in minutes."""
-    return Config()
+    return Config(encoder=EncoderSettings(stem=2), training=TrainingSettings(steps=2400))
 
 
 def paper() -> Config:
