@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 
 import pandas as pd
+from page import DOCS, put_into
 
 from mtinet import files, provenance
 from mtinet.cohort import Cohort
@@ -64,9 +65,7 @@ TITLES = {
     ("enhancement", "mae_relative"): "enhancement error (% of the unenhanced signal)",
     ("difficulty", "balanced_accuracy"): "difficulty: balanced accuracy",
 }
-DOCS = Path(__file__).parents[1] / "docs"
 COMMAND = "python benchmarks/demo_seeds.py OUT --seeds 0 1 2"
-BEGIN, END = "<!-- table:begin -->", "<!-- table:end -->"
 
 
 def difficulty(cohort_folder: Path, run: Run) -> float:
@@ -119,16 +118,9 @@ def main() -> None:
     table = pd.DataFrame([row for seed in options.seeds for row in run_seed(seed, options.out)])
     files.write_text(DOCS / "demo.csv", table.to_csv(index=False))
     files.write_json(DOCS / "demo-manifest.json", provenance.manifest(command=COMMAND, seeds=options.seeds))
-    put_into(DOCS / "demo.md", markdown(table))
+    put_into(DOCS / "demo.md", "table", markdown(table))
     names = table[["task", "metric", "method"]].apply(tuple, axis=1)
-    put_into(DOCS.parent / "README.md", markdown(table[names.isin(README_ROWS)]))
-
-
-def put_into(page: Path, text: str) -> None:
-    """Replace what stands between the page's two markers."""
-    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    files.write_text(page, f"{before}{BEGIN}\n{text}\n{END}{after}")
+    put_into(DOCS.parent / "README.md", "table", markdown(table[names.isin(README_ROWS)]))
 
 
 def markdown(table: pd.DataFrame) -> str:

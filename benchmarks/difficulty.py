@@ -28,10 +28,6 @@ import pandas as pd
 from crops import CnnSettings, Crops, fit_cnn, lesion_crops, merge, predict_cnn
 from numpy.typing import NDArray
 from page import DOCS, VIRTUAL_PATIENTS, markdown, put_into
-from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 import mtinet.phantom
 from mtinet import files, provenance
@@ -41,7 +37,7 @@ from mtinet.data.folds import split_cohort
 from mtinet.data.prepared import PreparedStudy
 from mtinet.errors import UserError
 from mtinet.evaluation.classification import ClassPredictions
-from mtinet.evaluation.readouts import enhancement_features
+from mtinet.evaluation.readouts import enhancement_features, fit_classifier
 from mtinet.evaluation.statistics import Estimate, PatientBootstrap
 from mtinet.evaluation.summary import Summary
 from mtinet.inference.predictor import Predictor
@@ -112,12 +108,10 @@ def guess_from_means(development: Development, ratios: bool) -> Guess:
     guess: Guess = {}
     for number in range(FOLDS):
         training, held_out = development.fold(number)
-        classifier = make_pipeline(
-            SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True),
-            StandardScaler(),
-            LogisticRegression(class_weight="balanced", max_iter=1000),
-        )
-        classifier.fit(_features(training, ratios), [study.lesions[0].label for study in training])
+        labels = np.array([study.lesions[0].label for study in training])
+        classifier = fit_classifier(_features(training, ratios), labels)
+        if classifier is None:
+            raise UserError(f"fold {number}: the training patients have one class only; give more --subjects")
         named = classifier.predict(_features(held_out, ratios))
         guess |= {study.study_id: str(name) for study, name in zip(held_out, named, strict=True)}
     return guess

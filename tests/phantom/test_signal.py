@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mtinet.phantom.signal import spgr_concentration, spgr_signal, t2star_decay
+from mtinet.phantom.signal import spgr_concentration, spgr_signal
 
 OSIPI = Path(__file__).parents[1] / "data" / "osipi"
 SEQUENCE = (0.00335, 12.0)
@@ -57,11 +57,6 @@ def test_baseline_skips_the_first_sample_and_needs_one() -> None:
         spgr_concentration([base, base], 1, 0.8, *SEQUENCE, 4.97)
     given = spgr_concentration([base, base], 1, 0.8, *SEQUENCE, 4.97, baseline=base)
     np.testing.assert_allclose(given, 0.0, atol=1e-12)
-
-
-def test_t2star_only_ever_lowers_the_signal() -> None:
-    assert t2star_decay(0.0, 1.35e-3, 12.0) == 1.0
-    assert np.all(np.diff(t2star_decay(np.linspace(0, 10, 20), 1.35e-3, 12.0)) < 0)
 
 
 def test_a_map_of_flip_angles_is_each_angle_by_itself() -> None:

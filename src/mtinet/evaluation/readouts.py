@@ -90,7 +90,7 @@ def fit(train_lesions: pd.DataFrame, phases: Sequence[str], classes: Sequence[st
         classes=tuple(classes),
         mean_enhancement={phase: float(value) for phase, value in zip(phases, mean)},
         class_frequencies={name: float((labels[known] == name).mean()) for name in classes},
-        classifier=_fit_classifier(enhancement_features(signals[known], phases), labels[known]),
+        classifier=fit_classifier(enhancement_features(signals[known], phases), labels[known]),
     )
 
 
@@ -125,7 +125,7 @@ def readout_balanced_accuracy(
     predicted = np.empty(len(labels), dtype=object)
     split = StratifiedGroupKFold(min(folds, int(smallest)), shuffle=True, random_state=seed)
     for train, test in split.split(features, labels, patients):
-        classifier = _fit_classifier(features[train], labels[train])
+        classifier = fit_classifier(features[train], labels[train])
         predicted[test] = labels[train][0] if classifier is None else classifier.predict(features[test])
     return float(balanced_accuracy_score(labels.astype(str), predicted.astype(str)))
 
@@ -147,7 +147,8 @@ def _signals(lesions: pd.DataFrame, phases: Sequence[str]) -> FloatArray:
     return lesions[[f"true_{phase}" for phase in phases]].to_numpy(dtype=np.float64)
 
 
-def _fit_classifier(features: FloatArray, labels: NDArray[Any]) -> Pipeline | None:
+def fit_classifier(features: FloatArray, labels: NDArray[Any]) -> Pipeline | None:
+    """Logistic regression that fills gaps and weighs classes equally; None where there is one class only."""
     if len(set(labels)) < 2:
         return None
     classifier = make_pipeline(

@@ -19,7 +19,7 @@ def spgr_signal(
     r1_per_mM_s: ArrayLike,
     s0: ArrayLike = 1.0,
 ) -> FloatArray:
-    """Steady-state signal of a spoiled gradient echo, without T2* decay (:func:`t2star_decay`).
+    """Steady-state signal of a spoiled gradient echo, without T2* decay.
 
     Parameters
     ----------
@@ -49,11 +49,6 @@ def spgr_signal(
     alpha = np.deg2rad(flip_deg)
     left = 1.0 - np.cos(alpha) * (1.0 - recovered)
     return np.asarray(np.asarray(s0) * np.sin(alpha) * recovered / left)
-
-
-def t2star_decay(conc_mM: ArrayLike, te_s: float, r2star_per_mM_s: ArrayLike) -> FloatArray:
-    """Factor by which the agent's T2* effect lowers the signal: ``exp(-TE r2* C)``."""
-    return np.exp(-te_s * np.asarray(r2star_per_mM_s) * np.asarray(conc_mM, dtype=np.float64))
 
 
 def spgr_concentration(
