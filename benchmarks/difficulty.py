@@ -53,7 +53,7 @@ FOLDS = 5
 UNET = (
     "model=basic_unet",
     "baseline.width=24",
-    "training.steps=3500",
+    "training.steps=4000",
     "training.batch_size=16",
     "training.learning_rate=3e-3",
     "training.validate_every=0",
@@ -191,6 +191,22 @@ def scores(development: Development, guess: Guess, resamples: int, seed: int) ->
     return PatientBootstrap(rows, resamples, seed).estimates(rows, predictions.scores)
 
 
+def dice_with_lesion(
+    development: Development, dice: Mapping[str, float], resamples: int, seed: int
+) -> Estimate:
+    """Mean Dice over the studies that have a lesion, like the accuracy; one that was missed counts as 0.
+
+    Parameters
+    ----------
+    dice : mapping of str to float
+        By study.
+    """
+    with_lesion = [study for study in development.studies if study.study_id in dice]
+    rows = [study.patient_id for study in with_lesion]
+    values = np.array([dice[study.study_id] for study in with_lesion])
+    return PatientBootstrap(rows, resamples, seed).mean(rows, values)
+
+
 def row(name: str, what: str, estimate: Any, target: str = "") -> dict[str, object]:
     """A row of the table; ``within`` says whether the value, not its interval, meets the target."""
     low, high = TARGETS.get(target, (None, None))
@@ -216,13 +232,14 @@ def table(development: Development, pieces: Mapping[str, Any], resamples: int, s
 
     summary: Summary = pieces["unet"]
     features = summary.find("classification", "accuracy", "logistic_regression")
-    dice = summary.find("segmentation", "dice")
+    every = summary.find("segmentation", "dice")
+    dice = dice_with_lesion(development, pieces["unet_studies"], resamples, seed)
     dice_scored = summary.find("segmentation", "dice", group="scored")
     sensitivity = summary.find("detection", "sensitivity")
     around_true = scored(pieces["cnn_true"])["accuracy"]
     around_predicted = scored(pieces["cnn_predicted"])["accuracy"]
     means, ratios = scored(pieces["means"]), scored(pieces["ratios"])
-    best = max((features, around_true, around_predicted), key=lambda found: found.value)
+    best = max((features, around_predicted), key=lambda found: found.value)
     name = "mean signals under the true mask, logistic regression"
     ratio_name = "the same with (S - S_pre)/S_pre beside them"
     unet_name = "BasicUNet, signals under its masks, logistic regression"
@@ -232,13 +249,14 @@ def table(development: Development, pieces: Mapping[str, Any], resamples: int, s
             row("balanced accuracy", ratio_name, ratios["balanced_accuracy"], "means"),
             row("accuracy", name, means["accuracy"]),
             row("accuracy", ratio_name, ratios["accuracy"]),
-            row("Dice", "BasicUNet, mean over held-out studies", dice, "dice"),
-            row("Dice", "BasicUNet, studies with a lesion and a mask alone", dice_scored),
+            row("Dice", "BasicUNet, held-out studies with a lesion; 0 where it was missed", dice, "dice"),
+            row("Dice", "BasicUNet, all held-out studies; 0 where something was found in none", every),
+            row("Dice", "BasicUNet, studies with a lesion in both masks", dice_scored),
             row("share of lesions found", "BasicUNet", sensitivity),
             row("accuracy", unet_name, features),
-            row("accuracy", "small CNN around true masks, five folds", around_true),
             row("accuracy", "small CNN around the BasicUNet's masks", around_predicted),
-            row("accuracy", "the best of the last three", best, "best"),
+            row("accuracy", "the better of the last two", best, "best"),
+            row("accuracy", "small CNN around true masks, five folds", around_true),
         ]
     )
 
@@ -312,6 +330,8 @@ def study(out: Path, simulation: SimulationSettings, config: Config, cnn: CnnSet
     unet_identity = f"{cohort.hash} {config.model_dump_json()}"
     summary = piece(folder, "unet", unet_identity, lambda: unet(development, run_folder, config).to_dict())
     pieces["unet"] = Summary.from_dict(summary)
+    studies = pd.read_csv(Run.open(run_folder).predictions / "studies.csv", index_col="study_id")
+    pieces["unet_studies"] = studies["dice"].to_dict()
     pieces |= {"cnn_true": {}, "cnn_predicted": {}}
     for number in range(FOLDS):
         run = run_folder if number == 0 else None

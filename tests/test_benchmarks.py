@@ -226,6 +226,12 @@ def test_a_missed_lesion_is_an_error(benchmark, development):
     assert found["accuracy"].low < 38 / 40 < found["accuracy"].high
 
 
+def test_dice_is_that_of_studies_with_a_lesion_and_counts_what_was_missed(benchmark, development):
+    scored = {"s000": 0.8, "s001": 0.0, "healthy": 0.0}
+    found = benchmark("difficulty").dice_with_lesion(development, scored, 100, 0)
+    assert (found.value, found.n) == (pytest.approx(0.4), 2)
+
+
 @pytest.mark.parametrize(("value", "within"), [(0.69, "no"), (0.70, "yes"), (0.90, "yes"), (0.91, "no")])
 def test_the_target_is_held_against_the_value(benchmark, value, within):
     row = benchmark("difficulty").row("x", "y", Estimate(value, 0.0, 1.0, 10), "means")

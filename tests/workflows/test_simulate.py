@@ -199,7 +199,7 @@ def test_patients_of_another_version_are_refused(tmp_path):
     del values["phantom"]
     described.write_text(yaml.safe_dump({**values, "a setting of old": 3}))
     with pytest.raises(
-        SimulationError, match=r"of version 1, and this mtinet draws version 2.*another folder"
+        SimulationError, match=r"of version 1, and this mtinet draws version 3.*another folder"
     ):
         simulate(out, SETTINGS, workers=0)
     described.write_text("a: [")

@@ -116,8 +116,8 @@ class SimulationSettings(Settings):
     """A cohort of virtual patients."""
 
     name: str = "virtual"
-    phantom: Literal[2] = Field(
-        2, description="version of the patients: another version draws other patients from the same seed"
+    phantom: Literal[3] = Field(
+        3, description="version of the patients: another version draws other patients from the same seed"
     )
     subjects: Count = 160
     seed: Annotated[int, Field(ge=0)] = 0
@@ -126,10 +126,10 @@ class SimulationSettings(Settings):
     dose_mmol_kg: Positive | None = Field(None, description="empty = the agent's label")
     phases: tuple[Phase, ...] | None = Field(None, description="empty = those usual with the agent")
     no_lesion_fraction: Fraction = 0.16
-    extra_lesions: NonNegative = Field(0.6, description="mean number of lesions beyond the first")
+    extra_lesions: NonNegative = Field(0.5, description="mean number of lesions beyond the first")
     diameter_mm: tuple[Positive, Positive] = (6.0, 60.0)
     median_diameter_mm: Positive = Field(
-        34.0, description="of the largest lesion of a patient (log-normal, assumed); the others are smaller"
+        45.0, description="of the largest lesion of a patient (log-normal, assumed); the others are smaller"
     )
     subtypes: dict[str, dict[str, NonNegative]] = Field(
         default={}, description="weights of the sub-forms by class; a class not named keeps the phantom's"
@@ -139,7 +139,7 @@ class SimulationSettings(Settings):
     )
     fatty_fraction: Fraction = Field(0.25, description="share of patients with a fatty liver")
     cyst_fraction: Fraction = Field(0.15, description="share of patients with incidental cysts")
-    shunt_fraction: Fraction = Field(0.2, description="share with a transient perfusion difference")
+    shunt_fraction: Fraction = Field(0.1, description="share with a transient perfusion difference")
     missing_phase_rate: Fraction = Field(
         0.05, description="share of studies that lack one phase other than pre"
     )

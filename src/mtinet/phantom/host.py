@@ -8,8 +8,11 @@ import numpy as np
 
 from mtinet.config import SimulationSettings
 
-CIRRHOSIS = {"hcc": 0.7, "icc": 0.25}
-"""Share of patients with cirrhosis by class (assumed); others as in `OTHERWISE_CIRRHOTIC`."""
+CIRRHOSIS = {"hcc": 0.7, "icc": 0.25, "hemangioma": 0.3}
+"""Share of patients with cirrhosis by class (assumed); others as in `OTHERWISE_CIRRHOTIC`.
+
+That of hemangioma is high because it is told from HCC where the liver is ill.
+"""
 
 OTHERWISE_CIRRHOTIC = 0.1
 """Share of patients with cirrhosis in all other classes and without lesion (assumed)."""
@@ -36,12 +39,12 @@ class Host:
 def draw_host(rng: np.random.Generator, settings: SimulationSettings, label: str, field_T: float) -> Host:
     """Draw a patient's condition; the class of the lesion decides how likely cirrhosis is.
 
-    Severity is even between 0.25 and 1, the fat of a fatty liver between 0.06 and 0.35, that of another below
+    Severity is even between 0.1 and 1, the fat of a fatty liver between 0.06 and 0.35, that of another below
     0.04 (assumed).
     """
     rate = settings.cirrhosis_fraction
     if rate is None:
         rate = CIRRHOSIS.get(label, OTHERWISE_CIRRHOTIC)
-    cirrhotic, severity = rng.random() < rate, float(rng.uniform(0.25, 1.0))
+    cirrhotic, severity = rng.random() < rate, float(rng.uniform(0.1, 1.0))
     fatty, fat = rng.random() < settings.fatty_fraction, float(rng.uniform(0.06, 0.35))
     return Host(field_T, severity if cirrhotic else 0.0, fat if fatty else float(rng.uniform(0.0, 0.04)))

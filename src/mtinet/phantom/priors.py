@@ -128,7 +128,7 @@ PRIORS: tuple[Prior, ...] = (
         "clearance of gadoxetate by the liver: what remains of the body's extraction of 0.07 after the "
         f"kidneys: {_TRISTAN}; spread assumed",
     ),
-    Prior("circulation.gut_s", 14.0, 0.15, "s", "assumed", "from the aorta through gut to the portal vein"),
+    Prior("circulation.gut_s", 18.0, 0.15, "s", "assumed", "from the aorta through gut to the portal vein"),
     Prior(
         "circulation.spleen_s", 8.0, 0.15, "s", "assumed", "from the aorta through spleen to the portal vein"
     ),

@@ -11,7 +11,9 @@ Sources, and what was taken where they conflict
   that liver's 29 %, contradicts washout and the statement that washout comes of a reduced extracellular
   volume, rapid drainage and little portal blood (Radiol Oncol 2018;52:353); it is not used.  The choice
   between the two was made knowing the direction of the measured washout (Kloeckner 2016); no number was
-  fitted to it.
+  fitted to it.  What is described of a sub-form is part of its definition: a classic HCC washes out and a
+  hypovascular one stays darker than the liver, so they take the draws with less volume than the liver;
+  a mosaic takes all.
 - Capsule in about 80 % (Radiol Oncol 2018;52:353).  Typical wash-in and washout in 60 % of small HCC
   (Rimola, Semin Liver Dis 2020;40:61): small ones have a volume spread about the liver's own.  Iso- or
   hyperintense with gadoxetate in 8 of 40 (Radiology 2010;256:817) and 10 of 69 (Zhou, Cancer Manag Res
@@ -76,8 +78,8 @@ FORMS = {
 
 def draw_base(rng: np.random.Generator, host: Host, liver: Tissue, subtype: str) -> Tissue:
     """Draw the tissue of an HCC, without capsule, necrosis or septa."""
-    hypovascular, small = subtype == "hcc_hypovascular", subtype == "hcc_small"
-    supply = subtype if hypovascular else "hcc"
+    supply = subtype if subtype == "hcc_hypovascular" else "hcc"
+    volume = {"hcc_mosaic": "hcc", "hcc_small": "hcc_small"}.get(subtype, "hcc_washout")
     takes_up = rng.random() < UPTAKE_RATE
     uptake = draw(rng, "hcc.uptake_to_liver" if takes_up else "hcc.lost_uptake_to_liver")
     return Tissue(
@@ -85,8 +87,7 @@ def draw_base(rng: np.random.Generator, host: Host, liver: Tissue, subtype: str)
         t1_s=draw_t1(rng, host, "hcc"),
         flow_per_min=draw(rng, f"{supply}.flow_per_min"),
         arterial_fraction=draw(rng, f"{supply}.arterial_fraction"),
-        distribution_volume=liver.distribution_volume
-        * draw(rng, "hcc_small.volume_to_liver" if small else "hcc.volume_to_liver"),
+        distribution_volume=liver.distribution_volume * draw(rng, f"{volume}.volume_to_liver"),
         uptake_per_min=uptake * liver.uptake_per_min,
         excretion_per_min=liver.excretion_per_min,
     )
