@@ -163,6 +163,20 @@ def test_lesions_are_found_as_often_as_asked(studies):
     assert share(0.0) < 0.5
 
 
+def test_other_patches_lie_in_the_liver_as_often_as_asked(studies):
+    healthy = [study for study in studies if not study.lesions and study.liver is not None]
+    assert healthy
+
+    def share(of, **sampling):
+        data = PatchDataset(of, config(2, OFF, patch_size=(2, 2), **sampling), CLASSES, seed=0)
+        return np.mean([bool(data.sample(0, slot)["liver"].any()) for slot in range(150)])
+
+    background = share(healthy, lesion_fraction=0.0, liver_fraction=0.0)
+    assert share(healthy, lesion_fraction=0.0, liver_fraction=1.0) > 0.9 > 2 * background
+    unknown = [replace(study, has_liver=False) for study in healthy]
+    assert share(unknown, lesion_fraction=0.0, liver_fraction=1.0) == 0.0
+
+
 def test_balanced_draws_every_class_equally_often(studies):
     uneven = [studies[0], studies[2], studies[0], studies[2], studies[0], studies[1], studies[4]]
     labels = [study.label for study in uneven]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -20,17 +22,59 @@ def own(count: torch.Tensor) -> torch.Tensor:
     return count
 
 
+def square(rows: int = 2) -> torch.Tensor:
+    target = torch.zeros(rows, 1, 16, 16)
+    target[0, :, 4:9, 4:9] = 1
+    return target
+
+
+def everywhere(rows: int) -> torch.Tensor:
+    return torch.ones(rows, dtype=torch.bool)
+
+
 def test_perfect_mask_costs_nothing_and_inverted_mask_most():
-    target = torch.zeros(2, 1, 16, 16)
-    target[:, :, 4:9, 4:9] = 1
-    perfect = dice_and_cross_entropy((target * 2 - 1) * 40, target)
-    inverted = dice_and_cross_entropy((1 - target * 2) * 40, target)
-    assert perfect.max() < 1e-6
-    assert inverted.min() > 1
+    target = square()
+    assert dice_and_cross_entropy((target * 2 - 1) * 40, target, everywhere(2), own) < 1e-6
+    assert dice_and_cross_entropy((1 - target * 2) * 40, target, everywhere(2), own) > 1
 
 
-def test_empty_patch_without_prediction_costs_nothing():
-    assert dice_and_cross_entropy(torch.full((1, 1, 8, 8), -40.0), torch.zeros(1, 1, 8, 8)).item() < 1e-6
+def test_empty_batch_without_prediction_costs_nothing():
+    empty = torch.zeros(1, 1, 8, 8)
+    assert dice_and_cross_entropy(empty - 40.0, empty, everywhere(1), own) < 1e-6
+
+
+def test_a_sample_without_a_mask_costs_nothing_and_gets_no_gradient():
+    target, logits = square(3), torch.randn(3, 1, 16, 16, requires_grad=True)
+    known = torch.tensor([True, True, False])
+    cost = dice_and_cross_entropy(logits, target, known, own)
+    torch.testing.assert_close(cost, dice_and_cross_entropy(logits[:2], target[:2], everywhere(2), own))
+    cost.backward()
+    assert not logits.grad[2].any()
+    assert logits.grad[:2].any()
+
+
+def test_processes_together_have_the_gradient_of_the_whole_batch():
+    # two processes with unlike shares of lesion and of known masks, their means handed to each other
+    target, logits = square(4), torch.randn(4, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    known = torch.tensor([True, True, True, False])
+    halves = [slice(0, 2), slice(2, 4)]
+    whole = logits.clone().requires_grad_()
+    dice_and_cross_entropy(whole, target, known, lambda x: x).backward()
+
+    class Asked(list[torch.Tensor]):
+        def count(self, local):
+            self.append(local)
+            return local
+
+    seen = [Asked(), Asked()]
+    for half, asked in zip(halves, seen):
+        dice_and_cross_entropy(logits[half], target[half], known[half], asked.count)
+    means = [torch.stack(pair).mean(0) for pair in zip(*seen)]
+    for half in halves:
+        mine, answer = logits[half].clone().requires_grad_(), partial(next, iter(means))
+        dice_and_cross_entropy(mine, target[half], known[half], lambda _, answer=answer: answer()).backward()
+        # the mean over two processes of what each adds: the other one's share is zero
+        torch.testing.assert_close(mine.grad / 2, whole.grad[half])
 
 
 def test_masked_mean_ignores_what_is_not_known_even_nan():

@@ -50,7 +50,7 @@ def small() -> Config:
 def paper() -> Config:
     """The paper's side of every question it answers (docs/fidelity.md lists the questions)."""
     return Config(
-        sampling=SamplingSettings(patch_size=(256, 256), lesion_fraction=0.5),
+        sampling=SamplingSettings(patch_size=(256, 256)),
         preparation=PreparationSettings(spacing_mm=(1.25, 1.25, None)),
         encoder=EncoderSettings(channels=(64, 128, 256, 512), shared=False),
         decoder=DecoderSettings(channels=(256, 128, 64, 32), skips="none"),

@@ -36,7 +36,10 @@ class SamplingSettings(Settings):
     """Which patches a training step sees."""
 
     patch_size: tuple[Count, ...] = Field((64, 64), description="patch (y, x) in 2-D, (z, y, x) in 3-D")
-    lesion_fraction: Fraction = Field(0.6, description="share of patches centred on a lesion")
+    lesion_fraction: Fraction = Field(0.5, description="share of patches centred on a lesion")
+    liver_fraction: Fraction = Field(
+        0.5, description="share of the other patches centred in the liver, where its mask is known"
+    )
     cases_per_class: Literal["natural", "balanced"] = Field(
         "balanced", description="draw studies as they come, or every class equally often"
     )

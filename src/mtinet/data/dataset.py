@@ -108,12 +108,15 @@ class PatchDataset(Dataset[Sample]):
         return int(rng.choice(group))
 
     def _draw_centre(self, rng: np.random.Generator, study: PreparedStudy) -> tuple[float, float, float]:
-        """Voxel (z, y, x) at the patch's centre: near a lesion's voxel, or anywhere."""
+        """Voxel (z, y, x) at the patch's centre: near a lesion's voxel, near the liver's, or anywhere."""
         size = np.array((1, *self.sampling.patch_size)[-3:])
         on_lesion = rng.random() < self.sampling.lesion_fraction
+        liver = study.liver if rng.random() < self.sampling.liver_fraction else None
         lesion = study.lesions[int(rng.integers(len(study.lesions)))] if study.lesions else None
         if on_lesion and lesion is not None:
             centre = _lesion_voxel(rng, study, lesion) + _JITTER * size * rng.uniform(-1, 1, 3)
+        elif liver is not None and liver.any():
+            centre = _liver_voxel(rng, liver) + _JITTER * size * rng.uniform(-1, 1, 3)
         else:
             # the whole patch inside the study where it fits, else in its middle
             low = np.minimum((size - 1) / 2, (np.array(study.shape) - 1) / 2)
@@ -257,6 +260,13 @@ def _lesion_voxel(
     voxels = np.argwhere(mask[lesion.slices] == lesion.number)
     start = [ends[0] for ends in lesion.box]
     return np.asarray(voxels[int(rng.integers(len(voxels)))] + start, dtype=np.float64)
+
+
+def _liver_voxel(rng: np.random.Generator, liver: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """One of the liver's voxels (z, y, x), each as likely."""
+    voxels = np.flatnonzero(liver)
+    chosen = voxels[int(rng.integers(len(voxels)))]
+    return np.array(np.unravel_index(chosen, liver.shape), dtype=np.float64)
 
 
 def _column(present: NDArray[np.bool_], size: tuple[int, ...]) -> NDArray[np.float32]:

@@ -23,12 +23,18 @@ class _Body(NamedTuple):
     multiple: tuple[int, ...]
 
 
+def _norm(spatial_dims: int) -> str:
+    """Batch norm in 2-D: to instance norm a whole slice looks unlike the patches of the training."""
+    return "batch" if spatial_dims == 2 else "instance"
+
+
 def _basic_unet(config: Config, outputs: int) -> _Body:
     from monai.networks.nets.basic_unet import BasicUNet
 
     w, dims = config.baseline.width, config.spatial_dims
     features = (w, w, 2 * w, 4 * w, 8 * w, w)
-    return _Body(BasicUNet(dims, len(config.phases), outputs, features=features), (16,) * dims)
+    network = BasicUNet(dims, len(config.phases), outputs, features=features, norm=_norm(dims))
+    return _Body(network, (16,) * dims)
 
 
 def _attention_unet(config: Config, outputs: int) -> _Body:
@@ -44,7 +50,9 @@ def _swin_unetr(config: Config, outputs: int) -> _Body:
 
     dims = config.spatial_dims
     width = 12 * max(config.baseline.width // 12, 1)  # its attention heads need a multiple of 12
-    network = SwinUNETR(len(config.phases), outputs, feature_size=width, spatial_dims=dims)
+    network = SwinUNETR(
+        len(config.phases), outputs, feature_size=width, spatial_dims=dims, norm_name=_norm(dims)
+    )
     return _Body(network, (32,) * dims)
 
 
@@ -60,7 +68,7 @@ def nnunet_strides(patch_size: tuple[int, ...]) -> list[tuple[int, ...]]:
 
 
 def _dynunet(config: Config, outputs: int) -> _Body:
-    """nnU-Net's architecture for the patch: features double up to 512, instance norm, leaky ReLU."""
+    """nnU-Net's architecture for the patch: features double up to 512, leaky ReLU."""
     from monai.networks.nets.dynunet import DynUNet
 
     strides = nnunet_strides(config.sampling.patch_size)
@@ -72,6 +80,7 @@ def _dynunet(config: Config, outputs: int) -> _Body:
         strides=strides,
         upsample_kernel_size=strides[1:],
         filters=[min(config.baseline.width * 2**level, 512) for level in range(len(strides))],
+        norm_name=_norm(config.spatial_dims),
     )
     total = torch.tensor(strides).prod(0)
     return _Body(network, tuple(int(side) for side in total))

@@ -1,8 +1,8 @@
 """The objective: five terms, each masked by what is known and entering at its own time.
 
-Every term is a sum over samples divided by the number of samples that carry the label.  In a distributed run
-that number is the mean over processes, so that the average of the processes' gradients is the gradient of the
-term over the whole batch.
+Every term but the Dice is a sum over samples divided by the number of samples that carry the label; the Dice
+is one of the whole batch.  In a distributed run numbers and sums are means over processes, so that the
+average of the processes' gradients is the gradient of the term over the whole batch.
 """
 
 from __future__ import annotations
@@ -33,23 +33,41 @@ class Read(NamedTuple):
     valid: Tensor
 
 
-def dice_and_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Soft Dice plus cross-entropy of each sample.
+def dice_and_cross_entropy(logits: Tensor, target: Tensor, known: Tensor, count: Count) -> Tensor:
+    """Soft Dice of the batch as a whole plus mean cross-entropy.
+
+    One Dice for the batch, as nnU-Net takes in 2-D (Isensee et al., Nat Methods 2021): of patches by
+    themselves, one without lesion would punish a single voxel as hard as a lesion that is missed.
 
     Parameters
     ----------
     logits, target : Tensor, shape (B, 1, *S)
+    known : Tensor of bool, shape (B,)
+        Samples that have a mask; the others do not count.
+    count : callable
+        Mean over processes.
 
     Returns
     -------
-    Tensor, shape (B,)
-        The Dice part has 1 voxel added to both sums, so an empty patch without prediction costs nothing.
+    Tensor
+        The Dice part has 1 voxel a sample added to both sums, so a batch without lesion and prediction costs
+        nothing.
     """
-    logits, target = logits.float().flatten(1), target.float().flatten(1)
+    logits, target = logits[known].float().flatten(1), target[known].float().flatten(1)
+    samples = count(known.sum().float()).clamp_min(1e-8)
     probability = logits.sigmoid()
-    overlap = (probability * target).sum(1)
-    dice = 1 - (2 * overlap + 1) / (probability.sum(1) + target.sum(1) + 1)
-    return dice + F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(1)
+    overlap = _over_processes((probability * target).sum(), count) / samples
+    voxels = _over_processes(probability.sum() + target.sum(), count) / samples
+    cross_entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(1).sum()
+    return 1 - (2 * overlap + 1) / (voxels + 1) + cross_entropy / samples
+
+
+def _over_processes(local: Tensor, count: Count) -> Tensor:
+    """The mean over processes with the gradient of the local part.
+
+    The mean over processes of such gradients is the gradient over the whole batch.
+    """
+    return local + (count(local.detach()) - local.detach())
 
 
 def masked_mean(values: Tensor, mask: Tensor, count: Count) -> Tensor:
@@ -105,8 +123,8 @@ class Objective(nn.Module):
         cross_entropy = -(1 - smoothing) * picked - smoothing * log_p.mean(-1)
         error = (prediction.enhancement.float() - batch["enhancement"]).abs()
         terms = {
-            "segmentation": masked_mean(
-                dice_and_cross_entropy(prediction.mask_logits, target), batch["mask_known"], count
+            "segmentation": dice_and_cross_entropy(
+                prediction.mask_logits, target, batch["mask_known"], count
             ),
             "regression": masked_mean(error, known, count),
             "classification": masked_mean(cross_entropy, (classes >= 0) & valid, count),
