@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml constraints.txt
 install: $(STAMP) ## make .venv with everything pinned as in CI
 
 .PHONY: demo
-demo: $(STAMP) ## simulate patients, train, evaluate on held-out ones, show the report (about 13 minutes)
+demo: $(STAMP) ## simulate patients, train, evaluate on held-out ones, show the report (about 10 minutes)
 	$(BIN)/mtinet demo $(DEMO)
 
 .PHONY: bench

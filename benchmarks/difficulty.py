@@ -1,7 +1,7 @@
 """How hard the virtual patients are, before MTI-Net sees them: ``python benchmarks/difficulty.py OUT``.
 
-On a development cohort (other seeds and other sites than those of any reported result) three methods that are
-not MTI-Net are scored:
+Three methods that are not MTI-Net learn from a development cohort and are scored on another (other seeds and
+other sites than those of any reported result):
 
 - the mean signals of the largest lesion under its true mask, and logistic regression;
 - MONAI's BasicUNet: its masks, and logistic regression on the signals under its masks;
@@ -48,7 +48,10 @@ from mtinet.workflows.simulate import simulate
 from mtinet.workflows.train import TrainOptions, train
 
 FOLDS = 5
-"""A patient is held out once; the BasicUNet is trained for the first fold only."""
+"""The methods learn from four fifths of the development cohort; the last fifth only watches the training."""
+
+SCORED_SEED = 1
+"""Added to the seed for the patients who are scored."""
 
 UNET = (
     "model=basic_unet",
@@ -72,8 +75,8 @@ Guess = dict[str, str]
 
 
 @dataclass(frozen=True)
-class Development:
-    """The cohort on which the difficulty is fixed.
+class Patients:
+    """A cohort with what is needed of it here.
 
     Attributes
     ----------
@@ -90,11 +93,11 @@ class Development:
         """Class of the largest lesion by study."""
         return {study.study_id: study.lesions[0].label for study in self.studies}
 
-    def fold(self, number: int) -> tuple[list[PreparedStudy], list[PreparedStudy]]:
-        """Training and held-out studies; the same division as in ``mtinet train --fold``."""
-        held_out = set(split_cohort(self.cohort, number, FOLDS).test)
-        training = [study for study in self.studies if study.study_id not in held_out]
-        return training, [study for study in self.studies if study.study_id in held_out]
+    @property
+    def training(self) -> list[PreparedStudy]:
+        """What ``mtinet train --fold 0`` trains on, as far as it has a lesion."""
+        held_out = set(split_cohort(self.cohort, 0, FOLDS).test)
+        return [study for study in self.studies if study.study_id not in held_out]
 
 
 # ---------------------------------------------------------------------- the three methods
@@ -103,18 +106,16 @@ def mean_signals(studies: Sequence[PreparedStudy]) -> NDArray[np.float64]:
     return np.array([[s.lesions[0].enhancement.get(p, np.nan) for p in s.phases] for s in studies])
 
 
-def guess_from_means(development: Development, ratios: bool) -> Guess:
-    """Out-of-fold classes from the mean signals alone, or with (S_p - S_pre)/S_pre beside them."""
-    guess: Guess = {}
-    for number in range(FOLDS):
-        training, held_out = development.fold(number)
-        labels = np.array([study.lesions[0].label for study in training])
-        classifier = fit_classifier(_features(training, ratios), labels)
-        if classifier is None:
-            raise UserError(f"fold {number}: the training patients have one class only; give more --subjects")
-        named = classifier.predict(_features(held_out, ratios))
-        guess |= {study.study_id: str(name) for study, name in zip(held_out, named, strict=True)}
-    return guess
+def guess_from_means(
+    training: Sequence[PreparedStudy], scored: Sequence[PreparedStudy], ratios: bool
+) -> Guess:
+    """Classes from the mean signals alone, or with (S_p - S_pre)/S_pre beside them."""
+    labels = np.array([study.lesions[0].label for study in training])
+    classifier = fit_classifier(_features(training, ratios), labels)
+    if classifier is None:
+        raise UserError("the training patients have one class only; give more --subjects")
+    named = classifier.predict(_features(scored, ratios))
+    return {study.study_id: str(name) for study, name in zip(scored, named, strict=True)}
 
 
 def _features(studies: Sequence[PreparedStudy], ratios: bool) -> NDArray[np.float64]:
@@ -122,8 +123,8 @@ def _features(studies: Sequence[PreparedStudy], ratios: bool) -> NDArray[np.floa
     return enhancement_features(signals, studies[0].phases) if ratios else signals
 
 
-def unet(development: Development, folder: Path, config: Config) -> Summary:
-    """Train the BasicUNet on four fifths and score it on the last."""
+def unet(development: Patients, scored: Patients, folder: Path, config: Config) -> Summary:
+    """Train the BasicUNet on the one cohort and score it on the other."""
     if (folder / "config.yaml").is_file():
         changed = difference(Run.open(folder).config, config)
         if changed:
@@ -131,12 +132,12 @@ def unet(development: Development, folder: Path, config: Config) -> Summary:
                 f"{folder} was trained with other settings ({', '.join(changed)}); give another folder"
             )
     train(development.cohort.folder, folder, config, TrainOptions(fold=0, folds=FOLDS, resume=True))
-    return evaluate(folder).scored
+    return evaluate(folder, cohort=scored.cohort.folder).scored
 
 
-def predicted_crops(run_folder: Path, studies: Sequence[PreparedStudy]) -> Crops:
+def predicted_crops(run_folder: Path, predictions: Path, studies: Sequence[PreparedStudy]) -> Crops:
     """Crops around the component with which the run found each study's largest lesion; none if missed."""
-    lesions = pd.read_csv(Run.open(run_folder).predictions / "lesions.csv")
+    lesions = pd.read_csv(predictions / "lesions.csv")
     found = lesions[lesions["dominant"] & lesions["reference"].notna() & lesions["predicted"].notna()]
     number = dict(zip(found["study_id"], found["predicted"].astype(int), strict=True))
     predictor = Predictor.load(run_folder)
@@ -148,29 +149,28 @@ def predicted_crops(run_folder: Path, studies: Sequence[PreparedStudy]) -> Crops
     return merge(crops)
 
 
-def cnn_fold(
-    development: Development, number: int, settings: CnnSettings, run_folder: Path | None
+def cnn(
+    development: Patients, scored: Patients, settings: CnnSettings, run_folder: Path, predictions: Path
 ) -> dict[str, Guess]:
-    """Classes of a fold's lesions by a network trained on the others: ``true`` and ``predicted`` masks."""
-    training, held_out = development.fold(number)
+    """Classes of the scored lesions around their ``true`` and around the BasicUNet's ``predicted`` masks."""
     classes = development.cohort.classes
     examples = merge(
         [
             lesion_crops(study, _true_mask(study) == lesion.number, lesion.label)
-            for study in training
+            for study in development.training
             for lesion in study.lesions
             if lesion.label in classes
         ]
     )
-    network = fit_cnn(examples, classes, settings, seed=number)
+    network = fit_cnn(examples, classes, settings, seed=0)
     largest = merge(
-        [lesion_crops(s, _true_mask(s) == s.lesions[0].number, s.lesions[0].label) for s in held_out]
+        [lesion_crops(s, _true_mask(s) == s.lesions[0].number, s.lesions[0].label) for s in scored.studies]
     )
-    guesses = {"true": predict_cnn(network, largest, classes)}
-    if run_folder is not None:
-        found = predict_cnn(network, predicted_crops(run_folder, held_out), classes)
-        guesses["predicted"] = {study.study_id: found.get(study.study_id, "") for study in held_out}
-    return guesses
+    found = predict_cnn(network, predicted_crops(run_folder, predictions, scored.studies), classes)
+    return {
+        "true": predict_cnn(network, largest, classes),
+        "predicted": {study.study_id: found.get(study.study_id, "") for study in scored.studies},
+    }
 
 
 def _true_mask(study: PreparedStudy) -> NDArray[np.uint8]:
@@ -179,21 +179,19 @@ def _true_mask(study: PreparedStudy) -> NDArray[np.uint8]:
 
 
 # ---------------------------------------------------------------------- scores
-def scores(development: Development, guess: Guess, resamples: int, seed: int) -> dict[str, Estimate]:
+def scores(scored: Patients, guess: Guess, resamples: int, seed: int) -> dict[str, Estimate]:
     """Accuracy and balanced accuracy with 95 % intervals over patients; a missed lesion is an error."""
-    truth = development.truth
-    patients = {study.study_id: study.patient_id for study in development.studies}
+    truth = scored.truth
+    patients = {study.study_id: study.patient_id for study in scored.studies}
     studies = sorted(guess)
     predictions = ClassPredictions.from_labels(
-        development.cohort.classes, [truth[s] for s in studies], [guess[s] for s in studies]
+        scored.cohort.classes, [truth[s] for s in studies], [guess[s] for s in studies]
     )
     rows = [patients[s] for s in studies]
     return PatientBootstrap(rows, resamples, seed).estimates(rows, predictions.scores)
 
 
-def dice_with_lesion(
-    development: Development, dice: Mapping[str, float], resamples: int, seed: int
-) -> Estimate:
+def dice_with_lesion(scored: Patients, dice: Mapping[str, float], resamples: int, seed: int) -> Estimate:
     """Mean Dice over the studies that have a lesion, like the accuracy; one that was missed counts as 0.
 
     Parameters
@@ -201,7 +199,7 @@ def dice_with_lesion(
     dice : mapping of str to float
         By study.
     """
-    with_lesion = [study for study in development.studies if study.study_id in dice]
+    with_lesion = [study for study in scored.studies if study.study_id in dice]
     rows = [study.patient_id for study in with_lesion]
     values = np.array([dice[study.study_id] for study in with_lesion])
     return PatientBootstrap(rows, resamples, seed).mean(rows, values)
@@ -224,21 +222,21 @@ def row(name: str, what: str, estimate: Any, target: str = "") -> dict[str, obje
     }
 
 
-def table(development: Development, pieces: Mapping[str, Any], resamples: int, seed: int) -> pd.DataFrame:
+def table(scored: Patients, pieces: Mapping[str, Any], resamples: int, seed: int) -> pd.DataFrame:
     """All numbers of the study, from the finished pieces."""
 
-    def scored(guess: Guess) -> dict[str, Estimate]:
-        return scores(development, guess, resamples, seed)
+    def estimates(guess: Guess) -> dict[str, Estimate]:
+        return scores(scored, guess, resamples, seed)
 
     summary: Summary = pieces["unet"]
     features = summary.find("classification", "accuracy", "logistic_regression")
     every = summary.find("segmentation", "dice")
-    dice = dice_with_lesion(development, pieces["unet_studies"], resamples, seed)
+    dice = dice_with_lesion(scored, pieces["unet_studies"], resamples, seed)
     dice_scored = summary.find("segmentation", "dice", group="scored")
     sensitivity = summary.find("detection", "sensitivity")
-    around_true = scored(pieces["cnn_true"])["accuracy"]
-    around_predicted = scored(pieces["cnn_predicted"])["accuracy"]
-    means, ratios = scored(pieces["means"]), scored(pieces["ratios"])
+    around_true = estimates(pieces["cnn"]["true"])["accuracy"]
+    around_predicted = estimates(pieces["cnn"]["predicted"])["accuracy"]
+    means, ratios = estimates(pieces["means"]), estimates(pieces["ratios"])
     best = max((features, around_predicted), key=lambda found: found.value)
     name = "mean signals under the true mask, logistic regression"
     ratio_name = "the same with (S - S_pre)/S_pre beside them"
@@ -249,14 +247,14 @@ def table(development: Development, pieces: Mapping[str, Any], resamples: int, s
             row("balanced accuracy", ratio_name, ratios["balanced_accuracy"], "means"),
             row("accuracy", name, means["accuracy"]),
             row("accuracy", ratio_name, ratios["accuracy"]),
-            row("Dice", "BasicUNet, held-out studies with a lesion; 0 where it was missed", dice, "dice"),
-            row("Dice", "BasicUNet, all held-out studies; 0 where something was found in none", every),
+            row("Dice", "BasicUNet, studies with a lesion; 0 where it was missed", dice, "dice"),
+            row("Dice", "BasicUNet, all studies; 0 where something was found in none", every),
             row("Dice", "BasicUNet, studies with a lesion in both masks", dice_scored),
             row("share of lesions found", "BasicUNet", sensitivity),
             row("accuracy", unet_name, features),
             row("accuracy", "small CNN around the BasicUNet's masks", around_predicted),
             row("accuracy", "the better of the last two", best, "best"),
-            row("accuracy", "small CNN around true masks, five folds", around_true),
+            row("accuracy", "small CNN around true masks", around_true),
         ]
     )
 
@@ -313,35 +311,47 @@ def claim(out: Path) -> None:
     files.write_text(mark, now + "\n")
 
 
-def study(out: Path, simulation: SimulationSettings, config: Config, cnn: CnnSettings) -> pd.DataFrame:
+def cohort_of(folder: Path, simulation: SimulationSettings, config: Config) -> Patients:
+    """Simulate and prepare a cohort, or take it up."""
+    simulate(folder, simulation)
+    cohort = Cohort.read(folder)
+    prepared = prepare(cohort, config).studies
+    studies = tuple(s for s in prepared if s.lesions and s.lesions[0].label in cohort.classes)
+    print(f"{cohort.name}: {len(cohort.studies)} studies, {len(studies)} with lesions", flush=True)
+    return Patients(cohort, studies)
+
+
+def study(out: Path, simulation: SimulationSettings, config: Config, settings: CnnSettings) -> pd.DataFrame:
     """Do, or take up, the whole study in ``out``."""
     claim(out)
-    simulate(out / "cohort", simulation)
-    cohort = Cohort.read(out / "cohort")
-    prepared = prepare(cohort, config)
-    with_lesions = tuple(s for s in prepared.studies if s.lesions and s.lesions[0].label in cohort.classes)
-    development = Development(cohort, with_lesions)
+    other = {"seed": simulation.seed + SCORED_SEED, "name": f"{simulation.name}-scored"}
+    development = cohort_of(out / "cohort", simulation, config)
+    scored = cohort_of(out / "scored", simulation.model_copy(update=other), config)
     folder, run_folder = out / "pieces", out / "basic_unet"
-    print(f"{len(cohort.studies)} studies, {len(with_lesions)} with lesions", flush=True)
+    of_patients = f"{development.cohort.hash} {scored.cohort.hash}"
 
     pieces: dict[str, Any] = {}
     for name, ratios in (("means", False), ("ratios", True)):
-        pieces[name] = piece(folder, name, cohort.hash, lambda r=ratios: guess_from_means(development, r))
-    unet_identity = f"{cohort.hash} {config.model_dump_json()}"
-    summary = piece(folder, "unet", unet_identity, lambda: unet(development, run_folder, config).to_dict())
-    pieces["unet"] = Summary.from_dict(summary)
-    studies = pd.read_csv(Run.open(run_folder).predictions / "studies.csv", index_col="study_id")
-    pieces["unet_studies"] = studies["dice"].to_dict()
-    pieces |= {"cnn_true": {}, "cnn_predicted": {}}
-    for number in range(FOLDS):
-        run = run_folder if number == 0 else None
-        identity = f"{cohort.hash} {cnn!r} {unet_identity if run else ''}"
-        guesses = piece(
-            folder, f"cnn-{number}", identity, lambda n=number, r=run: cnn_fold(development, n, cnn, r)
+        pieces[name] = piece(
+            folder,
+            name,
+            of_patients,
+            lambda r=ratios: guess_from_means(development.training, scored.studies, r),
         )
-        pieces["cnn_true"] |= guesses["true"]
-        pieces["cnn_predicted"] |= guesses.get("predicted", {})
-    return table(development, pieces, config.evaluation.bootstrap, config.training.seed)
+    unet_identity = f"{of_patients} {config.model_dump_json()}"
+    summary = piece(
+        folder, "unet", unet_identity, lambda: unet(development, scored, run_folder, config).to_dict()
+    )
+    predictions = Run.open(run_folder).predictions_on(scored.cohort.name)
+    pieces["unet"] = Summary.from_dict(summary)
+    pieces["unet_studies"] = pd.read_csv(predictions / "studies.csv", index_col="study_id")["dice"].to_dict()
+    pieces["cnn"] = piece(
+        folder,
+        "cnn",
+        f"{unet_identity} {settings!r}",
+        lambda: cnn(development, scored, settings, run_folder, predictions),
+    )
+    return table(scored, pieces, config.evaluation.bootstrap, config.training.seed)
 
 
 def main() -> None:
@@ -357,8 +367,8 @@ def main() -> None:
     simulation = resolve_simulation(options.preset, None, assignments)
     quick = ["training.steps=20", "evaluation.bootstrap=100"] if options.quick else []
     config = resolve("small", None, [*UNET, *quick])
-    cnn = CnnSettings(epochs=2) if options.quick else CnnSettings()
-    numbers = study(options.out, simulation, config, cnn)
+    settings = CnnSettings(epochs=2) if options.quick else CnnSettings()
+    numbers = study(options.out, simulation, config, settings)
     text = page_table(numbers)
     print(text)
     files.write_text(options.out / "difficulty.csv", numbers.to_csv(index=False))
@@ -369,8 +379,9 @@ def main() -> None:
         seed=options.seed,
         simulation=simulation.model_dump(mode="json"),
         basic_unet=config.model_dump(mode="json"),
-        cnn=vars(cnn),
+        cnn=vars(settings),
         folds=FOLDS,
+        scored_seed=options.seed + SCORED_SEED,
         targets=TARGETS,
         phantom_sha256=fingerprint(),
     )

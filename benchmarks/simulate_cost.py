@@ -1,10 +1,11 @@
 """Cost of virtual patients: ``python benchmarks/simulate_cost.py``.
 
-Times ``simulate`` against the number of patients and against the matrix, with one and two processes, and
-takes the peak memory of each.  Seconds depend on the machine, so every run also times a peer in the same
-process: writing the patients' own images again with nibabel, which is the least that a simulator that writes
-NIfTI can do; ``times_writing`` is the ratio.  The images of one and of two processes are compared by SHA-256.
-Writes ``simulate-cost.csv``, ``simulate-cost-manifest.json`` and ``images/simulate-cost.png`` into ``docs/``.
+Times ``simulate`` of the presets, against the number of patients and against the matrix, with one and two
+processes, and takes the peak memory of each.  Seconds depend on the machine, so every run also times a peer
+in the same process: writing the patients' own images again with nibabel, which is the least that a simulator
+that writes NIfTI can do; ``times_writing`` is the ratio.  The images of one and of two processes are compared
+by SHA-256.  Writes ``simulate-cost.csv``, ``simulate-cost-manifest.json`` and ``images/simulate-cost.png``
+into ``docs/`` and fills the table of ``docs/virtual-patients.md``.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+from page import DOCS, VIRTUAL_PATIENTS, markdown, put_into
 
 from mtinet import files, provenance
 from mtinet.cohort import Cohort
@@ -27,31 +30,41 @@ from mtinet.config import resolve_simulation
 from mtinet.volume import Volume, read_nifti
 from mtinet.workflows.simulate import simulate
 
-DOCS = Path(__file__).parents[1] / "docs"
 COMMAND = "python benchmarks/simulate_cost.py"
 SUBJECTS = (8, 16, 32, 64)
 SPACINGS = ((5.0, 5.0, 10.0), (3.5, 3.5, 7.0), (2.5, 2.5, 5.0), (2.0, 2.0, 4.0))
 PER_MATRIX = 8
+PRESETS = ("demo", "paper")
 PEER_STUDIES = 4
 
 
-def measure(subjects: int, spacing_mm: tuple[float, ...], workers: int) -> dict[str, object]:
+Job = dict[str, object]
+
+
+def measure(job: Job) -> dict[str, object]:
     """Simulate once in a process of its own, so that its peak memory is that of this run alone."""
-    given = {"subjects": subjects, "spacing_mm": spacing_mm, "workers": workers}
-    call = [sys.executable, __file__, "--one", json.dumps(given)]
+    call = [sys.executable, __file__, "--one", json.dumps(job)]
     done = subprocess.run(call, check=False, capture_output=True, text=True)
     if done.returncode:
-        raise SystemExit(f"simulate failed with {given}:\n{done.stderr}")
+        raise SystemExit(f"simulate failed with {job}:\n{done.stderr}")
     row = dict(json.loads(done.stdout))
-    print(f"{subjects:4d} patients, {row['matrix']}, {workers} processes: {row['seconds']:.1f} s", flush=True)
+    print(
+        f"{row['subjects']:4d} patients, {row['matrix']}, {row['workers']} processes: {row['seconds']:.1f} s",
+        flush=True,
+    )
     return row
 
 
-def one(subjects: int, spacing_mm: tuple[float, ...], workers: int) -> dict[str, object]:
+def sized(subjects: int, spacing_mm: tuple[float, ...], workers: int) -> Job:
+    """Patients of site A, none of whom lacks a phase."""
+    options = {"options": {"subjects": subjects, "missing_phase_rate": 0.0}, "sites": ["A"]}
+    return {"preset": "demo", "workers": workers, "spacing_mm": spacing_mm, **options}
+
+
+def one(preset: str, workers: int, **chosen: Any) -> dict[str, object]:
     """Simulate a cohort, then time the peer on its images."""
-    settings = resolve_simulation(
-        "demo", options={"subjects": subjects, "missing_phase_rate": 0.0}, sites=["A"], spacing_mm=spacing_mm
-    )
+    settings = resolve_simulation(preset, **chosen)
+    subjects = settings.subjects
     with tempfile.TemporaryDirectory() as place:
         start = time.perf_counter()
         cohort = simulate(Path(place) / "cohort", settings, workers=workers)
@@ -63,7 +76,7 @@ def one(subjects: int, spacing_mm: tuple[float, ...], workers: int) -> dict[str,
     processes = workers if workers > 1 else 0
     return {
         "subjects": subjects,
-        "matrix": "x".join(map(str, settings.sites[0].matrix)),
+        "matrix": " ".join("x".join(map(str, site.matrix)) for site in settings.sites),
         "workers": workers,
         "seconds": round(seconds, 2),
         "cpu_seconds": round(sum(usage.ru_utime + usage.ru_stime for usage in used), 2),
@@ -109,9 +122,11 @@ def main() -> None:
         parser.error("--quick is not for the documentation; name another folder by --docs")
     subjects, spacings = ((2, 4), SPACINGS[:2]) if options.quick else (SUBJECTS, SPACINGS)
     usual, each = (spacings[-1], 2) if options.quick else (SPACINGS[2], PER_MATRIX)
-    runs = [("patients", n, usual, workers) for n in subjects for workers in (1, 2)]
-    runs += [("matrix", each, spacing, workers) for spacing in spacings for workers in (1, 2)]
-    table = pd.DataFrame([{"against": what, **measure(*run)} for what, *run in runs])
+    runs = [("patients", sized(n, usual, workers)) for n in subjects for workers in (1, 2)]
+    runs += [("matrix", sized(each, spacing, workers)) for spacing in spacings for workers in (1, 2)]
+    if not options.quick:
+        runs += [(preset, {"preset": preset, "workers": 2}) for preset in PRESETS]
+    table = pd.DataFrame([{"against": what, **measure(job)} for what, job in runs])
     differing = [key for key, rows in table.groupby(["subjects", "matrix"]) if rows["sha256"].nunique() > 1]
     files.write_text(options.docs / "simulate-cost.csv", table.to_csv(index=False))
     files.write_json(
@@ -119,9 +134,28 @@ def main() -> None:
     )
     draw(table, options.docs / "images" / "simulate-cost.png")
     print(table.drop(columns="sha256").to_string(index=False))
+    if options.docs == DOCS:
+        put_into(VIRTUAL_PATIENTS, "cost", page_table(table))
     if differing:
         raise SystemExit(f"one and two processes differ: {differing}")
     print("one and two processes: the same voxels")
+
+
+def page_table(table: pd.DataFrame) -> str:
+    """The table of the page: the presets, and the largest of each series."""
+    shown = table[table["against"].isin(PRESETS) | (table["subjects"] == max(SUBJECTS))]
+    columns = {
+        "against": "preset",
+        "subjects": "patients",
+        "matrix": "matrix",
+        "workers": "processes",
+        "seconds": "seconds",
+        "seconds_per_patient": "seconds a patient",
+        "times_writing": "times writing the files",
+        "peak_mb": "peak memory (MB)",
+    }
+    rows = shown[list(columns)].replace({"against": {"patients": "site A"}})
+    return markdown(list(columns.values()), rows.astype(object).to_numpy().tolist())
 
 
 def draw(table: pd.DataFrame, path: Path) -> None:

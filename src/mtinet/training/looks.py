@@ -29,7 +29,8 @@ def look(
     """What :class:`~mtinet.training.diagnostics.StepDiagnostics` wants to know now and then, by name."""
     numbers: dict[str, float] = {}
     shared = list(network.shared_parameters())
-    flat = {name: flat_gradient(term, shared) for name, term in weighted.items()}
+    # each is a backward pass of its own: none for terms of which nothing is said
+    flat = {name: flat_gradient(weighted[name], shared) for name in (*TASKS, "tim") if name in weighted}
     tasks = [name for name in TASKS if name in flat and flat[name].norm() > 0]
     for i, a in enumerate(tasks):
         for b in tasks[i + 1 :]:
