@@ -1,0 +1,56 @@
+"""The command line: parse, call one workflow, print, exit code.
+
+Results go to stdout (``--json`` for programs), progress and logs to stderr.  Exit codes: 0 done, 1 some
+studies failed (they are listed), 2 wrong usage, 3 nothing usable.  Each module adds its commands to the
+application; the order of the imports is that of ``mtinet --help``.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from typing import Annotated, NoReturn
+
+import typer
+
+from mtinet import errors
+from mtinet.cli.base import app
+
+from mtinet.cli import data, model, machine  # isort: skip  # noqa: F401
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")] = False,
+) -> None:
+    context.obj = {"debug": debug}
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(f"mtinet {installed('mtinet')}")
+        raise typer.Exit
+
+
+def main() -> NoReturn:
+    """Run the command line; a known error prints one clear message, never a traceback without --debug."""
+    try:
+        app(standalone_mode=True)
+    except errors.UserError as error:
+        caught: BaseException = error
+        code, message = error.exit_code, str(error)
+    except OSError as error:
+        caught = error
+        place = error.filename or "a file"
+        code, message = (
+            3,
+            f"{place}: {error.strerror or error}; free the disk or correct the path and its rights",
+        )
+    except Exception as error:
+        caught = error
+        code, message = 3, f"{type(error).__name__}: {error} (--debug shows where; please report it)"
+    if "--debug" in sys.argv:
+        traceback.print_exception(caught)
+    typer.secho(f"mtinet: {message}", err=True, fg=typer.colors.RED)
+    sys.exit(code)

@@ -1,0 +1,5 @@
+"""``python -m mtinet.cli``."""
+
+from mtinet.cli import main
+
+main()

@@ -1,0 +1,92 @@
+"""The application, the options that several commands share, and how results are shown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mtinet import config as settings
+
+if TYPE_CHECKING:
+    from mtinet.results import Finding
+
+app = typer.Typer(
+    name="mtinet",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="""Segment, quantify and classify liver lesions on multi-phase contrast-enhanced MRI.
+
+**First steps:** `mtinet demo OUT` runs everything on virtual patients.  With your own data: write a cohort
+(docs/cohort.md), then `mtinet check COHORT`, `mtinet train COHORT --out RUN`, `mtinet evaluate RUN` and
+`mtinet predict RUN STUDY -o OUT`.
+
+Research use only. Not a medical device; not for diagnosis.""",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+Preset = Annotated[str, typer.Option(help=f"Settings to start from: {', '.join(settings.PRESETS)}.")]
+File = Annotated[Path | None, typer.Option("--config", help="YAML file that changes the preset.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="NAME=VALUE", help="Change one setting, for example head.depth=2. Repeatable."
+    ),
+]
+CacheOption = Annotated[
+    Path | None,
+    typer.Option("--cache", help="Where prepared studies are kept. Default: in the cohort folder."),
+]
+Workers = Annotated[int | None, typer.Option(min=1, help="Processes. Default: one a core.")]
+CohortArgument = Annotated[Path, typer.Argument(help="Cohort folder (cohort.csv and cohort.yaml).")]
+RunArgument = Annotated[Path, typer.Argument(help="Run folder (the --out of a training).")]
+
+
+def show(value: Any, text: str, as_json: bool) -> None:
+    """Print a result: as JSON, or as text."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str) if as_json else text.rstrip("\n"))
+
+
+def names(text: str | None) -> list[str] | None:
+    """The names in ``a,b``; None stays None."""
+    return None if text is None else [name for part in text.split(",") if (name := part.strip())]
+
+
+def findings_text(findings: Iterable[Finding]) -> str:
+    """Findings, worst first, and how many of each."""
+    order = {"error": 0, "warning": 1, "note": 2}
+    ranked = sorted(findings, key=lambda f: order[f.severity])
+    lines = [f"{f.severity}: {f.case + ': ' if f.case else ''}{f.meaning}. {f.action}" for f in ranked]
+    counts = ", ".join(
+        f"{n} {name}{'s' if n != 1 else ''}"
+        for name in order
+        if (n := sum(f.severity == name for f in ranked))
+    )
+    return "\n".join([*lines, counts or "no findings"])
+
+
+def exit_for(findings: Iterable[Finding], usable: bool) -> None:
+    """Exit code 3 when nothing was usable, 1 when a finding is an error."""
+    if not usable:
+        raise typer.Exit(3)
+    if any(f.severity == "error" for f in findings):
+        raise typer.Exit(1)
+
+
+def progress(title: str, total: int | None = None) -> Any:
+    """A progress bar on stderr."""
+    from mtinet.progress import bar
+
+    return bar(title, total)
+
+
+def training_progress() -> Any:
+    """The progress of a training on stderr."""
+    from mtinet.progress import TrainingProgress
+
+    return TrainingProgress()

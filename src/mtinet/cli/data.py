@@ -1,0 +1,191 @@
+"""Commands on cohorts: simulate, check, prepare, and the cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mtinet import config as settings
+from mtinet.cli.base import (
+    CacheOption,
+    CohortArgument,
+    File,
+    Json,
+    Preset,
+    Set,
+    Workers,
+    app,
+    exit_for,
+    findings_text,
+    names,
+    progress,
+    show,
+)
+from mtinet.config.simulation import SITES, AgentName
+
+cache_app = typer.Typer(no_args_is_help=True, help="Look at and empty the cache of prepared studies.")
+app.add_typer(cache_app, name="cache")
+
+Simulation = Annotated[str, typer.Option(help=f"Cohort to start from: {', '.join(settings.SIMULATIONS)}.")]
+Classes = Annotated[
+    str | None, typer.Option(help="Lesion classes: some of hemangioma, hcc, fnh, metastasis, icc, cyst.")
+]
+Sites = Annotated[
+    str | None,
+    typer.Option(help=f"Scanners, for example A,D: some of {', '.join(SITES)}, or the preset's."),
+]
+AgentOption = Annotated[
+    AgentName | None,
+    typer.Option(help="Contrast agent; it decides the dose and, unless they are set, the phases."),
+]
+Spacing = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MM[,MM,MM]", help="Voxels of every site, for example 2.5,2.5,5; the field of view stays."
+    ),
+]
+MissingRate = Annotated[
+    float | None, typer.Option(min=0.0, max=1.0, help="Share of studies that lack a phase.")
+]
+Readers = Annotated[
+    int | None, typer.Option(min=1, max=2, help="2: a second reader's masks as well (mask_2).")
+]
+WithTruth = Annotated[
+    bool | None,
+    typer.Option(
+        "--truth/--no-truth",
+        help="Also write tissue maps, noise-free images, displacement fields and kinetics (truth/).",
+    ),
+]
+
+
+@app.command()
+def simulate(
+    out: Annotated[Path, typer.Argument(help="Cohort folder to write.")],
+    preset: Simulation = "demo",
+    subjects: Annotated[int | None, typer.Option(min=1, help="Number of patients.")] = None,
+    classes: Classes = None,
+    sites: Sites = None,
+    agent: AgentOption = None,
+    spacing: Spacing = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Another seed gives other patients.")] = None,
+    missing_phase_rate: MissingRate = None,
+    readers: Readers = None,
+    truth: WithTruth = None,
+    workers: Workers = None,
+    config: File = None,
+    set_: Set = None,
+    json_: Json = False,
+) -> None:
+    """Simulate a cohort of virtual patients; an interrupted simulation goes on where it stopped.
+
+    **demo** is what `mtinet demo` learns from (160 patients, two classes, three scanners), **paper** has the
+    size of the paper's cohort (238 patients, one 3 T scanner), **multicentre** six classes at six scanners.
+    **development** is for setting the difficulty, **tiny** for tests.
+
+    The later of these wins: preset, `--config` file, options, `--set`.  A seed gives the same voxels whatever
+    the number of workers.  Virtual patients are not patients: see docs/virtual-patients.md.
+
+    `mtinet simulate OUT --preset multicentre --classes hcc,fnh --sites A,D --agent gadoxetate --subjects 40`
+    """
+    from mtinet.workflows.simulate import simulate as run
+
+    given = {
+        "subjects": subjects,
+        "classes": names(classes),
+        "agent": agent,
+        "seed": seed,
+        "missing_phase_rate": missing_phase_rate,
+        "readers": readers,
+        "truth": truth,
+    }
+    resolved = settings.resolve_simulation(
+        preset,
+        config,
+        set_ or [],
+        options={name: value for name, value in given.items() if value is not None},
+        sites=names(sites),
+        spacing_mm=_lengths(spacing),
+    )
+    with progress("Simulating", resolved.subjects) as advance:
+        cohort = run(out, resolved, workers=workers, on_progress=advance)
+    show(
+        {
+            "cohort": str(out),
+            "studies": len(cohort),
+            "classes": list(cohort.classes),
+            "sites": [site.name for site in resolved.sites],
+            "phases": list(cohort.phases),
+        },
+        f"{len(cohort)} virtual patients in {out}",
+        json_,
+    )
+
+
+@app.command()
+def check(cohort: CohortArgument, json_: Json = False) -> None:
+    """List everything that is wrong with a cohort, each with its repair (exit code 1 on errors only)."""
+    from mtinet.workflows.check import check as run
+
+    findings = run(cohort)
+    show([f.to_dict() for f in findings], findings_text(findings), json_)
+    raise typer.Exit(1 if any(f.severity == "error" for f in findings) else 0)
+
+
+@app.command()
+def prepare(
+    cohort: CohortArgument,
+    preset: Preset = "small",
+    config: File = None,
+    set_: Set = None,
+    cache: CacheOption = None,
+    workers: Workers = None,
+    json_: Json = False,
+) -> None:
+    """Register, resample and normalise every study once (train does it by itself)."""
+    from mtinet.workflows.prepare import prepare_cohort as run
+
+    resolved = settings.resolve(preset, config, set_ or [])
+    with progress("Preparing") as advance:
+        prepared, findings = run(cohort, resolved, cache=cache, workers=workers, on_progress=advance)
+    show(
+        {"prepared": len(prepared), "findings": [f.to_dict() for f in findings]},
+        f"{len(prepared)} studies prepared\n{findings_text(findings)}",
+        json_,
+    )
+    exit_for(findings, bool(prepared))
+
+
+@cache_app.command("list")
+def cache_list(
+    place: Annotated[Path, typer.Argument(help="Cohort or cache folder.")], json_: Json = False
+) -> None:
+    """List prepared studies with their sizes."""
+    from mtinet.workflows.prepare import cache_entries as entries
+
+    found = entries(place)
+    total = sum(entry["bytes"] for entry in found)
+    lines = [f"{entry['study_id']:20s} {entry['bytes'] / 1e6:8.1f} MB  {entry['key']}" for entry in found]
+    show(found, "\n".join([*lines, f"{len(found)} prepared studies, {total / 1e6:.1f} MB"]), json_)
+
+
+@cache_app.command("clear")
+def cache_clear(
+    place: Annotated[Path, typer.Argument(help="Cohort or cache folder.")], json_: Json = False
+) -> None:
+    """Remove every prepared study; the next training prepares again."""
+    from mtinet.workflows.prepare import clear_cache as clear
+
+    removed = clear(place)
+    show({"removed": removed}, f"{removed} prepared studies removed", json_)
+
+
+def _lengths(text: str | None) -> list[float] | None:
+    try:
+        return None if text is None else [float(part) for part in text.split(",")]
+    except ValueError:
+        raise settings.SettingsError(
+            f"--spacing {text}: give one or three lengths in mm, for example 2.5 or 2.5,2.5,5"
+        ) from None

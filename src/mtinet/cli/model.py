@@ -1,0 +1,221 @@
+"""Commands on models: train, evaluate, predict, report, demo, bench."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mtinet import config as settings
+from mtinet.cli.base import (
+    CacheOption,
+    CohortArgument,
+    File,
+    Json,
+    Preset,
+    RunArgument,
+    Set,
+    Workers,
+    app,
+    exit_for,
+    findings_text,
+    names,
+    progress,
+    show,
+    training_progress,
+)
+
+
+@app.command()
+def train(
+    cohort: CohortArgument,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Run folder to write.")],
+    preset: Preset = "small",
+    config: File = None,
+    set_: Set = None,
+    model: Annotated[settings.NetworkName | None, typer.Option(help="Network.")] = None,
+    fold: Annotated[int, typer.Option(min=0, help="Fold to hold out.")] = 0,
+    folds: Annotated[int, typer.Option(min=2, help="Number of folds.")] = 5,
+    all_: Annotated[bool, typer.Option("--all", help="Train on everybody; nothing is held out.")] = False,
+    init: Annotated[Path | None, typer.Option(help="Run whose weights are the start (fine-tuning).")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted training.")] = False,
+    cache: CacheOption = None,
+    workers: Workers = None,
+    devices: Annotated[int, typer.Option(min=1, help="Devices or processes to train on.")] = 1,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Log for TensorBoard as well.")] = False,
+    json_: Json = False,
+) -> None:
+    """Train on a cohort; one fold of patients is held out unless --all is given."""
+    from mtinet.workflows.train import TrainOptions
+    from mtinet.workflows.train import train as run
+
+    assignments = [*(set_ or []), *([f"model={model}"] if model else [])]
+    resolved = settings.resolve(preset, config, assignments)
+    options = TrainOptions(
+        fold=None if all_ else fold,
+        folds=folds,
+        init=init,
+        resume=resume,
+        cache=cache,
+        workers=workers,
+        devices=devices,
+        tensorboard=tensorboard,
+    )
+    with training_progress() as progress:
+        finished = run(cohort, out, resolved, options, on_prepared=progress.prepared, on_step=progress.step)
+    findings = finished.findings()
+    show(
+        {"run": str(out), "findings": [f.to_dict() for f in findings]},
+        f"trained: {out}\n{findings_text(findings)}",
+        json_,
+    )
+    exit_for(findings, True)
+
+
+@app.command()
+def evaluate(
+    run: RunArgument,
+    cohort: Annotated[
+        Path | None, typer.Option(help="Score on this cohort instead of the held-out fold.")
+    ] = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(help="Score these masks and tables of another program on the run's held-out studies."),
+    ] = None,
+    cache: CacheOption = None,
+    json_: Json = False,
+) -> None:
+    """Score a model on patients that it never saw; tables and masks go into the run folder."""
+    from mtinet.workflows.evaluate import evaluate as evaluate_run
+
+    with progress("Evaluating") as advance:
+        scored = evaluate_run(run, cohort=cohort, predictions=predictions, cache=cache, on_progress=advance)
+    show(
+        {
+            "tables": str(scored.folder),
+            "summary": scored.summary,
+            "findings": [f.to_dict() for f in scored.findings],
+        },
+        f"{scored.text}\n\ntables: {scored.folder}\n{findings_text(scored.findings)}",
+        json_,
+    )
+    exit_for(scored.findings, True)
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="Run folder of a finished training.")],
+    study: Annotated[
+        Path, typer.Argument(help="Folder with <phase>.nii.gz files (some may lack), or a cohort.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")],
+    json_: Json = False,
+) -> None:
+    """Predict one study or a cohort: mask.nii.gz, result.json and a picture for each."""
+    from mtinet.workflows.predict import predict as run
+
+    with progress("Predicting") as advance:
+        outcome = run(model, study, out, on_progress=advance)
+    lines = [_result_line(result) for result in outcome.results]
+    show(
+        {
+            "out": str(out),
+            "results": [result.to_dict() for result in outcome.results],
+            "findings": [f.to_dict() for f in outcome.findings],
+        },
+        "\n".join([*lines, f"written: {out}", findings_text(outcome.findings)]),
+        json_,
+    )
+    exit_for(outcome.findings, bool(outcome.results))
+
+
+@app.command()
+def report(
+    run: RunArgument,
+    on: Annotated[
+        str | None, typer.Option(help="Report on that evaluation (the name behind predictions-) instead.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Write the report of an evaluated run: one page that needs no other file."""
+    from mtinet.workflows.report import report as write
+
+    path = write(run, on)
+    show({"report": str(path)}, f"report: {path}", json_)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Argument(help="Folder to write.")] = Path("demo"),
+    seed: Annotated[int, typer.Option(min=0, help="Seed of patients and training.")] = 0,
+    subjects: Annotated[int | None, typer.Option(min=10, help="Number of patients.")] = None,
+    preset: Preset = "small",
+    set_: Set = None,
+    json_: Json = False,
+) -> None:
+    """Simulate patients, train, evaluate on held-out ones and write the report (goes on where it stopped)."""
+    from mtinet.workflows.demo import demo as run
+
+    resolved = settings.resolve(preset, None, set_ or [])
+    with training_progress() as progress:
+        outcome = run(out, resolved, seed=seed, subjects=subjects, progress=progress)
+    show(outcome.to_dict(), outcome.text, json_)
+
+
+@app.command()
+def bench(
+    out: Annotated[
+        Path | None, typer.Argument(help="Folder for bench.csv and its manifest. Default: nothing is kept.")
+    ] = None,
+    models: Annotated[
+        str | None,
+        typer.Option(
+            help="Networks: some of mtinet, mtinet-per-phase, basic_unet, dynunet, swinunetr, "
+            "attention_unet. Default: all."
+        ),
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Interleaved repeats.")] = 7,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Training steps a repeat. Default: one penalty's period (8).")
+    ] = None,
+    preset: Preset = "small",
+    simulation: Annotated[
+        str, typer.Option(help=f"Simulated scanners: one of {', '.join(settings.SIMULATIONS)}.")
+    ] = "demo",
+    set_: Set = None,
+    json_: Json = False,
+) -> None:
+    """Measure what MTI-Net and other networks cost here: training step, inference, memory, operations.
+
+    One table from one run on a few virtual patients: all networks get the same patches, batches and data
+    path, train with the real trainer and predict with the real predictor.  Repeats are interleaved; seconds
+    are medians [quartiles], ratios are taken within repeats.  **basic_unet** is measured at MTI-Net's first
+    width and at its own, **dynunet** with nnU-Net's 2-D defaults.  Close other programs first; it takes some
+    minutes.
+
+    The shares of *loading*, *MdIEF*, *discriminator* and *looks* (at gradients, every
+    training.diagnose_every steps) are of a training step without looks, but that of looks, which is of all.
+
+    `mtinet bench out --models mtinet,dynunet --set sampling.patch_size=96,96 --set training.batch_size=8`
+    """
+    from mtinet.workflows.bench import BenchOptions
+    from mtinet.workflows.bench import bench as run
+    from mtinet.workflows.bench_cases import MODELS
+
+    resolved = settings.resolve(preset, None, set_ or [])
+    options = BenchOptions(names(models) or MODELS, repeats, steps, simulation)
+    with progress("Measuring") as advance:
+        measured = run(out, resolved, options, advance)
+    written = "" if out is None else f"\nwritten: {out / 'bench.csv'}"
+    show(measured.to_dict(), measured.text + written, json_)
+
+
+def _result_line(result: Any) -> str:
+    if not result.lesions:
+        return f"{result.study_id}: no lesion found"
+    parts = []
+    for lesion in result.lesions:
+        sure = lesion.probabilities[lesion.label]
+        parts.append(f"#{lesion.number} {lesion.label} ({sure:.2f}), {lesion.diameter_mm:.0f} mm")
+    return f"{result.study_id}: {'; '.join(parts)}"

@@ -1,0 +1,1 @@
+"""DICOM: reading and grouping, intensities, masks, de-identification, writing."""
