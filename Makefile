@@ -39,16 +39,21 @@ bench: $(STAMP) ## what MTI-Net and other networks cost on this machine (minutes
 test: $(STAMP) ## the fast suite
 	$(BIN)/python -m pytest $(TESTS) -m "not slow and not acceptance"
 
-# the report's page is opened in a real browser; without one that test says so and is skipped
-$(VENV)/.browser: $(STAMP)
-	@if command -v chromium >/dev/null; then :; \
-	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null || echo "chromium could not be installed: the browser test will be skipped" >&2; \
-	else echo "no chromium on PATH (on Debian, as root: apt-get install chromium): the browser test will be skipped" >&2; fi
-	@if command -v chromium >/dev/null; then touch $@; fi
+# a real browser opens the pages, a real archive (Orthanc) stores the files, dciodvfy and dcmtk judge them;
+# without one of them the tests that need it say so and are skipped
+PROGRAMS := chromium Orthanc storescu dciodvfy
+PACKAGES := chromium orthanc orthanc-dicomweb dcmtk dicom3tools
+$(VENV)/.programs: $(STAMP)
+	@missing() { for p in $(PROGRAMS); do command -v $$p >/dev/null || test -x /usr/sbin/$$p || echo $$p; done; }; \
+	if [ -n "$$(missing)" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(PACKAGES) >/dev/null || true; \
+	fi; \
+	left=$$(missing | xargs); \
+	if [ -n "$$left" ]; then echo "not on PATH: $$left (on Debian, as root: apt-get install $(PACKAGES)): tests that need them will be skipped" >&2; \
+	else touch $@; fi
 
 .PHONY: test-all
-test-all: $(STAMP) $(VENV)/.browser ## the fast and the slow suite
+test-all: $(STAMP) $(VENV)/.programs ## the fast and the slow suite
 	$(BIN)/python -m pytest $(TESTS) -m "not acceptance"
 
 .PHONY: acceptance
