@@ -55,8 +55,8 @@ SCORED_SEED = 1
 
 UNET = (
     "model=basic_unet",
-    "baseline.width=24",
-    "training.steps=4000",
+    "baseline.width=16",
+    "training.steps=8000",
     "training.batch_size=16",
     "training.learning_rate=3e-3",
     "training.validate_every=0",

@@ -7,7 +7,7 @@ from mtinet.config import MdiefSettings
 from mtinet.model.mdief import Mdief, channel_entropy, high_pass, transfer_function
 
 FILTERS = ["ideal", "gaussian", "butterworth"]
-SHAPES = [(16, 16), (15, 17), (7, 12), (5, 9, 11), (1, 8, 8)]
+SHAPES = [(16, 16), (15, 17), (7, 12), (5, 9, 11), (1, 8, 8), (4, 4), (3, 2)]
 
 
 def full_transfer(shape, settings):
@@ -151,7 +151,7 @@ def plain_mdief(features, settings):
     """The same in the operations of the formula, for automatic differentiation."""
     axes = tuple(range(3, features.ndim))
     shape = tuple(features.shape[3:])
-    h = transfer_function(shape, settings, features.device)
+    h = transfer_function(shape, settings, features.device, features.dtype)
     spectral = torch.fft.irfftn(torch.fft.rfftn(features, dim=axes) * h, s=shape, dim=axes)
 
     def entropy(maps):
@@ -166,7 +166,7 @@ def plain_mdief(features, settings):
 
 
 @pytest.mark.parametrize("kind", FILTERS)
-@pytest.mark.parametrize("shape", [(16, 16), (15, 17), (5, 9, 11)])
+@pytest.mark.parametrize("shape", [(16, 16), (15, 17), (5, 9, 11), (4, 4), (5, 3)])
 def test_values_and_gradients_are_those_of_the_plain_formula(kind, shape):
     settings = MdiefSettings(filter=kind)
     features = torch.relu(torch.randn(2, 3, 4, *shape))
@@ -197,6 +197,29 @@ def test_values_and_gradients_are_those_of_the_plain_formula(kind, shape):
         error(found(ours, torch.float32)[1], gradient)
         < 2.0 * error(found(plain, torch.float32)[1], gradient) + 1e-5
     )
+
+
+@pytest.mark.parametrize("kind", FILTERS)
+@pytest.mark.parametrize("shape", [(32, 32), (15, 17), (4, 4), (5, 9, 11)])
+def test_matrices_filter_like_the_transforms(kind, shape):
+    # the bound of an exact trick: 1e-5 of the largest value, in float32
+    settings = MdiefSettings(filter=kind)
+    x = torch.relu(torch.randn(2, 3, 4, *shape))
+    axes = tuple(range(3, x.ndim))
+    h = transfer_function(shape, settings, x.device)
+    expected = torch.fft.irfftn(torch.fft.rfftn(x, dim=axes) * h, s=shape, dim=axes)
+    assert (high_pass(x, None, settings) - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+def test_a_filter_first_used_without_gradients_still_trains():
+    # what is kept between calls must not remember the mode in which it was made
+    settings = MdiefSettings(cutoff=0.123)
+    for shape in ((4, 4), (9, 12)):
+        with torch.inference_mode():
+            high_pass(torch.rand(1, 1, 2, *shape), None, settings)
+        x = torch.rand(1, 1, 2, *shape, requires_grad=True)
+        high_pass(x, None, settings).square().sum().backward()
+        assert x.grad.abs().max() > 0
 
 
 def test_mdief_computes_in_float32_under_autocast():

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -155,15 +156,18 @@ def field(transform: Transform, size: tuple[int, ...]) -> NDArray[np.float32]:
     The logarithm of the receive field is a polynomial of second order in coordinates from -1 to 1, without a
     constant: smooth, positive, the same for all phases.
     """
-    axes = [np.linspace(-1, 1, n) if n > 1 else np.zeros(1) for n in size]
-    log_field = np.full(size, math.log(transform.gain))
-    for coefficient, powers in zip(transform.bias, _powers(len(size)), strict=True):
-        if coefficient:
-            term = np.ones(())
-            for axis, power in zip(axes, powers):
-                term = np.multiply.outer(term, axis**power)
-            log_field += coefficient * term
+    log_field = np.tensordot(transform.bias, _polynomials(size), axes=1) + math.log(transform.gain)
     return np.asarray(np.exp(log_field), dtype=np.float32)
+
+
+@lru_cache(maxsize=8)
+def _polynomials(size: tuple[int, ...]) -> NDArray[np.float64]:
+    """The terms of the receive field over a patch [terms, *S], in coordinates from -1 to 1."""
+    axes = [np.linspace(-1, 1, n) if n > 1 else np.zeros(1) for n in size]
+    places = np.meshgrid(*axes, indexing="ij")
+    return np.stack(
+        [np.prod([x**power for x, power in zip(places, powers)], axis=0) for powers in _powers(len(size))]
+    )
 
 
 def add_noise(transform: Transform, image: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -214,11 +218,14 @@ def _sampling_grid(
     extent = np.array([max(1, s.stop - s.start) for s in box])
     # the edge of voxel 0 is at -1/2, that of the last at n - 1/2
     scaled, shift = 2 * matrix / extent[:, None], (2 * offset + 1) / extent - 1
-    grid = np.broadcast_to(shift, (*size, len(size))).copy()
-    for axis, n in enumerate(size):
-        along = np.arange(n).reshape(-1, *(1,) * (len(size) - axis - 1))
-        grid += along[..., None] * scaled[:, axis]
-    return torch.from_numpy(np.ascontiguousarray(grid[..., ::-1], dtype=np.float32))
+    grid = np.empty((*size, len(size)), dtype=np.float32)
+    for row in range(len(size)):
+        places = shift[row]
+        for axis, n in enumerate(size):
+            along = np.arange(n) * scaled[row, axis]
+            places = places + along.reshape(-1, *(1,) * (len(size) - axis - 1))
+        grid[..., -1 - row] = places
+    return torch.from_numpy(grid)
 
 
 def _resampled(

@@ -264,7 +264,7 @@ def _lesion_voxel(
 
 def _liver_voxel(rng: np.random.Generator, liver: NDArray[np.uint8]) -> NDArray[np.float64]:
     """One of the liver's voxels (z, y, x), each as likely."""
-    voxels = np.flatnonzero(liver)
+    voxels = np.flatnonzero(liver.astype(bool))  # of truth values it is several times faster
     chosen = voxels[int(rng.integers(len(voxels)))]
     return np.array(np.unravel_index(chosen, liver.shape), dtype=np.float64)
 

@@ -10,8 +10,9 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,9 @@ from mtinet import files
 from mtinet.config import Phase
 from mtinet.imaging.resampling import resample
 from mtinet.volume import Volume
+
+_MOST_MAPS = 192
+"""Memory maps that a process keeps: each holds a file open, of which some systems allow 256."""
 
 
 @dataclass(frozen=True)
@@ -139,8 +143,8 @@ class PreparedStudy:
     def _array(self, name: str) -> NDArray[Any]:
         if self.folder is None:
             return self.memory[name]
-        # opened at every access: a study holds no open file, and is cheap to send to another process
-        return cast("NDArray[Any]", np.load(self.folder / f"{name}.npy", mmap_mode="r"))
+        # not held by the study, which stays cheap to send to another process
+        return _mapped(f"{self.folder}/{name}.npy")
 
     def write(self, folder: Path) -> None:
         """Write the arrays and the description into an existing folder."""
@@ -176,6 +180,13 @@ class PreparedStudy:
         if len(shapes) != 1:
             raise ValueError(f"the arrays in {folder} differ in shape")
         return study
+
+
+@lru_cache(maxsize=_MOST_MAPS)
+def _mapped(path: str) -> NDArray[Any]:
+    """An array on disk as a memory map, those used last kept open: opening one costs more than a patch."""
+    # as a plain array: numpy's class for maps makes every slice of one a slow Python call
+    return np.asarray(np.load(path, mmap_mode="r"))
 
 
 def to_source_grid(values: NDArray[Any], prepared: PreparedStudy) -> NDArray[np.float32]:
