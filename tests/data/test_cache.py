@@ -25,7 +25,7 @@ def test_the_second_time_it_is_opened_not_computed(study, tmp_path, monkeypatch)
     monkeypatch.setattr("mtinet.data.preparation._prepare", None)
     again = prepare(study, tmp_path / "c")
     assert again.folder == first.folder
-    assert isinstance(again.image, np.memmap)
+    assert isinstance(again.image.base, np.memmap)
     for name in ("image", "mask", "liver", "affine", "source_affine", "times_s"):
         np.testing.assert_array_equal(getattr(again, name), getattr(first, name))
     assert again.lesions == first.lesions

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
@@ -144,7 +145,9 @@ class PreparedStudy:
         if self.folder is None:
             return self.memory[name]
         # not held by the study, which stays cheap to send to another process
-        return _mapped(f"{self.folder}/{name}.npy")
+        path = f"{self.folder}/{name}.npy"
+        found = os.stat(path)  # noqa: PTH116 (a path object costs more than the call)
+        return _mapped(path, found.st_size, found.st_mtime_ns)
 
     def write(self, folder: Path) -> None:
         """Write the arrays and the description into an existing folder."""
@@ -183,8 +186,12 @@ class PreparedStudy:
 
 
 @lru_cache(maxsize=_MOST_MAPS)
-def _mapped(path: str) -> NDArray[Any]:
-    """An array on disk as a memory map, those used last kept open: opening one costs more than a patch."""
+def _mapped(path: str, size: int, changed_ns: int) -> NDArray[Any]:
+    """An array on disk as a memory map, those used last kept open: opening one costs more than a patch.
+
+    Size and time of change are part of the key: a file that was written anew is opened anew, and one that
+    was cut short is an error, where reading behind its end through an old map would end the process.
+    """
     # as a plain array: numpy's class for maps makes every slice of one a slow Python call
     return np.asarray(np.load(path, mmap_mode="r"))
 
