@@ -186,7 +186,7 @@ class PreparedStudy:
 
 
 @lru_cache(maxsize=_MOST_MAPS)
-def _mapped(path: str, size: int, changed_ns: int) -> NDArray[Any]:
+def _mapped(path: str, size: int, changed_ns: int) -> NDArray[Any]:  # noqa: ARG001
     """An array on disk as a memory map, those used last kept open: opening one costs more than a patch.
 
     Size and time of change are part of the key: a file that was written anew is opened anew, and one that
