@@ -43,7 +43,7 @@ def screen(study: Study) -> Screened:
     """Read every file of a study and drop what cannot be used.
 
     An image that cannot be read, has voxels that are not finite or is constant is dropped as a phase; a mask
-    that is damaged or off its image's grid is dropped as a mask (copying a header over would move the lesion).
+    that is damaged or off its image's grid is dropped as a mask (a header copied over would move the lesion).
     What remains passes ``mtinet check`` without error, or the study is left out.
     """
     findings: list[Finding] = []

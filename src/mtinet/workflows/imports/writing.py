@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -145,6 +145,21 @@ def write_import(
 def used_phases(studies: Sequence[Study]) -> tuple[Phase, ...]:
     """The phases that any study has, in the order of acquisition."""
     return tuple(phase for phase in PHASES if any(phase in study.images for study in studies))
+
+
+def refuse_unsafe(ids: Iterable[str]) -> None:
+    """Refuse ids that cannot be the name of a file: an import writes masks under them.
+
+    Raises
+    ------
+    UserError
+    """
+    bad = [i for i in ids if not i or i.startswith(".") or any(c in i for c in "/\\\0")]
+    if bad:
+        raise UserError(
+            f"{', '.join(map(repr, bad[:5]))} cannot be the name of a file; correct the ids in the source "
+            "(no / or \\, no dot at the start)"
+        )
 
 
 def study_folder(out: Path, study_id: str) -> Path:
