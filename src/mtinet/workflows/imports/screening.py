@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mtinet.cohort import Study
+from mtinet.cohort import NO_LESION, Study
 from mtinet.config import Phase
 from mtinet.imaging.checks import MAX_LESIONS, SNAP_VOXELS, pixel_findings
 from mtinet.results import Finding
@@ -70,6 +70,12 @@ def screen(study: Study) -> Screened:
     study = replace(study, images=images)
     for column, path in (("mask", study.mask), ("liver_mask", study.liver_mask), ("mask_2", study.mask_2)):
         fault = "" if path is None else mask_fault(path, _drawn_on(study))
+        if column == "mask" and path is not None and not fault and study.label not in ("", NO_LESION):
+            fault = (
+                ""
+                if read_nifti(path, labels=True).array.any()
+                else f"it is empty, yet the label is {study.label}"
+            )
         if fault:
             findings.append(_mask_left_out(column, fault, study.study_id))
             study = _without(study, column)
