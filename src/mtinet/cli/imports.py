@@ -1,4 +1,4 @@
-"""Commands that make a cohort from files as they are, and back: ``mtinet import ...``, ``mtinet export ...``."""
+"""Commands that make a cohort from files as they are, and back: ``mtinet import``, ``mtinet export``."""
 
 from __future__ import annotations
 
@@ -36,9 +36,7 @@ def nifti(
     out: OutArgument,
     pattern: Annotated[
         str,
-        typer.Option(
-            help="Path of an image in SRC: {patient}, {study}, {site}, {phase}, and * for anything."
-        ),
+        typer.Option(help="Path of an image in SRC, with {patient}, {study}, {site}, {phase} and *."),
     ],
     phase: Annotated[
         list[str] | None,
@@ -57,8 +55,8 @@ def nifti(
 ) -> None:
     """NIfTI files, found by the pattern of their names.
 
-    `mtinet import nifti DATA OUT --pattern '{patient}/{phase}.nii.gz' --mask '{patient}/tumour.nii.gz' --phase
-    late=delayed --labels labels.csv`
+    `mtinet import nifti DATA OUT --pattern '{patient}/{phase}.nii.gz' --mask '{patient}/tumour.nii.gz'
+    --phase late=delayed --labels labels.csv`
     """
     from mtinet.workflows.imports.nifti import import_nifti as run
 

@@ -62,7 +62,8 @@ def import_atlas(src: Path, out: Path, *, options: ImportOptions | None = None) 
     root = next((r for r in (src, src / "train") if (r / "imagesTr").is_dir()), None)
     if root is None:
         raise UnusableError(
-            f"{src} holds no imagesTr; it has {', '.join(sorted(p.name for p in src.iterdir())[:8]) or 'nothing'}"
+            f"{src} holds no imagesTr; it has "
+            f"{', '.join(sorted(p.name for p in src.iterdir())[:8]) or 'nothing'}"
         )
     phases = _phases(root / "patient_info_train.json")
     images = {

@@ -103,7 +103,7 @@ def _names(cohorts: Sequence[Cohort], sources: Sequence[Path]) -> list[str]:
         names = [source.resolve().name for source in sources]
     if len(set(names)) < len(names):
         raise UserError(
-            f"the cohorts are all called {', '.join(sorted(set(names)))}; give each a name of its own in cohort.yaml"
+            f"the cohorts are all called {', '.join(sorted(set(names)))}; name each in its cohort.yaml"
         )
     return ["".join("-" if c in "/\\\0" else c for c in name).lstrip(".") for name in names]
 
@@ -143,13 +143,13 @@ def _codes(cohorts: Sequence[Cohort]) -> dict[str, str]:
             other = spelled.setdefault(same, name)
             if other != name:
                 raise UserError(
-                    f"the classes {other!r} and {name!r} look like one; say it with --class {name}={other}, or "
-                    "rename one in its cohort.yaml and tables"
+                    f"the classes {other!r} and {name!r} look like one; say it with --class {name}={other}, "
+                    "or rename one in its cohort.yaml and tables"
                 )
             code = cohort.codes.get(name, "")
             if code and codes.setdefault(name, code) != code:
                 raise UserError(
-                    f"class {name!r} has the SNOMED CT codes {codes[name]} and {code}; correct one cohort.yaml"
+                    f"class {name!r} has the SNOMED CT codes {codes[name]} and {code}; correct one of them"
                 )
     return codes
 
@@ -179,8 +179,8 @@ def _apart(
     if changed:
         repair = {
             "study_id": "Nothing to do; results carry the new names.",
-            "patient_id": "If two are one person, write one patient_id for both into cohort.csv, so that no split "
-            "divides them.",
+            "patient_id": "If two are one person, write one patient_id for both into cohort.csv, so that "
+            "no split divides them.",
             "site": "If two are one scanner, write one site for both into cohort.csv.",
         }
         findings.append(

@@ -1,8 +1,8 @@
 """``dataset.json`` of nnU-Net: channels, labels and cases, in the formats of its versions 1 and 2.
 
 Version 2 (documentation/dataset_format.md of MIC-DKFZ/nnUNet): ``channel_names`` ``{"0": "T1"}``, ``labels``
-``{"background": 0, "tumour": 1}``, ``file_ending``; optionally ``dataset`` ``{case: {"images": [...], "label":
-...}}``.  Version 1: ``modality`` ``{"0": "T1"}``, ``labels`` ``{"0": "background", "1": "tumour"}``,
+``{"background": 0, "tumour": 1}``, ``file_ending``; optionally ``dataset`` ``{case: {"images": [...],
+"label": ...}}``.  Version 1: ``modality`` ``{"0": "T1"}``, ``labels`` ``{"0": "background", "1": "tumour"}``,
 ``training`` ``[{"image": ..., "label": ...}]``.  Images are ``imagesTr/<case>_<channel, 4 digits><ending>``.
 """
 
@@ -103,7 +103,8 @@ def read_dataset(folder: Path) -> Dataset:
     if not cases:
         there = sorted(p.name for p in (folder / "imagesTr").glob("*"))[:5]
         raise UnusableError(
-            f"{folder} has no case: expected imagesTr/<case>_0000{ending}, found {', '.join(there) or 'no file'}"
+            f"{folder} has no case: expected imagesTr/<case>_0000{ending}, found "
+            f"{', '.join(there) or 'no file'}"
         )
     return Dataset(
         version,
@@ -190,8 +191,8 @@ def meaning_of(labels: Mapping[int, str], mapping: Mapping[str, str]) -> Meaning
     if unclear:
         first = unclear[0].split()[0]
         raise UserError(
-            f"it is not known what the labels {', '.join(unclear)} mean; say it: --label {first}=hcc (a class), "
-            f"--label {first}={LESION} (a lesion of unknown class), ={LIVER} or ={IGNORE}"
+            f"it is not known what the labels {', '.join(unclear)} mean; say it: --label {first}=hcc (a class), --label "
+            f" {first}={LESION} (a lesion of unknown class), ={LIVER} or ={IGNORE}"
         )
     return Meaning(classes, tuple(liver))
 

@@ -67,12 +67,12 @@ def official_splits(lists: Path, cohort: Cohort, out: Path) -> list[Finding]:
     unknown: set[str] = set()
     members = _by_digits(cohort)
     for name, train, test, fold in pairs:
-        sides = [_members(lists / file, members, unknown) for file in (train, test)]
-        written.append(write_split(out, name, cohort, *sides, fold=fold, folds=folds))
+        trained, held_out = (_members(lists / file, members, unknown) for file in (train, test))
+        written.append(write_split(out, name, cohort, trained, held_out, fold, folds))
     if (lists / "labels.txt").is_file() and (lists / "labels_val_inaccessible.txt").is_file():
         names = ("labels.txt", "labels_val_inaccessible.txt")
-        sides = [_members(lists / file, members, unknown) for file in names]
-        written.append(write_split(out, "validation", cohort, *sides))
+        trained, held_out = (_members(lists / file, members, unknown) for file in names)
+        written.append(write_split(out, "validation", cohort, trained, held_out))
     if (lists / "labels_trainval.txt").is_file():
         train_ids = _members(lists / "labels_trainval.txt", members, unknown)
         rest = [study.study_id for study in cohort.studies if study.study_id not in set(train_ids)]
