@@ -116,6 +116,23 @@ def read_dataset(folder: Path) -> Dataset:
     )
 
 
+def read_labels_of(path: Path) -> dict[int, str]:
+    """Name by value from a ``dataset.json``.
+
+    Raises
+    ------
+    UnusableError
+        The file is not one.
+    """
+    labels = _json(path).get("labels")
+    if not isinstance(labels, Mapping):
+        raise UnusableError(f"{path} lists no labels; it is not a dataset.json of nnU-Net")
+    try:
+        return read_label_values(labels)
+    except (TypeError, ValueError) as error:
+        raise UnusableError(f"{path}: labels lack numbers ({error})") from None
+
+
 def read_label_values(labels: Mapping[Any, Any]) -> dict[int, str]:
     """Name by value, from ``{"tumour": 1}`` (version 2) or ``{"1": "tumour"}`` (version 1).
 
@@ -191,8 +208,8 @@ def meaning_of(labels: Mapping[int, str], mapping: Mapping[str, str]) -> Meaning
     if unclear:
         first = unclear[0].split()[0]
         raise UserError(
-            f"it is not known what the labels {', '.join(unclear)} mean; say it: --label {first}=hcc (a class), --label "
-            f" {first}={LESION} (a lesion of unknown class), ={LIVER} or ={IGNORE}"
+            f"it is not known what the labels {', '.join(unclear)} mean; say it with --label {first}=CLASS, "
+            f"or ={LESION} (a lesion of unknown class), ={LIVER} or ={IGNORE}"
         )
     return Meaning(classes, tuple(liver))
 
