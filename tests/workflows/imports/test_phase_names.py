@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtinet.config import PHASES
@@ -19,7 +19,8 @@ def test_hepatobiliary_is_never_delayed_unless_the_user_says_so():
     assert phases_of(["hbp"], {"hbp": "delayed"}, "--phase")[0] == {"hbp": "delayed"}
 
 
-@given(st.lists(st.text(min_size=1), max_size=6))
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.text("aprtev +-_2", min_size=1, max_size=6), max_size=6))
 def test_no_name_is_lost_between_known_and_unknown(names):
     try:
         phases, unknown = phases_of(names, {}, "--phase")
