@@ -16,7 +16,11 @@ LEVEL = dict(zip(PHASES, (150, 250, 230, 210, 100, 90, 120, 110)))
 
 
 def box3d(x, y, z):
-    return {f"{axis}_{end}": value for axis, pair in zip("xyz", (x, y, z)) for end, value in zip(("min", "max"), pair)}
+    return {
+        f"{axis}_{end}": value
+        for axis, pair in zip("xyz", (x, y, z))
+        for end, value in zip(("min", "max"), pair)
+    }
 
 
 def box2d(index, x, y):
@@ -42,7 +46,9 @@ def entry(patient, phase, lesions):
 def patients():
     return {
         "MR-170396": [lesion(6, box3d((2, 6), (3, 5), (1, 2)))],
-        "MR182018": [lesion(0, None, [box2d(2, (2, 5), (3, 6)), box2d(3, (1, 4), (3, 7)), box2d(4, (2, 4), (4, 5))])],
+        "MR182018": [
+            lesion(0, None, [box2d(2, (2, 5), (3, 6)), box2d(3, (1, 4), (3, 7)), box2d(4, (2, 4), (4, 5))])
+        ],
         "MR27202": [lesion(-1, box3d((2, 6), (3, 5), (1, 2)))],
         "MR50724": [lesion(4, box3d((1, 9), (1, 9), (0, 4))), lesion(4, box3d((10, 13), (9, 11), (3, 5)))],
     }
@@ -55,7 +61,11 @@ def official(tmp_path, patients, write_image, write_json):
     for number, (patient, lesions) in enumerate(patients.items()):
         info[patient] = [entry(patient, phase, lesions) for phase in PHASES]
         for item in info[patient]:
-            write_image(root / "images" / patient / item["studyUID"] / f"{item['seriesUID']}.nii.gz", number, LEVEL[item["phase"]])
+            path = root / "images" / patient / item["studyUID"] / f"{item['seriesUID']}.nii.gz"
+            if item["phase"].startswith("C"):
+                write_image(path, number, LEVEL[item["phase"]])
+            else:
+                path.touch()  # never read
     write_json(root / "labels" / "Annotation.json", {"Annotation_info": info, "Category_info": {}})
     return root
 
@@ -73,7 +83,10 @@ def test_phases_classes_and_boxes(official, tmp_path, one, no_errors, found, cou
     cohort = Cohort.read(tmp_path / "out")
     assert cohort.phases == ("pre", "arterial", "portal_venous", "delayed")
     assert {s.study_id: s.label for s in cohort.studies} == {
-        "MR-170396": "hcc", "MR182018": "hemangioma", "MR27202": "", "MR50724": "cyst",
+        "MR-170396": "hcc",
+        "MR182018": "hemangioma",
+        "MR27202": "",
+        "MR50724": "cyst",
     }
     assert {s.mask_source for s in cohort.studies} == {"box"}
     assert {s.mask_phase for s in cohort.studies} == {"portal_venous"}
@@ -111,7 +124,9 @@ def test_without_boxes_there_is_no_mask(official, tmp_path, one):
     assert cohort.lesions.empty
 
 
-def test_missing_series_and_patients_are_said_and_counted(official, tmp_path, one, no_errors, found, counts, write_image):
+def test_missing_series_and_patients_are_said_and_counted(
+    official, tmp_path, one, no_errors, found, counts, write_image
+):
     for path in (official / "images" / "MR-170396").rglob("1.2.3.2.nii.gz"):
         path.unlink()
     for path in (official / "images" / "MR50724").rglob("*.nii.gz"):
@@ -133,11 +148,15 @@ def test_missing_series_and_patients_are_said_and_counted(official, tmp_path, on
         lambda item: item.pop("annotation"),
         lambda item: item["annotation"]["lesion"]["0"].update(category="hcc"),
         lambda item: item["annotation"]["lesion"]["0"]["bbox"].update({"3D_box": {"x_min": 1}}),
-        lambda item: item["annotation"]["lesion"]["0"]["bbox"].update({"3D_box": box3d((9, 2), (1, 2), (1, 2))}),
+        lambda item: item["annotation"]["lesion"]["0"]["bbox"].update(
+            {"3D_box": box3d((9, 2), (1, 2), (1, 2))}
+        ),
         lambda item: item.update(seriesUID="../../../etc/passwd"),
     ],
 )
-def test_a_damaged_entry_leaves_out_its_patient_only(official, tmp_path, one, no_errors, found, counts, spoil):
+def test_a_damaged_entry_leaves_out_its_patient_only(
+    official, tmp_path, one, no_errors, found, counts, spoil
+):
     edit(official, lambda info: spoil(info["MR-170396"][1]))
     outcome = import_lld_mmri(official, tmp_path / "out", options=one)
     no_errors(tmp_path / "out")
@@ -146,7 +165,12 @@ def test_a_damaged_entry_leaves_out_its_patient_only(official, tmp_path, one, no
 
 
 def test_a_box_past_the_last_slice_is_left_out(official, tmp_path, one, no_errors, found):
-    edit(official, lambda info: info["MR-170396"][2]["annotation"]["lesion"]["0"]["bbox"].update({"3D_box": box3d((2, 4), (2, 4), (4, 6))}))
+    edit(
+        official,
+        lambda info: info["MR-170396"][2]["annotation"]["lesion"]["0"]["bbox"].update(
+            {"3D_box": box3d((2, 4), (2, 4), (4, 6))}
+        ),
+    )
     outcome = import_lld_mmri(official, tmp_path / "out", options=one)
     no_errors(tmp_path / "out")
     assert outcome.cohort["MR-170396"].mask is None
@@ -185,6 +209,9 @@ def medsam2(tmp_path, write_image, write_mask, write_json):
     for number, (patient, category) in enumerate((("MR-170396", 6), ("MR182018", 0))):
         for phase in PHASES:
             stem = f"{patient}_{category}_{phase.replace(' ', '')}"
+            if not phase.startswith("C"):
+                (root / "images" / f"{stem}_0000.nii.gz").touch()  # never read
+                continue
             write_image(root / "images" / f"{stem}_0000.nii.gz", number, LEVEL[phase])
             write_mask(root / "labels" / f"{stem}.nii.gz", [(1, (3, 6), (3, 6), (1, 4))])
     write_json(root / "LLD_MMRI_Annotation.json", {"Annotation_info": {}})
@@ -220,9 +247,15 @@ def test_masks_replace_boxes_where_they_fit(official, medsam2, tmp_path, write_m
 def crops(tmp_path, write_image):
     root = tmp_path / "classification_dataset"
     for number, name in enumerate(("MR-170396", "MR182018", "MR182018_1", "MR27202")):
-        for index, phase in enumerate(PHASES):
+        for index, phase in enumerate(PHASES[:4]):
             # every phase is cut around its own box
-            write_image(root / "images" / name / f"{phase}.nii.gz", number, LEVEL[phase], np.diag([-1.0, -1.0, 1.0, 1.0]), (9 + index, 10, 4))
+            write_image(
+                root / "images" / name / f"{phase}.nii.gz",
+                number,
+                LEVEL[phase],
+                np.diag([-1.0, -1.0, 1.0, 1.0]),
+                (9 + index, 10, 4),
+            )
     labels = root / "labels"
     labels.mkdir()
     (labels / "labels.txt").write_text("MR170396 6\nMR182018 0\n")
@@ -256,10 +289,18 @@ def test_the_official_divisions_become_splits_that_train_takes(crops, tmp_path, 
     assert {"splits-written", "split-without-study"} <= found(outcome)
 
 
-def test_a_list_that_divides_a_patient_is_refused(crops, tmp_path, one):
+def test_a_list_that_divides_a_patient_gives_no_split(crops, tmp_path, one):
     (crops / "labels" / "val_fold1.txt").write_text("MR182018 0\n")
-    with pytest.raises(UserError, match="both sides"):
-        import_lld_mmri(crops, tmp_path / "out", options=one)
+    outcome = import_lld_mmri(crops, tmp_path / "out", options=one)
+    assert "both sides" in next(f.meaning for f in outcome.findings if f.id == "split-left-out")
+    assert [p.name for p in (tmp_path / "out" / "splits").iterdir()] == ["validation.json"]
+
+
+def test_the_test_side_is_whoever_the_list_of_training_and_validation_leaves(crops, tmp_path, one):
+    (crops / "labels" / "labels_trainval.txt").write_text("MR170396 6\nMR182018 0\n")
+    import_lld_mmri(crops, tmp_path / "out", options=one)
+    split = read_split(tmp_path / "out" / "splits" / "test.json", Cohort.read(tmp_path / "out"))
+    assert split.test == ("MR27202",)
 
 
 def test_a_list_of_another_form_is_named_with_its_line(crops, tmp_path, one):

@@ -19,7 +19,10 @@ def source(tmp_path, write_image, write_mask):
         for level, phase in enumerate(("nativ", "art", "hbp", "T2")):
             write_image(src / patient / f"{phase}.nii.gz", number, 150 + 40 * level)
         # one value, two separate parts
-        write_mask(src / patient / "seg" / "tumour.nii.gz", [(1, (1, 4), (1, 4), (1, 3)), (1, (8, 12), (6, 10), (2, 5))])
+        write_mask(
+            src / patient / "seg" / "tumour.nii.gz",
+            [(1, (1, 4), (1, 4), (1, 3)), (1, (8, 12), (6, 10), (2, 5))],
+        )
     return src
 
 
@@ -57,11 +60,18 @@ def test_hepatobiliary_is_stored_as_delayed_only_on_the_users_word(source, tmp_p
 
 def test_labels_are_text_and_bring_what_the_images_do_not_say(source, tmp_path, one, no_errors, found):
     table = tmp_path / "labels.csv"
-    table.write_text("patient_id,label,site,time_arterial_s,field_T\n007,Hepatocellular_Carcinoma,1,20,3\n9,fnh,2,,\n")
+    table.write_text(
+        "patient_id,label,site,time_arterial_s,field_T\n007,Hepatocellular_Carcinoma,1,20,3\n9,fnh,2,,\n"
+    )
     outcome = run(source, tmp_path / "out", one, labels=table)
     no_errors(tmp_path / "out")
     study = Cohort.read(tmp_path / "out")["007"]
-    assert (study.label, study.site, study.times_s, study.acquisition) == ("hcc", "1", {"arterial": 20.0}, {"field_T": 3.0})
+    assert (study.label, study.site, study.times_s, study.acquisition) == (
+        "hcc",
+        "1",
+        {"arterial": 20.0},
+        {"field_T": 3.0},
+    )
     assert {"not-in-labels", "label-without-images"} <= found(outcome)
 
 
@@ -109,7 +119,9 @@ def test_no_name_is_a_phase(tmp_path, write_image, one):
 def test_one_patient_name_at_two_sites_is_two_patients(tmp_path, write_image, one, no_errors):
     for number, site in enumerate(("north", "south")):
         for phase in ("pre", "art"):
-            write_image(tmp_path / "src" / site / "007" / f"{phase}.nii.gz", number, 100 + 99 * (phase == "art"))
+            write_image(
+                tmp_path / "src" / site / "007" / f"{phase}.nii.gz", number, 100 + 99 * (phase == "art")
+            )
     import_nifti(tmp_path / "src", tmp_path / "out", "{site}/{patient}/{phase}.nii.gz", options=one)
     no_errors(tmp_path / "out")
     cohort = Cohort.read(tmp_path / "out")

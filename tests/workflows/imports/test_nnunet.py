@@ -25,7 +25,9 @@ V1 = {
     "modality": {"0": "pre", "1": "arterial"},
     "labels": {"0": "background", "1": "liver", "2": "HCC", "3": "tumour"},
     "numTraining": 3,
-    "training": [{"image": f"./imagesTr/{c}.nii.gz", "label": f"./labelsTr/{c}.nii.gz"} for c in ("007", "NO", "x")],
+    "training": [
+        {"image": f"./imagesTr/{c}.nii.gz", "label": f"./labelsTr/{c}.nii.gz"} for c in ("007", "NO", "x")
+    ],
     "test": [],
 }
 
@@ -38,16 +40,16 @@ def dataset(tmp_path, write_image, write_mask, write_json):
         for channel in (0, 1):
             write_image(src / "imagesTr" / f"{case}_{channel:04d}.nii.gz", number, 150 + 90 * channel)
     liver = (1, (0, 13), (0, 11), (0, 6))
-    write_mask(
-        src / "labelsTr" / "007.nii.gz", [liver, (2, *BOX), (2, *FAR), (3, (1, 3), (8, 10), (3, 5))]
-    )
+    write_mask(src / "labelsTr" / "007.nii.gz", [liver, (2, *BOX), (2, *FAR), (3, (1, 3), (8, 10), (3, 5))])
     write_mask(src / "labelsTr" / "NO.nii.gz", [liver])
     write_json(src / "dataset.json", V2)
     return src
 
 
 @pytest.mark.parametrize("description", [V2, V1])
-def test_channels_are_phases_and_values_are_classes(dataset, tmp_path, write_json, one, no_errors, found, counts, description):
+def test_channels_are_phases_and_values_are_classes(
+    dataset, tmp_path, write_json, one, no_errors, found, counts, description
+):
     write_json(dataset / "dataset.json", description)
     outcome = import_nnunet(dataset, tmp_path / "out", options=one)
     no_errors(tmp_path / "out")
@@ -84,7 +86,10 @@ def test_what_is_not_known_is_asked_for(dataset, tmp_path, write_json, one, chan
 
 
 def test_channels_and_labels_by_number_or_name(dataset, tmp_path, write_json, one):
-    write_json(dataset / "dataset.json", V2 | {"channel_names": {"0": "MRI", "1": "MRI"}, "labels": {"a": 1, "b": 2, "c": 3}})
+    write_json(
+        dataset / "dataset.json",
+        V2 | {"channel_names": {"0": "MRI", "1": "MRI"}, "labels": {"a": 1, "b": 2, "c": 3}},
+    )
     import_nnunet(
         dataset,
         tmp_path / "out",
@@ -109,11 +114,17 @@ def test_a_listed_case_without_images_is_counted(dataset, tmp_path, one, counts)
     for path in (dataset / "imagesTr").glob("x_*"):
         path.unlink()
     (dataset / "dataset.json").write_text(json.dumps(V1))
-    assert counts(import_nnunet(dataset, tmp_path / "out", options=one)) == {"found": 3, "phases": 1, "included": 2}
+    assert counts(import_nnunet(dataset, tmp_path / "out", options=one)) == {
+        "found": 3,
+        "phases": 1,
+        "included": 2,
+    }
 
 
 def test_paths_of_a_version_2_list(dataset, tmp_path, write_json, one):
-    listed = {"a": {"images": [f"imagesTr/007_{c:04d}.nii.gz" for c in (0, 1)], "label": "labelsTr/007.nii.gz"}}
+    listed = {
+        "a": {"images": [f"imagesTr/007_{c:04d}.nii.gz" for c in (0, 1)], "label": "labelsTr/007.nii.gz"}
+    }
     write_json(dataset / "dataset.json", V2 | {"dataset": listed})
     assert [s.study_id for s in import_nnunet(dataset, tmp_path / "out", options=one).cohort.studies] == ["a"]
 
@@ -131,7 +142,10 @@ def cohort(tmp_path, write_image, write_mask):
         images = {
             "pre": write_image(place / "pre.nii.gz", number, 150),
             "arterial": write_image(
-                place / "arterial.nii.gz", number, 250, **({"affine": coarse, "shape": (14, 12, 4)} if number == 0 else {})
+                place / "arterial.nii.gz",
+                number,
+                250,
+                **({"affine": coarse, "shape": (14, 12, 4)} if number == 0 else {}),
             ),
         }
         if number == 8:
@@ -141,9 +155,27 @@ def cohort(tmp_path, write_image, write_mask):
         if mask is not None:
             rows.append({"study_id": name, "lesion": "1", "label": label})
             rows.append({"study_id": name, "lesion": "2", "label": "cyst" if number == 2 else ""})
-        studies.append(Study(name, images, patient_id=f"p{number}", site="A", label=label, mask=mask, mask_phase="pre" if mask else "", times_s={"arterial": 20.0}))
+        studies.append(
+            Study(
+                name,
+                images,
+                patient_id=f"p{number}",
+                site="A",
+                label=label,
+                mask=mask,
+                mask_phase="pre" if mask else "",
+                times_s={"arterial": 20.0},
+            )
+        )
     lesions = pd.DataFrame(rows)
-    Cohort("ten", tuple(studies), ("hcc", "fnh", "cyst"), phases=("pre", "arterial"), agent="gadobutrol", lesions=lesions).write(folder)
+    Cohort(
+        "ten",
+        tuple(studies),
+        ("hcc", "fnh", "cyst"),
+        phases=("pre", "arterial"),
+        agent="gadobutrol",
+        lesions=lesions,
+    ).write(folder)
     return Cohort.read(folder)
 
 

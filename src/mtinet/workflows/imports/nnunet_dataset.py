@@ -93,9 +93,7 @@ def read_dataset(folder: Path) -> Dataset:
         channels = {int(number): str(name) for number, name in named.items()}
         labels = read_label_values(content["labels"])
     except (TypeError, ValueError) as error:
-        raise UnusableError(
-            f"{folder / 'dataset.json'}: channels or labels are not numbered ({error})"
-        ) from None
+        raise UnusableError(f"{folder / 'dataset.json'}: channels or labels lack numbers ({error})") from None
     if isinstance(content.get("dataset"), Mapping):
         cases = _listed_cases(folder, content["dataset"])
     else:
