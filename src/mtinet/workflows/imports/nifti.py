@@ -27,6 +27,7 @@ from mtinet.workflows.imports.writing import (
 )
 
 PLACEHOLDERS = ("patient", "study", "site", "phase")
+MASK_PLACEHOLDERS = ("patient", "study", "site")
 Key = tuple[str, str, str]
 """Site, patient and study as the names have them; empty where the pattern has no such placeholder."""
 
@@ -84,7 +85,10 @@ def import_nifti(
     if out.resolve().is_relative_to(src):
         inside = out.resolve().relative_to(src).as_posix() + "/"
         paths = [p for p in paths if not p.startswith(inside)]
-    found = _images(paths, pattern, src)
+    # {phase} also fits the name of a mask that lies beside the images
+    drawn = [compile_pattern(p, MASK_PLACEHOLDERS) for p in (mask_pattern, liver_pattern) if p]
+    images_only = [p for p in paths if not any(expression.fullmatch(p) for expression in drawn)]
+    found = _images(images_only, pattern, src)
     written = list(dict.fromkeys(phase for item in found.values() for phase in item.images))
     known, unknown = phases_of(written, parse_assignments(phases, "--phase"), "--phase")
     if not known:
@@ -197,11 +201,10 @@ def _add_masks(
 ) -> list[Finding]:
     """Put the masks to their studies; masks that fit no study and patterns that fit no file are said."""
     findings = []
-    allowed = [name for name in PLACEHOLDERS if name != "phase"]
     for option, pattern, column in (("--mask", mask, "mask"), ("--liver", liver, "liver")):
         if not pattern:
             continue
-        expression = compile_pattern(pattern, allowed)
+        expression = compile_pattern(pattern, MASK_PLACEHOLDERS)
         matches = [(path, m) for path in paths if (m := expression.fullmatch(path))]
         if not matches:
             raise UnusableError(
