@@ -86,8 +86,8 @@ def import_nifti(
         inside = out.resolve().relative_to(src).as_posix() + "/"
         paths = [p for p in paths if not p.startswith(inside)]
     # {phase} also fits the name of a mask that lies beside the images
-    drawn = [compile_pattern(p, MASK_PLACEHOLDERS) for p in (mask_pattern, liver_pattern) if p]
-    images_only = [p for p in paths if not any(expression.fullmatch(p) for expression in drawn)]
+    masks = [compile_pattern(p, MASK_PLACEHOLDERS) for p in (mask_pattern, liver_pattern) if p]
+    images_only = [p for p in paths if not any(expression.fullmatch(p) for expression in masks)]
     found = _images(images_only, pattern, src)
     written = list(dict.fromkeys(phase for item in found.values() for phase in item.images))
     known, unknown = phases_of(written, parse_assignments(phases, "--phase"), "--phase")
