@@ -102,6 +102,7 @@ def test_a_wrong_table_is_refused_with_its_repair(source, tmp_path, one, text, t
         ({"phases": ["portal=portal_venous"]}, "found: T2, art, hbp, nativ"),
         ({"mask_pattern": "{patient}/mask.nii.gz"}, "no file of"),
         ({"mask_pattern": "*/seg/tumour.nii.gz"}, "fits several studies"),
+        ({"mask_phase": "portal"}, "portal_venous"),
     ],
 )
 def test_a_wrong_pattern_lists_what_was_found(source, tmp_path, one, options, told):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mtinet.cohort import Cohort, Study
-from mtinet.config import Phase
+from mtinet.config import PHASES, Phase
 from mtinet.errors import UnusableError, UserError
 from mtinet.results import Finding
 from mtinet.workflows.imports.inclusion import Inclusion
@@ -80,6 +80,8 @@ def import_nifti(
     """
     src = source_folder(src, "the folder that holds the images")
     refuse_occupied(out)
+    if mask_phase and mask_phase not in PHASES:
+        raise UserError(f"--mask-phase {mask_phase} is not a phase; valid: {', '.join(PHASES)}")
     paths = sorted(p.relative_to(src).as_posix() for p in src.rglob("*") if p.is_file())
     paths = [p for p in paths if not any(part.startswith(".") for part in p.split("/"))]
     if out.resolve().is_relative_to(src):
