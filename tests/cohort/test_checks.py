@@ -65,3 +65,14 @@ def test_times_must_rise_with_the_phases():
     study = Study("s", images, times_s={"arterial": 180.0, "delayed": 22.0})
     found = structural_findings(Cohort("c", (study,), ("hcc",)))
     assert "times-order" in {finding.id for finding in found}
+
+
+def test_masks_that_no_reader_drew_are_said_once(folder, ids):
+    table = folder / "cohort.csv"
+    header, a, b = table.read_text().splitlines()
+    table.write_text(f"{header},mask_source\n{a},box\n{b},program\n")
+    assert {"box-mask", "program-mask"} <= ids()
+    table.write_text(f"{header},mask_source\n{a},reader\n{b},\n")
+    assert not {"box-mask", "program-mask", "mask-source"} & ids()
+    table.write_text(f"{header},mask_source\n{a},drawn\n{b},\n")
+    assert "mask-source" in ids()

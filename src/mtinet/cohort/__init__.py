@@ -2,12 +2,20 @@
 
 from mtinet.cohort.checks import structural_findings
 from mtinet.cohort.cohort import Cohort, read_with_findings
-from mtinet.cohort.study import ACQUISITION, NO_LESION, REFERENCE_ORDER, CohortError, Study
+from mtinet.cohort.study import (
+    ACQUISITION,
+    MASK_SOURCES,
+    NO_LESION,
+    REFERENCE_ORDER,
+    CohortError,
+    Study,
+)
 from mtinet.cohort.tables import COHORT_FORMAT, SNOMED_CT
 
 __all__ = [
     "ACQUISITION",
     "COHORT_FORMAT",
+    "MASK_SOURCES",
     "NO_LESION",
     "REFERENCE_ORDER",
     "SNOMED_CT",

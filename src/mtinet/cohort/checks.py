@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtinet.cohort.findings import Findings
-from mtinet.cohort.study import NO_LESION, Study
+from mtinet.cohort.study import MASK_SOURCES, NO_LESION, Study
 from mtinet.config import PHASES
 from mtinet.results import Finding
 
@@ -30,6 +30,7 @@ def structural_findings(cohort: Cohort) -> list[Finding]:
     used = Counter(path for path, _ in users)
     for study in cohort.studies:
         _check_study(study, cohort, used, findings)
+    _check_mask_sources(cohort, findings)
     _check_lesions(cohort, findings)
     labelled = {s.label for s in cohort.studies if s.label and s.label != NO_LESION}
     if cohort.studies and len(labelled) < 2:
@@ -195,6 +196,37 @@ def _check_targets(study: Study, findings: Findings) -> None:
             "the study has no label",
             "It trains the other tasks and is not scored on class.",
             case,
+        )
+
+
+def _check_mask_sources(cohort: Cohort, findings: Findings) -> None:
+    """Masks that no reader drew: said once for the whole cohort, because it holds for hundreds of studies."""
+    for study in cohort.studies:
+        if study.mask_source and study.mask_source not in MASK_SOURCES:
+            findings.add(
+                "mask-source",
+                "error",
+                f"mask_source is {study.mask_source!r}",
+                f"Valid: {', '.join(MASK_SOURCES)}, or empty for a mask that a reader drew.",
+                study.study_id,
+            )
+    masked = [study for study in cohort.studies if study.mask is not None]
+    boxes = sum(study.mask_source == "box" for study in masked)
+    if boxes:
+        findings.add(
+            "box-mask",
+            "warning",
+            f"{boxes} of {len(masked)} masks are filled bounding boxes (mask_source box), not outlines",
+            "Use them to locate and classify; Dice, volumes and enhancement under a box include the liver "
+            "around the lesion. Outlines replace them in the column mask.",
+        )
+    programs = sum(study.mask_source == "program" for study in masked)
+    if programs:
+        findings.add(
+            "program-mask",
+            "note",
+            f"{programs} of {len(masked)} masks were made with a program (mask_source program)",
+            "Say so where results on them are reported.",
         )
 
 

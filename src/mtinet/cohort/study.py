@@ -11,6 +11,9 @@ from mtinet.errors import UnusableError
 NO_LESION = "none"
 """The label of a study without lesion."""
 
+MASK_SOURCES = ("reader", "program", "box")
+"""Where a mask comes from: drawn by a reader, by a program, or a lesion's bounding box filled."""
+
 ACQUISITION = ("dose_mmol_kg", "field_T", "tr_ms", "te_ms", "flip_deg", "study_day")
 """Names of the numbers that a study may give about its acquisition."""
 
@@ -38,6 +41,8 @@ class Study:
         Lesion numbers 1..K; None = not segmented.
     mask_phase : str
         Phase on whose grid ``mask`` was drawn; empty = the reference phase.
+    mask_source : str
+        One of :data:`MASK_SOURCES`; empty = a reader.
     liver_mask, mask_2 : Path or None
         Liver, and the second reader's lesions.
     times_s : dict
@@ -62,6 +67,7 @@ class Study:
     agent: str = ""
     acquisition: dict[str, float] = field(default_factory=dict)
     prior_study_id: str = ""
+    mask_source: str = ""
 
     def __post_init__(self) -> None:
         if not self.patient_id:

@@ -40,6 +40,7 @@ _TEXT = (
     "label",
     "mask",
     "mask_phase",
+    "mask_source",
     "liver_mask",
     "mask_2",
     "agent",
@@ -209,6 +210,7 @@ def read_study(row: Mapping[Any, str], phases: tuple[Phase, ...], folder: Path, 
         agent=row.get("agent", ""),
         acquisition={name: value for name in ACQUISITION if (value := number(name)) is not None},
         prior_study_id=row.get("prior_study_id", ""),
+        mask_source=row.get("mask_source", ""),
     )
 
 
@@ -241,6 +243,7 @@ def study_row(study: Study, phases: tuple[Phase, ...], folder: Path) -> dict[str
         **{phase: _stored(study.images.get(phase), folder) for phase in phases},
         "mask": _stored(study.mask, folder),
         "mask_phase": study.mask_phase,
+        "mask_source": study.mask_source,
         "liver_mask": _stored(study.liver_mask, folder),
         "mask_2": _stored(study.mask_2, folder),
         **{f"time_{phase}_s": study.times_s.get(phase, "") for phase in phases},

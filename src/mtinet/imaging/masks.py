@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -73,3 +74,36 @@ def body_mask(image: NDArray[Any]) -> NDArray[np.bool_]:
     otsu = sitk.OtsuThresholdImageFilter()
     otsu.Execute(sitk.GetImageFromArray((np.minimum(signal, ceiling) / ceiling).astype(np.float32)))
     return np.asarray(signal > otsu.GetThreshold() * ceiling)
+
+
+def number_by_class(
+    mask: NDArray[Any], classes: Mapping[int, str]
+) -> tuple[NDArray[np.int32], dict[int, str]]:
+    """Lesions of a mask whose values are classes: connected parts of a class become separate lesions.
+
+    Two lesions of one class that touch cannot be told apart and become one.
+
+    Parameters
+    ----------
+    mask : ndarray of int
+    classes : mapping of int to str
+        Class by value; other values are not lesions.
+
+    Returns
+    -------
+    numbers : ndarray of int32, same shape
+        Lesions 1..K from the largest to the smallest.
+    labels : dict
+        Class by lesion number.
+    """
+    parts = np.zeros(mask.shape, dtype=np.int32)
+    names: list[str] = []
+    for value, name in classes.items():
+        found = components(mask == value)
+        parts[found > 0] = found[found > 0] + len(names)
+        names += [name] * int(found.max(initial=0))
+    sizes = np.bincount(parts.ravel(), minlength=len(names) + 1)[1:]
+    order = np.argsort(-sizes, kind="stable")
+    rank = np.zeros(len(names) + 1, dtype=np.int32)
+    rank[1 + order] = np.arange(1, len(names) + 1)
+    return rank[parts], {number: names[old] for number, old in enumerate(order.tolist(), start=1)}

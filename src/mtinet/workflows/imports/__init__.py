@@ -1,0 +1,1 @@
+"""From files as they are to a cohort: one module a format."""
