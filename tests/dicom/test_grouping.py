@@ -96,6 +96,27 @@ def test_volumes_whose_slices_all_have_their_own_time(series_writer):
     assert "instance-order" not in findings
 
 
+def test_ge_trigger_time_of_every_slice_with_one_acquisition_time(series_writer):
+    """dcm_qa_ge, fMRI_Multiphase_Des: SliceTiming 0.9, 0.4, 0.8, ... within each second, one AcquisitionTime."""
+    timing = [0.9, 0.4, 0.8, 0.3, 0.7, 0.2, 0.6, 0.1, 0.5, 0.0]
+    writer = series_writer(common={"AcquisitionTime": "072925.000000", "Manufacturer": "GE MEDICAL SYSTEMS"})
+    fill(writer, [(v, p, {"TriggerTime": 1000.0 * (v + timing[p])}) for v in range(4) for p in range(10)])
+    series, findings = only_series(writer.folder)
+    assert_volumes(series, 4, 10)
+    assert findings == set()
+    assert [v.info.trigger_time_ms for v in series.volumes] == [0.0, 1000.0, 2000.0, 3000.0]
+
+
+def test_a_mosaic_is_no_slice(series_writer):
+    """dcm_qa_nih, EPI_PE=AP_3: Siemens stores a whole volume as tiles of one image."""
+    kind = ["ORIGINAL", "PRIMARY", "M", "ND", "ECHO", "00", "MOSAIC"]
+    writer = series_writer(common={"ImageType": kind, "Manufacturer": "SIEMENS"})
+    writer.add(0, 0)
+    series, findings = only_series(writer.folder)
+    assert findings == {"mosaic"}
+    assert series.volumes[0].refused
+
+
 @pytest.mark.parametrize("vary", ["TriggerTime", "EchoTime", "AcquisitionNumber", "FlipAngle"])
 def test_other_attributes_divide_too(series_writer, vary):
     writer = series_writer(common={"AcquisitionTime": "101500"})

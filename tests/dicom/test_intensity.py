@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
@@ -11,8 +12,9 @@ from mtinet.dicom.study import read_studies
 PHILIPS = "Philips Medical Systems"
 CREATOR = "Philips MR Imaging DD 001"
 
-# What the sidecars of neurolabusc/dcm_qa_philips (BSD-2-Clause) state: PhilipsRescaleSlope, -Intercept, -ScaleSlope
-SIDECARS = [(4.32381, 0.0, 0.00254671), (1.0, 0.0, 0.0152234), (2.0, -4.0, 0.00721)]
+# PhilipsRescaleSlope, -Intercept, -ScaleSlope of the sidecars in the public repositories dcm_qa_philips
+# (EPI_asc_CLEAR_201) and dcm_qa_philips_enh (1301_WIP_ADNI_Sag3D_MPRAGE_enh, 2101_WIP_fcMRI_cl)
+SIDECARS = [(1.29035, 0.0, 0.00428404), (2.36166, 0.0, 0.00746929), (0.703785, 0.0, 0.0556675)]
 
 
 def image(**values):
@@ -41,6 +43,13 @@ def test_philips_without_scale_slope_is_not_comparable():
     assert (result.slope, result.intercept, result.comparable) == (2.0, 5.0, False)
 
 
+def test_philips_repeats_its_display_scale_as_a_real_world_value():
+    """dcm_qa_philips_enh 2101_WIP_fcMRI_cl: PhilipsRWVSlope = PhilipsRescaleSlope = 0.703785, and a scale slope."""
+    values = {"rescale": (0.703785, 0.0), "real_world": (0.703785, 0.0), "real_world_unit": "1"}
+    assert scaling(image(**values, scale_slope=0.0556675), PHILIPS).slope == pytest.approx(1 / 0.0556675)
+    assert not scaling(image(**values), PHILIPS).comparable
+
+
 @pytest.mark.parametrize(("unit", "comparable"), [("ms", True), ("1", False), ("", False)])
 def test_a_real_world_value_counts_only_with_a_unit(unit, comparable):
     result = scaling(image(rescale=(2.0, 0.0), real_world=(0.5, 1.0), real_world_unit=unit), PHILIPS)
@@ -62,26 +71,22 @@ def test_other_vendors_store_their_signal_with_or_without_a_rescale():
 @pytest.mark.parametrize("block", [0x10, 0x13])
 def test_scale_slope_is_read_from_the_block_that_its_creator_reserved(series_writer, block):
     writer = series_writer(
-        common={"Manufacturer": PHILIPS, "RescaleSlope": 4.32381, "RescaleIntercept": 10.0}
+        common={"Manufacturer": PHILIPS, "RescaleSlope": 1.29035, "RescaleIntercept": 10.0}
     )
     for place in range(3):
         path = writer.add(place, 100)
-        import pydicom
-
         dataset = pydicom.dcmread(path)
         dataset.add_new((0x2005, block), "LO", CREATOR)
-        dataset.add_new((0x2005, block << 8 | 0x0E), "FL", 0.00254671)
+        dataset.add_new((0x2005, block << 8 | 0x0E), "FL", 0.00428404)
         dataset.save_as(path)
     volume, findings = only_volume(writer.folder)
     assert volume.comparable
     assert findings == set()
-    expected = (100 * 4.32381 + 10.0) / (4.32381 * 0.00254671)
+    expected = (100 * 1.29035 + 10.0) / (1.29035 * 0.00428404)
     np.testing.assert_allclose(volume.info.load().array, expected, rtol=1e-5)
 
 
 def test_scale_slope_stored_as_unknown_bytes_or_without_its_creator(series_writer):
-    import pydicom
-
     writer = series_writer(common={"Manufacturer": PHILIPS, "RescaleSlope": 2.0, "RescaleIntercept": 0.0})
     for place in range(2):
         path = writer.add(place, 100)

@@ -228,6 +228,12 @@ def _volume(index: int, stack: Stack, by_image: _ByImage, header: Header, notes:
         comparable=all(scale.comparable for scale in scales),
     )
     try:
+        if "MOSAIC" in first.image_type:
+            raise StackError(
+                "mosaic",
+                "its slices are tiles of one image (Siemens mosaic)",
+                "Export it as enhanced MR, or convert it with a tool that unfolds mosaics.",
+            )
         affine = affine_ras(images)
         _refuse_mixed_formats([source[1] for source in sources])
     except StackError as error:
