@@ -188,6 +188,15 @@ def _shared(exam: Exam, series: Series) -> Dataset:
                 EchoTrainLength=1,
                 RFEchoTrainLength=0,
                 GradientEchoTrainLength=1,
+                SpecificAbsorptionRateSequence=[
+                    _item(
+                        SpecificAbsorptionRateDefinition="IEC_WHOLE_BODY", SpecificAbsorptionRateValue=1.0
+                    )
+                ],
+                OperatingModeSequence=[
+                    _item(OperatingModeType=kind, OperatingMode="IEC_NORMAL")
+                    for kind in ("STATIC FIELD", "RF", "GRADIENT")
+                ],
             )
         ],
         MREchoSequence=[_item(EffectiveEchoTime=exam.te_ms)],

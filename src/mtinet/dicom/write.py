@@ -31,7 +31,7 @@ PHILIPS = "Philips MR Imaging DD 001"
 AGENTS = {"gadobutrol": ("Gadovist", 1.0, 604.72), "gadoxetate": ("Primovist", 0.25, 181.43)}
 """By agent: trade name, mmol and mg of it in a millilitre of the solution (product information)."""
 
-_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """From the cohort's world axes (R, A, S) to DICOM's (L, P, S)."""
 
 _HYDROGEN_MHZ_T = 42.577
@@ -168,7 +168,7 @@ class Plane:
     @classmethod
     def of(cls, volume: Volume) -> Plane:
         """Rows run along the volume's first axis, columns along its second."""
-        affine = _LPS @ volume.affine
+        affine = LPS @ volume.affine
         along, down, through = volume.spacing_mm
         orientation = [*(affine[:3, 0] / along), *(affine[:3, 1] / down)]
         return cls(orientation, [down, along], through, affine[:3, 3], affine[:3, 2])
