@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from mtinet.cohort.study import REFERENCE_ORDER
 from mtinet.config import Phase
 from mtinet.volume import Volume
 
@@ -63,6 +64,15 @@ class Exam:
         """A number from 0 that is a function of the seed, the ids and ``name``."""
         text = "\n".join((str(self.seed), self.patient_id, self.study_id, name))
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") % below
+
+    def with_images(self, images: Mapping[Phase, Volume]) -> Exam:
+        """The same exam with other images."""
+        return replace(self, images=images)
+
+    @property
+    def reference_phase(self) -> Phase:
+        """Phase on whose grid masks lie."""
+        return next(phase for phase in REFERENCE_ORDER if phase in self.images)
 
     @property
     def start_s(self) -> float:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mtinet.cohort.tables import SNOMED_CT
+from mtinet.dicom.enhanced import frame_numbers
 from mtinet.dicom.exam import Exam
+from mtinet.dicom.habits import series_of
 from mtinet.dicom.write import LPS, save
 from mtinet.volume import Volume
 
@@ -23,29 +25,27 @@ _SERIES = 900
 
 
 def write_lesions(
-    path: Path,
-    exam: Exam,
-    sources: Sequence[Dataset],
-    mask: Volume,
-    labels: Mapping[int, str],
-    frames: Sequence[int] = (),
-) -> None:
+    folder: Path, exam: Exam, sources: Sequence[Dataset], mask: Volume, labels: Mapping[int, str]
+) -> Path:
     """Write the lesions of a mask as a segmentation of the images that it was drawn on.
 
     Parameters
     ----------
-    path : Path
+    folder : Path
+        The study's; the file is ``s900/i0001.dcm`` in it.
     exam : Exam
-        Its ids decide the UIDs.
     sources : sequence of Dataset
-        The instances of the phase on whose grid the mask lies, as :func:`~mtinet.dicom.write.write_exam`
+        The instances of the exam's reference phase, on whose grid the mask lies, as :func:`~mtinet.dicom.write.write_exam`
         gives them back.
     mask : Volume
         Lesion numbers 1..K; at least one voxel is not 0.
     labels : dict
         Class by lesion number; others are plain lesions.
-    frames : sequence of int
-        Where the source is one multi-frame instance, the numbers of the frames that hold the phase.
+
+    Returns
+    -------
+    Path
+        The file.
     """
     import highdicom as hd
 
@@ -81,10 +81,12 @@ def write_lesions(
         series_description="Lesions",
     )
     _set_moment(dataset, exam, sources[0])
-    if frames:
-        _keep_frames(dataset, frames)
+    if "PerFrameFunctionalGroupsSequence" in sources[0]:
+        _keep_frames(dataset, _frames(exam))
+    path = folder / f"s{_SERIES}" / "i0001.dcm"
     path.parent.mkdir(parents=True, exist_ok=True)
     save(dataset, path)
+    return path
 
 
 def _segment(exam: Exam, place: int, number: int, label: str) -> Any:
@@ -115,7 +117,14 @@ def _set_moment(dataset: Dataset, exam: Exam, source: Dataset) -> None:
         item.DimensionOrganizationUID = uid
 
 
-def _keep_frames(dataset: Dataset, frames: Sequence[int]) -> None:
+def _frames(exam: Exam) -> set[int]:
+    """Numbers, from 1, of the frames of the reference phase."""
+    phase = exam.reference_phase
+    series = next(series for series in series_of(exam) if phase in [stack.phase for stack in series.stacks])
+    return set(frame_numbers(series, phase))
+
+
+def _keep_frames(dataset: Dataset, frames: set[int]) -> None:
     """Refer to the frames of the phase only: other frames of the source lie at the same places."""
     for group in dataset.PerFrameFunctionalGroupsSequence:
         for derivation in group.DerivationImageSequence:
