@@ -343,7 +343,8 @@ def _instance(
 ) -> Dataset:
     from pydicom.dataset import Dataset
 
-    ds = Dataset(shared)
+    ds = Dataset()
+    ds.update(shared)
     ds.SOPInstanceUID = exam.uid("instance", series.number, index, k)
     ds.file_meta = file_meta(ds.SOPClassUID, ds.SOPInstanceUID)
     ds.InstanceNumber = number
