@@ -78,8 +78,8 @@ class Pseudonyms:
             key = b""
         if len(key) != KEY_BYTES:
             raise KeyFileError(
-                f"{key_file} holds no key of {KEY_BYTES} bytes; give the key file of the first import, or another "
-                "name for a new one (its patients get other ids)"
+                f"{key_file} holds no key of {KEY_BYTES} bytes; give the key file of the first import, or "
+                "another name for a new one (its patients get other ids)"
             )
         return cls(key)
 

@@ -17,7 +17,7 @@ from mtinet.dicom.write import (
     common,
     decimal,
     file_meta,
-    imaging_frequency_MHz,
+    imaging_frequency_mhz,
     scalings_of,
     set_pixels,
 )
@@ -226,7 +226,7 @@ def _shared(exam: Exam, series: Series) -> Dataset:
                 MagnetizationTransfer="NONE",
                 BloodSignalNulling="NO",
                 Tagging="NONE",
-                TransmitterFrequency=imaging_frequency_MHz(exam),
+                TransmitterFrequency=imaging_frequency_mhz(exam),
                 PixelBandwidth=decimal(500),
             )
         ],

@@ -7,6 +7,7 @@ of reference and the geometry do.
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -266,37 +267,13 @@ def number(
     findings: Sequence[Finding],
 ) -> MaskOnVolume:
     """Lesions numbered on a grid; the smaller of two overlapping segments keeps the common voxels."""
-    listed = list(findings)
-    for piece in pieces:
-        if not piece.voxels.any():
-            listed.append(
-                _finding(
-                    "empty-segment",
-                    "note",
-                    path,
-                    f"segment {piece.name!r} is empty",
-                    "Ignore it or draw it again.",
-                )
-            )  # noqa: E501
+    listed = [*findings, *_segment_findings(path, pieces)]
     lesions = [piece for piece in pieces if piece.voxels.any()]
     if len(lesions) > MOST:
         raise MaskError(f"{path} holds {len(lesions)} segments, and a mask numbers at most {MOST}; split it")
     labels = np.zeros(grid.shape, dtype=np.uint8)
     for n in sorted(range(len(lesions)), key=lambda n: (-int(lesions[n].voxels.sum()), n)):
         labels[lesions[n].voxels] = n + 1
-    for n, piece in enumerate(lesions):
-        for other in lesions[n + 1 :]:
-            if common := int((piece.voxels & other.voxels).sum()):
-                listed.append(
-                    _finding(
-                        "overlapping-segments",
-                        "warning",
-                        path,
-                        f"segments {piece.name!r} and {other.name!r} share {common} voxels; the smaller keeps "
-                        "them",
-                        "Look at both; remove one if it is the same lesion drawn twice.",
-                    )
-                )
     if len(candidates) > 1:
         listed.append(
             _finding(
@@ -342,9 +319,7 @@ def place(
     """
     between = np.linalg.inv(grid.affine) @ affine
     exact = np.rint(between)
-    corners = np.array(
-        [(i, j, k, 1) for i in (0, voxels.shape[0] - 1) for j in (0, voxels.shape[1] - 1) for k in (0, voxels.shape[2] - 1)]
-    )  # fmt: skip
+    corners = np.array([(*c, 1) for c in itertools.product(*((0, n - 1) for n in voxels.shape))])
     off = np.abs(corners @ (between - exact).T).max()
     turned = np.abs(exact[:3, :3])
     if off > TOLERANCE or not (np.all(turned.sum(axis=0) == 1) and np.all(turned.sum(axis=1) == 1)):
@@ -362,6 +337,28 @@ def place(
     placed = np.zeros(grid.shape, dtype=bool)
     placed[tuple(at.T)] = True
     return placed
+
+
+def _segment_findings(path: Path, pieces: Sequence[Piece]) -> list[Finding]:
+    """Segments that are empty, and pairs that overlap."""
+    found = [
+        _finding(
+            "empty-segment",
+            "note",
+            path,
+            f"segment {piece.name!r} is empty",
+            "Ignore it or draw it again.",
+        )
+        for piece in pieces
+        if not piece.voxels.any()
+    ]
+    for piece, other in itertools.combinations(pieces, 2):
+        common = int((piece.voxels & other.voxels).sum())
+        if common:
+            meaning = f"segments {piece.name!r} and {other.name!r} share {common} voxels"
+            action = "The smaller keeps them; remove one if it is the same lesion drawn twice."
+            found.append(_finding("overlapping-segments", "warning", path, meaning, action))
+    return found
 
 
 def _finding(id_: str, severity: Any, path: Path, meaning: str, action: str) -> Finding:
@@ -422,10 +419,10 @@ def read_layers(path: Path) -> tuple[str, NDArray[np.float64], list[tuple[str, B
     if path.name.lower().endswith((".nii", ".nii.gz")):
         volume = read_nifti(path, labels=True)
         return "NIfTI", volume.affine, [(f"{n}", volume.array == n) for n in _values(volume.array)]
-    import SimpleITK as sitk
+    import SimpleITK
 
     try:
-        image = sitk.ReadImage(str(path))
+        image = SimpleITK.ReadImage(str(path))
     except RuntimeError:
         raise MaskError(f"{path} cannot be read as an image; give NIfTI or NRRD") from None
     if image.GetDimension() != 3:
@@ -433,7 +430,7 @@ def read_layers(path: Path) -> tuple[str, NDArray[np.float64], list[tuple[str, B
     affine = np.eye(4)
     affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) @ np.diag(image.GetSpacing())
     affine[:3, 3] = image.GetOrigin()
-    array = sitk.GetArrayFromImage(image)
+    array = SimpleITK.GetArrayFromImage(image)
     layers = array[..., None] if image.GetNumberOfComponentsPerPixel() == 1 else array
     layers = layers.transpose(2, 1, 0, 3)
     if not np.all(np.isfinite(layers)) or np.any(layers != np.rint(layers)):

@@ -65,7 +65,7 @@ def pieces_of(dataset: Dataset, grid: Volume, path: Path) -> tuple[list[Piece], 
                         id="open-contours",
                         stage="import",
                         severity="note",
-                        meaning=f"{path.name}: {left_out} contours of {name!r} enclose no area and are left out",
+                        meaning=f"{path.name}: {left_out} contours of {name!r} enclose no area",
                         action="Nothing, unless the structure looks incomplete.",
                     )
                 )

@@ -35,8 +35,8 @@ def write_lesions(
         The study's; the file is ``s900/i0001.dcm`` in it.
     exam : Exam
     sources : sequence of Dataset
-        The instances of the exam's reference phase, on whose grid the mask lies, as :func:`~mtinet.dicom.write.write_exam`
-        gives them back.
+        The instances of the exam's reference phase, on whose grid the mask lies, as
+        :func:`~mtinet.dicom.write.write_exam` gives them back.
     mask : Volume
         Lesion numbers 1..K; at least one voxel is not 0.
     labels : dict

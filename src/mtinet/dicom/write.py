@@ -243,7 +243,7 @@ def weight_kg(exam: Exam) -> float:
     return float(50 + exam.number("weight", 50))
 
 
-def imaging_frequency_MHz(exam: Exam) -> float:
+def imaging_frequency_mhz(exam: Exam) -> float:
     """Precession of hydrogen in the scanner's field."""
     return round(_HYDROGEN_MHZ_T * exam.field_T, 4)
 
@@ -290,7 +290,7 @@ def _shared(exam: Exam, series: Series, index: int, stack: Stack, scaling: Scali
     ds.EchoTrainLength, ds.NumberOfAverages = 1, decimal(1)
     ds.FlipAngle = decimal(exam.flip_deg)
     ds.MagneticFieldStrength = decimal(exam.field_T)
-    ds.ImagingFrequency = decimal(imaging_frequency_MHz(exam))
+    ds.ImagingFrequency = decimal(imaging_frequency_mhz(exam))
     ds.ImagedNucleus = "1H"
     ds.SliceThickness = ds.SpacingBetweenSlices = decimal(plane.between_mm)
     ds.PixelSpacing = decimal(plane.spacing)
