@@ -1,0 +1,43 @@
+"""The dose of contrast agent, where the header tells enough to know it."""
+
+from __future__ import annotations
+
+_MMOL_PER_ML = {
+    # mol/L of the solutions on sale (package leaflets); names as they are written into headers
+    1.0: ("gadobutrol", "gadavist", "gadovist"),
+    0.25: ("gadoxet", "primovist", "eovist"),
+    0.5: (
+        "gadoter", "dotarem", "clariscan", "gadopent", "magnevist", "gadobenate", "gadobenic", "multihance",
+        "gadoterid", "prohance", "gadodiamid", "omniscan", "gadopiclenol", "elucirem", "vueway",
+    ),
+}  # fmt: skip
+_WEIGHT_KG = (20.0, 300.0)
+_DOSE_MMOL_KG = (0.005, 0.4)
+
+
+def dose_mmol_kg(agent: str, volume_ml: float | None, weight_kg: float | None) -> float | None:
+    """Dose of an agent whose concentration is known, mmol per kg of body weight.
+
+    Parameters
+    ----------
+    agent : str
+        ContrastBolusAgent as written: a brand or the substance, with anything around it.
+    volume_ml : float or None
+        ContrastBolusTotalDose or ContrastBolusVolume.
+    weight_kg : float or None
+        PatientWeight.
+
+    Returns
+    -------
+    float or None
+        None where a part is missing or the numbers make no dose that is given to people: scanners write 0, a
+        weight of 1 kg, or the volume of the saline flush.
+    """
+    name = agent.lower()
+    concentrations = {c for c, names in _MMOL_PER_ML.items() if any(n in name for n in names)}
+    if len(concentrations) != 1 or volume_ml is None or weight_kg is None:
+        return None
+    if not _WEIGHT_KG[0] <= weight_kg <= _WEIGHT_KG[1]:
+        return None
+    dose = concentrations.pop() * volume_ml / weight_kg
+    return dose if _DOSE_MMOL_KG[0] <= dose <= _DOSE_MMOL_KG[1] else None
