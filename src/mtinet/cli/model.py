@@ -38,6 +38,10 @@ def train(
     fold: Annotated[int, typer.Option(min=0, help="Fold to hold out.")] = 0,
     folds: Annotated[int, typer.Option(min=2, help="Number of folds.")] = 5,
     all_: Annotated[bool, typer.Option("--all", help="Train on everybody; nothing is held out.")] = False,
+    split: Annotated[
+        Path | None,
+        typer.Option(help="File of a fixed division, as imports write it into splits/; instead of --fold."),
+    ] = None,
     init: Annotated[Path | None, typer.Option(help="Run whose weights are the start (fine-tuning).")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted training.")] = False,
     cache: CacheOption = None,
@@ -55,6 +59,7 @@ def train(
     options = TrainOptions(
         fold=None if all_ else fold,
         folds=folds,
+        split=split,
         init=init,
         resume=resume,
         cache=cache,

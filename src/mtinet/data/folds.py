@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
@@ -108,6 +110,30 @@ def split_cohort(cohort: Cohort, fold: int | None = 0, folds: int = 5, seed: int
         train, test = list(divider.split(ids, labels, patients))[fold]
     split = Split(tuple(ids[i] for i in train), tuple(ids[i] for i in test), fold, folds, cohort.hash)
     refuse_shared_patients(cohort, split.train, split.test)
+    return split
+
+
+def read_split(path: Path, cohort: Cohort) -> Split:
+    """A fixed division from a file, for example the official one of a public data set.
+
+    Raises
+    ------
+    SplitError
+        The file is not a division, is that of another cohort, or divides a patient.
+    """
+    try:
+        split = Split.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise SplitError(f"{path} cannot be read ({error.strerror}); correct the path") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise SplitError(
+            f"{path} is not a division of a cohort ({type(error).__name__}: {error}); give a file with "
+            "train, test, fold, folds and cohort_hash"
+        ) from None
+    split.check(cohort)
+    both = sorted(set(split.train) & set(split.test))
+    if both or not split.train:
+        raise SplitError(f"{path}: " + (f"on both sides: {', '.join(both)}" if both else "nobody trains"))
     return split
 
 

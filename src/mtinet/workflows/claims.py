@@ -2,7 +2,9 @@
 
 Another program's folder holds a mask a study, ``<study_id>.nii.gz`` or ``masks/<study_id>.nii.gz``, on the
 grid of the study's reference phase: lesion numbers, or one value for all (connected parts are then numbered
-from the largest to the smallest).  Optional tables say more: ``lesions.csv`` (``study_id, lesion``, any of
+from the largest to the smallest).  Where the folder holds the ``dataset.json`` of nnU-Net, which its
+prediction writes there, values are classes and connected parts of a class are lesions of that class.
+Optional tables say more: ``lesions.csv`` (``study_id, lesion``, any of
 ``p_<class>``, ``predicted_<phase>`` in raw signal) and ``studies.csv`` (``study_id``, and ``predicted_label``
 or ``p_<class>``, which then hold for each of the study's lesions that ``lesions.csv`` does not name).
 """
@@ -21,15 +23,16 @@ from numpy.typing import NDArray
 
 from mtinet.cohort import NO_LESION
 from mtinet.data.prepared import PreparedStudy
-from mtinet.errors import UnusableError
+from mtinet.errors import UnusableError, UserError
 from mtinet.evaluation.tables import read_table
 from mtinet.imaging.checks import SNAP_VOXELS
-from mtinet.imaging.masks import components, voxel_counts
+from mtinet.imaging.masks import components, number_by_class, voxel_counts
 from mtinet.imaging.resampling import resample_labels
 from mtinet.inference.forward import Reading, read_lesions
 from mtinet.inference.predictor import Predictor
 from mtinet.runs import Run
 from mtinet.volume import Volume, grid_distance_mm, read_nifti
+from mtinet.workflows.imports.nnunet_dataset import meaning_of, read_labels_of
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,7 @@ class OutsideClaims:
         self.classes = classes
         self.studies = _by_study(folder / "studies.csv", ("study_id",))
         self.lesions = _by_study(folder / "lesions.csv", ("study_id", "lesion"))
+        self.values = _class_values(folder / "dataset.json", classes)
 
     def claim(self, study: PreparedStudy) -> Claim:
         """Read the study's mask and its rows.
@@ -113,7 +117,7 @@ class OutsideClaims:
         UnusableError
             The mask is missing or lies on another grid.
         """
-        mask = self._mask(study)
+        mask, classes = self._mask(study)
         volume = Volume(mask, study.source_affine)
         shape = (study.shape[2], study.shape[1], study.shape[0])
         labels = resample_labels(volume, shape, study.affine).array.transpose(2, 1, 0)
@@ -123,7 +127,7 @@ class OutsideClaims:
         rows = {int(row["lesion"]): row for row in self.lesions.get(study.study_id, [])}
         for number in sizes:
             row = rows.get(number, {})
-            said = self._probabilities(row) or of_study
+            said = self._probabilities(row) or self._certain(classes.get(number, "")) or of_study
             if said:
                 probabilities[number] = said
             curve = np.array([float(row.get(f"predicted_{p}", math.nan)) for p in study.phases])
@@ -135,7 +139,8 @@ class OutsideClaims:
             label = max(largest, key=lambda name: largest[name]) if largest else ""
         return Claim(mask, labels, label, enhancement, probabilities)
 
-    def _mask(self, study: PreparedStudy) -> NDArray[np.int32]:
+    def _mask(self, study: PreparedStudy) -> tuple[NDArray[np.int32], dict[int, str]]:
+        """Lesion numbers, and the class of each where the mask's values say it."""
         name = f"{study.study_id}.nii.gz"
         path = next((p for p in (self.folder / name, self.folder / "masks" / name) if p.is_file()), None)
         if path is None:
@@ -150,16 +155,33 @@ class OutsideClaims:
                 f"{mask.shape} against {study.source_shape}, off by {off:.2f} mm); resample it"
             )
         array: NDArray[np.int32] = mask.array
-        return components(array) if array.max(initial=0) <= 1 else array
+        if self.values is not None:
+            return number_by_class(array, self.values)
+        return (components(array) if array.max(initial=0) <= 1 else array), {}
 
     def _probabilities(self, row: Mapping[str, Any]) -> dict[str, float]:
         """Class probabilities of a row; a bare label counts as certain."""
         if all(f"p_{name}" in row for name in self.classes):
             return {name: float(row[f"p_{name}"]) for name in self.classes}
-        said = row.get("predicted_label", "")
-        if said in self.classes:
-            return {name: float(name == said) for name in self.classes}
-        return {}
+        return self._certain(row.get("predicted_label", ""))
+
+    def _certain(self, label: str) -> dict[str, float]:
+        return {name: float(name == label) for name in self.classes} if label in self.classes else {}
+
+
+def _class_values(path: Path, classes: tuple[str, ...]) -> dict[int, str] | None:
+    """Class by mask value from nnU-Net's ``dataset.json``; None where there is none."""
+    if not path.is_file():
+        return None
+    labels = read_labels_of(path)
+    own = {value: name for value, name in labels.items() if name in classes}
+    try:
+        return meaning_of({v: n for v, n in labels.items() if v not in own}, {}).classes | own
+    except UserError:
+        raise UnusableError(
+            f"{path} has labels that are no class of the run ({', '.join(labels.values())}; the run knows "
+            f"{', '.join(classes)}); rename them in it, or remove it and the values count as lesion numbers"
+        ) from None
 
 
 def _by_study(path: Path, needed: tuple[str, ...]) -> dict[str, list[dict[str, Any]]]:

@@ -46,7 +46,7 @@ def export_nnunet(
     folds: int = 5,
     on_progress: OnProgress | None = None,
 ) -> ExportOutcome:
-    """Write ``imagesTr``, ``labelsTr``, ``dataset.json`` (version 2), ``splits_final.json`` and ``labels.csv``.
+    """Write ``imagesTr``, ``labelsTr``, ``dataset.json`` (version 2), ``splits_final.json``, ``labels.csv``.
 
     Channels are phases, on the grid of the reference phase; label values are classes.  nnU-Net wants every
     channel of every case, so studies that lack a phase or a mask are left out and counted.  The folds are

@@ -18,7 +18,7 @@ from mtinet import provenance
 from mtinet.cohort import NO_LESION, Cohort
 from mtinet.config import Config
 from mtinet.data.dataset import PatchDataset
-from mtinet.data.folds import Split, split_cohort
+from mtinet.data.folds import Split, read_split, split_cohort
 from mtinet.data.prepared import PreparedStudy
 from mtinet.errors import UnusableError, UserError
 from mtinet.model.build import build_discriminator, build_network
@@ -42,6 +42,8 @@ class TrainOptions:
     fold : int or None
         Fold to hold out; None trains on everybody.
     folds : int
+    split : Path or None
+        File of a fixed division (``split.json``'s format); it takes the place of the fold.
     init : Path or None
         Run whose weights are the start.
     resume : bool
@@ -56,6 +58,7 @@ class TrainOptions:
 
     fold: int | None = 0
     folds: int = 5
+    split: Path | None = None
     init: Path | None = None
     resume: bool = False
     cache: Path | None = None
@@ -153,7 +156,10 @@ def _open_or_create(
     resumes = bool(fabric.broadcast(options.resume and (out / "config.yaml").is_file()))
     if fabric.is_global_zero and not resumes:
         # the folds are the cohort's, not the seed's: runs of other seeds hold out the same patients
-        split = split_cohort(cohort, options.fold, options.folds)
+        if options.split is None:
+            split = split_cohort(cohort, options.fold, options.folds)
+        else:
+            split = read_split(options.split, cohort)
         _create(out, cohort, folder, config, split, options)
     fabric.barrier()
     return Run.open(out), resumes

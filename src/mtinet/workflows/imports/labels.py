@@ -116,8 +116,8 @@ def with_labels(
     unused = [name for name in by_id if name not in used]
     if studies and not used:
         raise UserError(
-            f"no {key} of {path} is one of the studies found: the table has {', '.join(list(by_id)[:5])}, the "
-            f"images {', '.join(s.study_id if key == 'study_id' else s.patient_id for s in studies[:5])}"
+            f"no {key} of {path} is one of the studies found: the table has {', '.join(list(by_id)[:5])}, "
+            f"the images {', '.join(s.study_id if key == 'study_id' else s.patient_id for s in studies[:5])}"
         )
     if unused:
         findings.append(

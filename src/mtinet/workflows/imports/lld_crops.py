@@ -48,8 +48,8 @@ def import_crops(root: Path, out: Path, name: str, licence: str, options: Import
         import_finding(
             "no-geometry",
             "warning",
-            "the crops carry no voxel size and each phase is cut around its own box: lengths and volumes in mm "
-            "mean nothing, and phases agree only roughly",
+            "the crops carry no voxel size and each phase is cut around its own box: lengths and volumes in "
+            "mm mean nothing, and phases agree only roughly",
             "Import the whole volumes (images/ with labels/Annotation.json) for masks and enhancement.",
         )
     ]

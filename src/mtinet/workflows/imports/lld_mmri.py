@@ -96,8 +96,8 @@ def import_lld_mmri(
     else:
         raise UnusableError(
             f"{src} has none of the layouts of LLD-MMRI (labels/Annotation.json with images/, "
-            "classification_dataset/images/<patient>/C+A.nii.gz, or MedSAM2's images/*_0000.nii.gz); it holds "
-            f"{', '.join(sorted(p.name for p in src.iterdir())[:8]) or 'nothing'}"
+            "classification_dataset/images/<patient>/C+A.nii.gz, or MedSAM2's images/*_0000.nii.gz); it "
+            f"holds {', '.join(sorted(p.name for p in src.iterdir())[:8]) or 'nothing'}"
         )
     chosen = source_folder(lists, "the folder with train_fold1.txt, ...") if lists else beside
     splits = official_splits(chosen, outcome.cohort, out) if chosen.is_dir() else []
@@ -210,7 +210,7 @@ def _label(series: tuple[AnnotatedSeries, ...], patient: str) -> tuple[str, list
             import_finding(
                 "torn-category",
                 "warning",
-                f"lesion {', '.join(torn)} has different categories in different series: the class is unknown",
+                f"lesion {', '.join(torn)} has different categories in different series: no class is taken",
                 "Correct Annotation.json.",
                 patient,
             )
@@ -227,7 +227,8 @@ def _with_mask(
     boxes: bool,
 ) -> _Candidate:
     """A mask from the MedSAM2 release where it fits, else from the boxes."""
-    study, findings = candidate.study, []
+    study = candidate.study
+    findings: list[Finding] = []
     for phase in (p for p in REFERENCE_ORDER if p in study.images):
         path = lld_medsam2.mask_of(better, study.patient_id, phase)
         if path is None:
@@ -244,8 +245,8 @@ def _with_mask(
                 "mask-left-out",
                 "warning",
                 f"the MedSAM2 mask of {phase} is not used: {fault}",
-                "Import the MedSAM2 release by itself (mtinet import lld-mmri RELEASE OUT): its images and masks "
-                "belong together.",
+                "Import the MedSAM2 release by itself (mtinet import lld-mmri RELEASE OUT): its images and "
+                "masks belong together.",
                 study.study_id,
             )
         )
@@ -297,7 +298,8 @@ def _filled(
     lesions: list[AnnotatedLesion], shape: tuple[int, int, int]
 ) -> tuple[np.ndarray, list[AnnotatedLesion], list[AnnotatedLesion]]:
     """Boxes filled with numbers 1..K, the smaller over the larger; lesions inside and outside the image."""
-    inside, outside = [], []
+    inside: list[AnnotatedLesion] = []
+    outside: list[AnnotatedLesion] = []
     for lesion in lesions:
         assert lesion.box is not None
         # the data set's own program leaves out a box that reaches past the last slice
@@ -367,7 +369,7 @@ def _import_medsam2(found: lld_medsam2.Release, out: Path, options: ImportOption
         import_finding(
             "one-mask",
             "note",
-            "of the masks, one a phase, that of the reference phase is taken; the other phases move against it",
+            "of the masks, one a phase, that of the reference phase is taken; the others move against it",
             "Register the phases when the cohort is prepared (preparation.registration).",
         )
     )

@@ -57,8 +57,9 @@ def import_nifti(
     ----------
     src, out : Path
     pattern : str
-        Path of an image inside ``src``, for example ``{patient}/{phase}.nii.gz``.  Placeholders: ``{patient}``,
-        ``{study}``, ``{site}``, ``{phase}`` (each a part of one name); ``*`` stands for anything in one name.
+        Path of an image inside ``src``, for example ``{patient}/{phase}.nii.gz``.  Placeholders:
+        ``{patient}``, ``{study}``, ``{site}``, ``{phase}`` (each a part of one name); ``*`` stands for
+        anything in one name.
     phases : sequence of str
         ``NAME=PHASE`` by the names that the files have; otherwise common names are known.
     mask_pattern, liver_pattern : str
@@ -221,7 +222,7 @@ def _add_masks(
             ]
             if len(fits) > 1:
                 raise UserError(
-                    f"{path} fits several studies ({option} {pattern!r}); add the placeholders that tell them apart"
+                    f"{path} fits several studies ({option} {pattern!r}); add what tells them apart"
                 )
             if not fits:
                 lost.append(path)

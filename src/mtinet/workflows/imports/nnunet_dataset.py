@@ -1,8 +1,8 @@
 """``dataset.json`` of nnU-Net: channels, labels and cases, in the formats of its versions 1 and 2.
 
 Version 2 (documentation/dataset_format.md of MIC-DKFZ/nnUNet): ``channel_names`` ``{"0": "T1"}``, ``labels``
-``{"background": 0, "tumour": 1}``, ``file_ending``; optionally ``dataset`` ``{case: {"images": [...], "label":
-...}}``.  Version 1: ``modality`` ``{"0": "T1"}``, ``labels`` ``{"0": "background", "1": "tumour"}``,
+``{"background": 0, "tumour": 1}``, ``file_ending``; optionally ``dataset`` ``{case: {"images": [...],
+"label": ...}}``.  Version 1: ``modality`` ``{"0": "T1"}``, ``labels`` ``{"0": "background", "1": "tumour"}``,
 ``training`` ``[{"image": ..., "label": ...}]``.  Images are ``imagesTr/<case>_<channel, 4 digits><ending>``.
 """
 
@@ -93,9 +93,7 @@ def read_dataset(folder: Path) -> Dataset:
         channels = {int(number): str(name) for number, name in named.items()}
         labels = read_label_values(content["labels"])
     except (TypeError, ValueError) as error:
-        raise UnusableError(
-            f"{folder / 'dataset.json'}: channels or labels are not numbered ({error})"
-        ) from None
+        raise UnusableError(f"{folder / 'dataset.json'}: channels or labels lack numbers ({error})") from None
     if isinstance(content.get("dataset"), Mapping):
         cases = _listed_cases(folder, content["dataset"])
     else:
@@ -103,7 +101,8 @@ def read_dataset(folder: Path) -> Dataset:
     if not cases:
         there = sorted(p.name for p in (folder / "imagesTr").glob("*"))[:5]
         raise UnusableError(
-            f"{folder} has no case: expected imagesTr/<case>_0000{ending}, found {', '.join(there) or 'no file'}"
+            f"{folder} has no case: expected imagesTr/<case>_0000{ending}, found "
+            f"{', '.join(there) or 'no file'}"
         )
     return Dataset(
         version,
@@ -113,6 +112,23 @@ def read_dataset(folder: Path) -> Dataset:
         str(content.get("name") or folder.name),
         str(content.get("licence") or content.get("license") or ""),
     )
+
+
+def read_labels_of(path: Path) -> dict[int, str]:
+    """Name by value from a ``dataset.json``.
+
+    Raises
+    ------
+    UnusableError
+        The file is not one.
+    """
+    labels = _json(path).get("labels")
+    if not isinstance(labels, Mapping):
+        raise UnusableError(f"{path} lists no labels; it is not a dataset.json of nnU-Net")
+    try:
+        return read_label_values(labels)
+    except (TypeError, ValueError) as error:
+        raise UnusableError(f"{path}: labels lack numbers ({error})") from None
 
 
 def read_label_values(labels: Mapping[Any, Any]) -> dict[int, str]:
@@ -190,8 +206,8 @@ def meaning_of(labels: Mapping[int, str], mapping: Mapping[str, str]) -> Meaning
     if unclear:
         first = unclear[0].split()[0]
         raise UserError(
-            f"it is not known what the labels {', '.join(unclear)} mean; say it: --label {first}=hcc (a class), "
-            f"--label {first}={LESION} (a lesion of unknown class), ={LIVER} or ={IGNORE}"
+            f"it is not known what the labels {', '.join(unclear)} mean; say it with --label {first}=CLASS, "
+            f"or ={LESION} (a lesion of unknown class), ={LIVER} or ={IGNORE}"
         )
     return Meaning(classes, tuple(liver))
 

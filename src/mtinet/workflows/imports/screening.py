@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mtinet.cohort import Study
+from mtinet.cohort import NO_LESION, Study
 from mtinet.config import Phase
 from mtinet.imaging.checks import MAX_LESIONS, SNAP_VOXELS, pixel_findings
 from mtinet.results import Finding
@@ -68,8 +68,14 @@ def screen(study: Study) -> Screened:
         findings.append(_mask_left_out("mask", f"its phase {study.mask_phase} is missing", study.study_id))
         study = replace(study, mask=None, liver_mask=None, mask_2=None, mask_phase="", mask_source="")
     study = replace(study, images=images)
-    for column, path in (("mask", study.mask), ("liver_mask", study.liver_mask), ("mask_2", study.mask_2)):
-        fault = "" if path is None else mask_fault(path, _drawn_on(study))
+    for column, drawn in (("mask", study.mask), ("liver_mask", study.liver_mask), ("mask_2", study.mask_2)):
+        fault = "" if drawn is None else mask_fault(drawn, _drawn_on(study))
+        if column == "mask" and drawn is not None and not fault and study.label not in ("", NO_LESION):
+            fault = (
+                ""
+                if read_nifti(drawn, labels=True).array.any()
+                else f"it is empty, yet the label is {study.label}"
+            )
         if fault:
             findings.append(_mask_left_out(column, fault, study.study_id))
             study = _without(study, column)

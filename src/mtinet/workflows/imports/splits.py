@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 from mtinet import files
@@ -28,25 +27,17 @@ def digits(name: str) -> str:
     return "".join(re.findall(r"\d+", name)) or name
 
 
-def write_split(
-    out: Path,
-    name: str,
-    cohort: Cohort,
-    train: Sequence[str],
-    test: Sequence[str],
-    fold: int | None = None,
-    folds: int = 1,
-) -> Path:
-    """Write ``splits/<name>.json`` with the studies of both sides that the cohort holds.
+def write_split(out: Path, name: str, cohort: Cohort, split: Split) -> Path:
+    """Write ``splits/<name>.json``.
 
     Raises
     ------
-    UserError
+    SplitError
         A patient is on both sides.
     """
-    refuse_shared_patients(cohort, tuple(train), tuple(test))
+    refuse_shared_patients(cohort, split.train, split.test)
     path = out / "splits" / f"{name}.json"
-    files.write_json(path, Split(tuple(train), tuple(test), fold, folds, cohort.hash).to_dict())
+    files.write_json(path, split.to_dict())
     return path
 
 
@@ -55,35 +46,44 @@ def official_splits(lists: Path, cohort: Cohort, out: Path) -> list[Finding]:
 
     ``train_fold<k>.txt`` with ``val_fold<k>.txt`` give ``splits/fold_<k>.json``; ``labels.txt`` with
     ``labels_val_inaccessible.txt`` give ``splits/validation.json``; ``labels_trainval.txt`` gives
-    ``splits/test.json``, whose test side is every other study of the cohort.
+    ``splits/test.json``, whose test side is every other study of the cohort.  A division that cannot be made
+    is a finding: the cohort stands without it.
     """
-    pairs = [
-        (f"fold_{k}", f"train_fold{k}.txt", f"val_fold{k}.txt", k - 1)
-        for k in range(1, 6)
-        if (lists / f"train_fold{k}.txt").is_file() and (lists / f"val_fold{k}.txt").is_file()
-    ]
-    folds = len(pairs)
-    written: list[Path] = []
+    named = {f"fold_{k}": (f"train_fold{k}.txt", f"val_fold{k}.txt") for k in range(1, 6)}
+    named["validation"] = ("labels.txt", "labels_val_inaccessible.txt")
+    named["test"] = ("labels_trainval.txt", "")
+    named = {n: pair for n, pair in named.items() if all((lists / f).is_file() for f in pair if f)}
+    folds = [name for name in named if name.startswith("fold_")]
+    written: list[str] = []
     unknown: set[str] = set()
-    members = _by_digits(cohort)
-    for name, train, test, fold in pairs:
-        sides = [_members(lists / file, members, unknown) for file in (train, test)]
-        written.append(write_split(out, name, cohort, *sides, fold=fold, folds=folds))
-    if (lists / "labels.txt").is_file() and (lists / "labels_val_inaccessible.txt").is_file():
-        names = ("labels.txt", "labels_val_inaccessible.txt")
-        sides = [_members(lists / file, members, unknown) for file in names]
-        written.append(write_split(out, "validation", cohort, *sides))
-    if (lists / "labels_trainval.txt").is_file():
-        train_ids = _members(lists / "labels_trainval.txt", members, unknown)
-        rest = [study.study_id for study in cohort.studies if study.study_id not in set(train_ids)]
-        written.append(write_split(out, "test", cohort, train_ids, rest))
-    findings = []
+    findings: list[Finding] = []
+    for name, (train_file, test_file) in named.items():
+        try:
+            members = _by_digits(cohort)
+            train = _members(lists / train_file, members, unknown)
+            if test_file:
+                test = _members(lists / test_file, members, unknown)
+            else:
+                test = [s.study_id for s in cohort.studies if s.study_id not in set(train)]
+            fold = folds.index(name) if name in folds else None
+            count = len(folds) if name in folds else 1
+            split = Split(tuple(train), tuple(test), fold, count, cohort.hash)
+            written.append(write_split(out, name, cohort, split).name)
+        except UserError as error:
+            findings.append(
+                import_finding(
+                    "split-left-out",
+                    "warning",
+                    f"the division {name} is not written: {error}",
+                    "Correct the lists and import again, or divide by --fold.",
+                )
+            )
     if written:
         findings.append(
             import_finding(
                 "splits-written",
                 "note",
-                f"the data set's own divisions are in {', '.join(f'splits/{p.name}' for p in written)}",
+                f"the data set's own divisions are in {', '.join(f'splits/{name}' for name in written)}",
                 "Use one with mtinet train --split FILE.",
             )
         )
