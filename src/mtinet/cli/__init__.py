@@ -16,7 +16,11 @@ import typer
 from mtinet import errors
 from mtinet.cli.base import app
 
+<<<<<<< HEAD
 from mtinet.cli import data, imports, model, machine  # isort: skip  # noqa: F401
+=======
+from mtinet.cli import data, model, machine, phases  # isort: skip  # noqa: F401
+>>>>>>> wt-phases
 
 
 @app.callback(invoke_without_command=True)
