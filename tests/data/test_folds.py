@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtinet.cohort import Cohort, Study
-from mtinet.data.folds import Split, SplitError, split_cohort
+from mtinet.data.folds import Split, SplitError, read_split, split_cohort
 
 
 def cohort_of(rows):
@@ -82,3 +82,23 @@ def test_a_patient_on_both_sides_and_another_cohort_are_refused():
 def test_a_fold_that_does_not_exist():
     with pytest.raises(SplitError, match="no fold 5; valid: 0 to 4"):
         split_cohort(cohort_of([(f"p{i}", "hcc") for i in range(10)]), 5)
+
+
+def test_a_fixed_division_is_read_and_a_wrong_one_refused(tmp_path):
+    cohort = cohort_of([("p1", "hcc"), ("p2", "hcc"), ("p3", "fnh")])
+    path = tmp_path / "split.json"
+    split = Split(("s000", "s001"), ("s002",), None, 1, cohort.hash)
+    path.write_text(json.dumps(split.to_dict()))
+    assert read_split(path, cohort) == split
+    for wrong, told in (
+        (split.to_dict() | {"test": ["s001"]}, "both sides"),
+        (split.to_dict() | {"train": []}, "nobody trains"),
+        (split.to_dict() | {"cohort_hash": "x"}, "another state"),
+        ({"train": ["s000"]}, "not a division"),
+        ([], "not a division"),
+    ):
+        path.write_text(json.dumps(wrong))
+        with pytest.raises(SplitError, match=told):
+            read_split(path, cohort)
+    with pytest.raises(SplitError, match="cannot be read"):
+        read_split(tmp_path / "none.json", cohort)

@@ -6,6 +6,7 @@ from mtinet.imaging.masks import (
     bounding_boxes,
     components,
     equivalent_diameter_mm,
+    number_by_class,
     voxel_counts,
 )
 
@@ -47,3 +48,22 @@ def test_body_mask_finds_the_body_whatever_the_scale(toy):
 def test_body_mask_of_an_image_without_contrast_is_empty():
     assert not body_mask(np.zeros((4, 4, 4))).any()
     assert not body_mask(np.full((4, 4, 4), np.nan)).any()
+
+
+def test_parts_of_a_class_are_lesions_of_that_class():
+    mask = np.zeros((12, 6, 3), int)
+    mask[0:2, 0:2] = 2
+    mask[4:8, 0:3] = 2
+    mask[8:10, 0:3] = 3  # touches the other class and stays apart
+    mask[11, 5, 2] = 1  # not a lesion
+    numbers, labels = number_by_class(mask, {2: "hcc", 3: "fnh"})
+    assert labels == {1: "hcc", 2: "fnh", 3: "hcc"}
+    assert [int((numbers == n).sum()) for n in (1, 2, 3)] == [36, 18, 12]
+    assert not numbers[mask == 1].any()
+    assert np.array_equal(numbers > 0, mask > 1)
+
+
+def test_a_mask_without_lesions_has_no_numbers():
+    numbers, labels = number_by_class(np.zeros((2, 2, 2), int), {1: "hcc"})
+    assert not numbers.any()
+    assert labels == {}

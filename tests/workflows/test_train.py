@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -190,3 +191,11 @@ def test_numbers_also_go_to_tensorboard(toy_cohort: Cohort, tmp_path: Path):
     options = TrainOptions(folds=3, workers=1, tensorboard=True)
     run = train(toy_cohort.folder, tmp_path / "run", short(), options)
     assert list((run.path / "tensorboard").glob("events.*"))
+
+
+def test_a_fixed_division_takes_the_place_of_the_fold(toy_cohort: Cohort, tmp_path: Path):
+    split = Split(("s0", "s1", "s2", "s3"), ("s4", "s5"), None, 1, toy_cohort.hash)
+    (tmp_path / "split.json").write_text(json.dumps(split.to_dict()))
+    options = TrainOptions(split=tmp_path / "split.json", workers=1)
+    run = train(toy_cohort.folder, tmp_path / "run", short(), options)
+    assert Split.from_dict(run.document("split")) == split

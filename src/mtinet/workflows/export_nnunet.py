@@ -163,7 +163,7 @@ def _class_values(
     unknown = False
     for number in present:
         name = known.get(number, "") or (study.label if len(present) == 1 else "")
-        value = values.get(name)
+        value = values.get(name, values.get(LESION))
         unknown |= value is None
         label[numbers == number] = len(values) + 1 if value is None else value
     return label, unknown

@@ -151,7 +151,7 @@ def cohort(tmp_path, write_image, write_mask):
         if number == 8:
             del images["arterial"]
         mask = None if number in (7, 9) else write_mask(place / "mask.nii.gz", [(1, *FAR), (2, *BOX)])
-        label = NO_LESION if number == 7 else ("hcc", "fnh")[number % 2]
+        label = NO_LESION if number == 7 else ("hcc", "NO")[number % 2]
         if mask is not None:
             rows.append({"study_id": name, "lesion": "1", "label": label})
             rows.append({"study_id": name, "lesion": "2", "label": "cyst" if number == 2 else ""})
@@ -171,7 +171,7 @@ def cohort(tmp_path, write_image, write_mask):
     Cohort(
         "ten",
         tuple(studies),
-        ("hcc", "fnh", "cyst"),
+        ("hcc", "NO", "cyst"),
         phases=("pre", "arterial"),
         agent="gadobutrol",
         lesions=lesions,
@@ -185,7 +185,7 @@ def test_an_exported_data_set_is_as_nnunet_wants_it(cohort, tmp_path, counts):
     root = tmp_path / "Dataset501_Ten"
     description = json.loads((root / "dataset.json").read_text())
     assert description["channel_names"] == {"0": "pre", "1": "arterial"}
-    assert description["labels"] == {"background": 0, "hcc": 1, "fnh": 2, "cyst": 3, "lesion": 4}
+    assert description["labels"] == {"background": 0, "hcc": 1, "NO": 2, "cyst": 3, "lesion": 4}
     assert description["numTraining"] == len(list((root / "labelsTr").iterdir())) == 8
     for case in outcome.studies:
         files = [root / "imagesTr" / f"{case}_{c:04d}.nii.gz" for c in (0, 1)]
@@ -212,7 +212,7 @@ def test_a_cohort_survives_the_way_through_nnunet(cohort, tmp_path, one, no_erro
     no_errors(tmp_path / "back")
     back = Cohort.read(tmp_path / "back")
     assert {s.study_id for s in back.studies} == set(outcome.studies)
-    assert (back.classes, back.phases) == (("hcc", "fnh", "cyst"), ("pre", "arterial"))
+    assert (set(back.classes), back.phases) == ({"hcc", "NO", "cyst"}, ("pre", "arterial"))
     for study in back.studies:
         old = cohort[study.study_id]
         assert (study.patient_id, study.site, study.label) == (old.patient_id, old.site, old.label)
@@ -241,3 +241,16 @@ def test_too_few_patients_for_the_folds_are_said(cohort, tmp_path, found):
     outcome = export_nnunet(cohort.folder, tmp_path / "set", folds=11)
     assert "no-folds" in found(outcome)
     assert not (tmp_path / "set" / "splits_final.json").exists()
+
+
+def test_without_any_class_there_is_one(dataset, tmp_path, write_json, one, no_errors):
+    write_json(
+        dataset / "dataset.json", V2 | {"labels": {"background": 0, "liver": 1, "lesion": 2, "mass": 3}}
+    )
+    import_nnunet(dataset, tmp_path / "out", options=one)
+    no_errors(tmp_path / "out")
+    assert Cohort.read(tmp_path / "out").classes == ("lesion",)
+    export_nnunet(tmp_path / "out", tmp_path / "set", folds=2)
+    labels = json.loads((tmp_path / "set" / "dataset.json").read_text())["labels"]
+    assert labels == {"background": 0, "lesion": 1}
+    assert set(np.unique(read_nifti(tmp_path / "set" / "labelsTr" / "007.nii.gz").array)) == {0, 1}

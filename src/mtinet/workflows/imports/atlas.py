@@ -117,7 +117,7 @@ def _phases(path: Path) -> dict[str, str]:
         raise UnusableError(
             f"{path} does not exist; the contrast phases stand there, and without them no image has a phase"
         ) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UnusableError(f"{path} is not JSON ({error}); unpack the data set again") from None
     if not isinstance(content, dict):
         raise UnusableError(f"{path} holds no patients; unpack the data set again")

@@ -94,7 +94,7 @@ def read_annotation(path: Path) -> Annotation:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError:
         raise UnusableError(f"{path} cannot be read; give the folder that holds it") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UnusableError(f"{path} is not JSON ({error}); download or unpack it again") from None
     info = content.get("Annotation_info") if isinstance(content, dict) else None
     if not isinstance(info, dict):

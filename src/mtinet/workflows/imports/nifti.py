@@ -111,7 +111,7 @@ def import_nifti(
         drawn = study.mask is not None or study.liver_mask is not None
         studies.append(replace(study, mask_phase=mask_phase if drawn else ""))
     labelled, classes, said = with_labels(studies, labels)
-    cohort = Cohort(name or src.name, tuple(labelled), classes or ("lesion",))
+    cohort = Cohort(name or src.name, tuple(labelled), classes)
     return write_import(out, cohort, inclusion, [*findings, *said], options or ImportOptions())
 
 

@@ -12,7 +12,7 @@ from mtinet.cohort import NO_LESION, Cohort, Study
 from mtinet.errors import UserError
 from mtinet.results import Finding
 from mtinet.workflows.imports.inclusion import Inclusion
-from mtinet.workflows.imports.labels import classes_of, with_labels
+from mtinet.workflows.imports.labels import classes_of, read_labels, with_labels
 from mtinet.workflows.imports.masks import dominant_label, from_classes, region
 from mtinet.workflows.imports.nnunet_dataset import Case, Dataset, Meaning, meaning_of, read_dataset
 from mtinet.workflows.imports.phase_names import parse_assignments, phases_of, said_mapping
@@ -69,7 +69,11 @@ def import_nnunet(
     refuse_occupied(out)
     dataset = read_dataset(src)
     phases, findings = _phases(dataset, channels)
-    meaning = meaning_of(dataset.labels, parse_assignments(label_names, "--label"))
+    table = labels or (path if (path := src / LABELS_FILE).is_file() else None)
+    # a class that the table names needs no option
+    own = {row.get("label", "") for row in read_labels(table)} if table else set()
+    known = {name: name for name in dataset.labels.values() if name in own}
+    meaning = meaning_of(dataset.labels, known | parse_assignments(label_names, "--label"))
     findings.append(_said_labels(dataset, meaning))
     refuse_unsafe(dataset.cases)
     inclusion = Inclusion(dataset.cases, "cases in imagesTr")
@@ -82,7 +86,6 @@ def import_nnunet(
         study, labelled = _study(case, images, found, meaning, out)
         studies.append(study)
         rows += labelled
-    table = labels or (path if (path := src / LABELS_FILE).is_file() else None)
     studies, named, said = with_labels(studies, table)
     classes = classes_of([*named, *(c for c in meaning.classes.values() if c)])
     cohort = Cohort(

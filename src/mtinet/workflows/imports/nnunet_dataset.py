@@ -217,7 +217,7 @@ def _json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError:
         raise UnusableError(f"{path} cannot be read; give the folder DatasetXXX_Name that holds it") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UnusableError(f"{path} is not JSON ({error}); correct it or get it again") from None
     if not isinstance(content, dict):
         raise UnusableError(f"{path} holds no names; it is not a dataset.json of nnU-Net")

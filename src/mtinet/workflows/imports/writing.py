@@ -18,6 +18,9 @@ from mtinet.workflows.imports.inclusion import Inclusion, InclusionRow, write_in
 from mtinet.workflows.imports.screening import screen
 from mtinet.workflows.pool import OnProgress, for_each
 
+UNNAMED = ("lesion",)
+"""The class of a cohort in which no lesion has a class: a cohort has at least one."""
+
 
 @dataclass(frozen=True)
 class ImportOutcome:
@@ -128,6 +131,7 @@ def write_import(
     result = replace(
         cohort,
         studies=tuple(kept),
+        classes=cohort.classes or UNNAMED,
         phases=used_phases(kept),
         lesions=_rows_of(cohort.lesions, kept),
         folder=out,
