@@ -2,48 +2,22 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mtinet.dicom.series import SeriesInfo, VolumeInfo
+from mtinet.dicom.contained import Reader, UnreadableError
+from mtinet.dicom.contrast import dose_mmol_kg
+from mtinet.dicom.headers import DICOMDIR, MASK_CLASSES
+from mtinet.dicom.sources import ZIP_ERRORS, SourceFile, find_files, open_member, unreadable
+from mtinet.dicom.volumes import DicomSeries, DicomVolume, Source, build_series
 from mtinet.results import Finding
 
-
-@dataclass(frozen=True)
-class DicomVolume:
-    """One volume of a series and where it came from.
-
-    Attributes
-    ----------
-    info : VolumeInfo
-        ``info.load()`` gives the voxels: ``float32``, comparable between volumes where ``comparable`` says so,
-        with a RAS affine whose third axis runs along the slices' normal.
-    instance_uids : tuple of str
-        SOPInstanceUID of each slice along the third axis.  A multi-frame file that holds the whole volume is
-        named once, and ``frame_numbers`` tells its frames.
-    frame_numbers : tuple of int
-        Frame of each slice, from 1; empty for single-frame files.
-    comparable : bool
-        False where intensities of different volumes have no common scale (Philips without its private scale
-        slope): enhancement is then unverified.
-    refused : str
-        Why the volume cannot be used (a slice is missing, for example); ``info.load`` raises it.
-    """
-
-    info: VolumeInfo
-    instance_uids: tuple[str, ...]
-    frame_numbers: tuple[int, ...] = ()
-    comparable: bool = True
-    refused: str = ""
-
-
-@dataclass(frozen=True)
-class DicomSeries:
-    """One series: ``info.volumes[k]`` is ``volumes[k].info``."""
-
-    info: SeriesInfo
-    volumes: tuple[DicomVolume, ...]
-    frame_of_reference_uid: str = ""
+__all__ = ["DicomSeries", "DicomStudy", "DicomVolume", "read_studies"]
 
 
 @dataclass(frozen=True)
@@ -79,3 +53,151 @@ class DicomStudy:
     series: tuple[DicomSeries, ...] = ()
     masks: tuple[Path, ...] = ()
     findings: tuple[Finding, ...] = ()
+
+
+def read_studies(
+    source: Path, on_progress: Callable[[int, int], None] | None = None
+) -> tuple[list[DicomStudy], list[Finding]]:
+    """Read the headers of everything in a folder, a zip or a file; voxels are left for ``info.load``.
+
+    Parameters
+    ----------
+    source : Path
+    on_progress : callable, optional
+        Called as ``on_progress(done, total)`` with numbers of files.
+
+    Returns
+    -------
+    list of DicomStudy
+        Sorted by patient, date and UID.
+    list of Finding
+        About files that belong to no study: damaged, refused, listed by a DICOMDIR but absent.
+
+    Raises
+    ------
+    UnusableError
+        ``source`` does not exist.
+    """
+    files, findings = find_files(source)
+    sources: list[Source] = []
+    directories: list[Source] = []
+    with Reader() as reader:
+        for done, file in enumerate(files, 1):
+            try:
+                header = reader.header(file)
+            except UnreadableError as error:
+                if file.claims or error.kind != "not-dicom":
+                    findings.append(unreadable(file.name, error.why, "Export or copy it again."))
+            else:
+                (directories if header.sop_class == DICOMDIR else sources).append((file, header))
+            if on_progress is not None:
+                on_progress(done, len(files))
+    findings += _absent(directories, files)
+    by_study: dict[tuple[str, str], list[Source]] = defaultdict(list)
+    for one in sources:
+        study = one[1].study
+        by_study[study["patient_id"], study["study_uid"]].append(one)
+    studies = [_study(members, findings) for members in by_study.values()]
+    studies = [study for study in studies if study.series or study.masks]
+    return sorted(
+        _name_shared_uids(studies), key=lambda s: (s.patient_id, s.study_date, s.study_uid)
+    ), findings
+
+
+def _study(sources: Sequence[Source], file_findings: list[Finding]) -> DicomStudy:
+    text = sources[0][1].study
+    key = text["study_uid"]
+    by_series: dict[str, list[Source]] = defaultdict(list)
+    masks: list[Path] = []
+    findings: list[Finding] = []
+    for file, header in sources:
+        if header.sop_class in MASK_CLASSES:
+            try:
+                masks.append(_on_disk(file))
+            except ZIP_ERRORS as error:
+                file_findings.append(
+                    unreadable(file.name, f"cannot be unpacked ({error})", "Export it again.")
+                )
+        elif header.format is not None:
+            by_series[header.series["series_uid"]].append((file, header))
+    series = []
+    for members in by_series.values():
+        one, found = build_series(key, members)
+        series.append(one)
+        findings += found
+    agent = next((h.series["agent"] for _, h in sources if h.series["agent"]), "")
+    doses = (dose_mmol_kg(h.series["agent"] or agent, h.agent_ml, h.weight_kg) for _, h in sources)
+    return DicomStudy(
+        key,
+        text["patient_id"],
+        **{name: text[name] for name in ("patient_name", "study_date", "accession", "institution")},
+        agent=agent,
+        dose_mmol_kg=next((dose for dose in doses if dose is not None), None),
+        series=tuple(sorted(series, key=_by_number)),
+        masks=tuple(masks),
+        findings=tuple(findings),
+    )
+
+
+def _by_number(series: DicomSeries) -> tuple[int, str]:
+    number = series.info.series_number
+    return (int(number) if number.isdecimal() else 1 << 40, series.info.series_uid)
+
+
+def _name_shared_uids(studies: list[DicomStudy]) -> list[DicomStudy]:
+    """Say where one study's UID is used with two patient ids; they stay apart."""
+    patients: dict[str, set[str]] = defaultdict(set)
+    for study in studies:
+        patients[study.study_uid].add(study.patient_id)
+    named = []
+    for study in studies:
+        if len(patients[study.study_uid]) > 1:
+            finding = Finding(
+                "two-patients",
+                "import",
+                "error",
+                f"Study {study.study_uid} is filed under {len(patients[study.study_uid])} patient ids.",
+                "Find out whose study it is, correct the files and import them again.",
+                case=study.study_uid,
+            )
+            study = DicomStudy(**{**study.__dict__, "findings": (*study.findings, finding)})
+        named.append(study)
+    return named
+
+
+def _absent(directories: Sequence[Source], files: Sequence[SourceFile]) -> list[Finding]:
+    """Files that a DICOMDIR lists and the source lacks.  Its names are only compared, never opened."""
+    present = {file.name.upper() for file in files}
+    findings = []
+    for file, header in directories:
+        folder = file.name[: -len(file.name.rsplit("/", 1)[-1])].upper()
+        missing = [n for n in header.files if folder + n.upper() not in present]
+        if missing:
+            findings.append(
+                Finding(
+                    "dicomdir-missing-files",
+                    "import",
+                    "warning",
+                    f"{file.name} lists {len(missing)} files that are not there, the first {missing[0]}.",
+                    "Copy the medium again; what is there is read.",
+                    case=file.name,
+                    value=float(len(missing)),
+                )
+            )
+    return findings
+
+
+_unpacked: list[Path] = []
+
+
+def _on_disk(file: SourceFile) -> Path:
+    """The file itself, or a copy of the member of a zip that is removed when the program ends."""
+    if not file.member:
+        return file.path
+    if not _unpacked:
+        _unpacked.append(Path(tempfile.mkdtemp(prefix="mtinet-masks-")))
+        atexit.register(shutil.rmtree, _unpacked[0], ignore_errors=True)
+    descriptor, name = tempfile.mkstemp(suffix=".dcm", dir=_unpacked[0])
+    with open(descriptor, "wb") as copy, open_member(file.path, file.member) as member:  # noqa: PTH123
+        shutil.copyfileobj(member, copy)
+    return Path(name)

@@ -1,0 +1,456 @@
+"""What a DICOM header says about its images, as plain data.
+
+:func:`read_header` runs in the child process of :mod:`mtinet.dicom.contained`, because a hostile header can
+exhaust recursion, memory or time; :meth:`Header.from_plain` takes its answer on the other side.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import IO, Any
+
+from mtinet.dicom.times import date_and_seconds, days_between, seconds_from_midnight
+
+MAX_FRAMES = 100_000
+MAX_TEXT = 1024
+"""Letters that are kept of a text: a hostile one may have millions."""
+
+DICOMDIR = "1.2.840.10008.1.3.10"
+MASK_CLASSES = {
+    "1.2.840.10008.5.1.4.1.1.66.4": "SEG",
+    "1.2.840.10008.5.1.4.1.1.66.7": "SEG",
+    "1.2.840.10008.5.1.4.1.1.481.3": "RTSTRUCT",
+}
+_DEFLATED = "1.2.840.10008.1.2.1.99"
+_IMPLICIT = "1.2.840.10008.1.2"
+_PHILIPS_CREATOR = "Philips MR Imaging DD 001"
+
+_STUDY = {
+    "study_uid": "StudyInstanceUID",
+    "patient_id": "PatientID",
+    "patient_name": "PatientName",
+    "study_date": "StudyDate",
+    "accession": "AccessionNumber",
+    "institution": "InstitutionName",
+    "study_description": "StudyDescription",
+}
+_SERIES = {
+    "series_uid": "SeriesInstanceUID",
+    "series_number": "SeriesNumber",
+    "description": "SeriesDescription",
+    "protocol": "ProtocolName",
+    "sequence": "SequenceName",
+    "body_part": "BodyPartExamined",
+    "modality": "Modality",
+    "manufacturer": "Manufacturer",
+    "model": "ManufacturerModelName",
+    "frame_of_reference_uid": "FrameOfReferenceUID",
+    "agent": "ContrastBolusAgent",
+}
+_OTHERS = (
+    "SOPClassUID", "SOPInstanceUID", "NumberOfFrames", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit",
+    "PixelRepresentation", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "InstanceNumber",
+    "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices",
+    "AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime", "ContentTime", "TriggerTime", "FrameReferenceTime",
+    "TemporalPositionIdentifier", "AcquisitionNumber", "EchoTime", "EffectiveEchoTime", "RepetitionTime",
+    "FlipAngle", "ImageType", "RescaleSlope", "RescaleIntercept", "RealWorldValueMappingSequence",
+    "MagneticFieldStrength", "PatientWeight", "ContrastBolusStartTime", "ContrastBolusVolume",
+    "ContrastBolusTotalDose", "ContrastBolusAgentSequence", "PulseSequenceName",
+    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+)  # fmt: skip
+_PRIVATE = (*range(0x20050010, 0x20050020), 0x2005100E, *(0x2005000E | b << 8 for b in range(0x11, 0x20)),
+            0x200510A0, *(0x200500A0 | b << 8 for b in range(0x11, 0x20)))  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PixelFormat:
+    """How the pixels of a file are stored; ``offset`` is None where they must be decoded.
+
+    ``length`` is the number of bytes that lie in the file from ``offset`` on, as far as the header states it.
+    """
+
+    syntax: str
+    rows: int
+    columns: int
+    frames: int
+    bits_allocated: int
+    bits_stored: int
+    high_bit: int
+    signed: bool
+    samples: int
+    big_endian: bool = False
+    offset: int | None = None
+    length: int = 0
+    present: bool = True
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image: a single-frame file, or a frame of a multi-frame file.
+
+    Attributes
+    ----------
+    uid : str
+        SOPInstanceUID of its file.
+    frame : int
+        From 0; -1 for a single-frame file.
+    number : int
+        InstanceNumber, or the frame's place in the file.
+    position, orientation : tuple of float or None
+        ImagePositionPatient (mm), ImageOrientationPatient.
+    spacing : tuple of float or None
+        PixelSpacing: between rows, between columns, mm.
+    time_s : float or None
+        Seconds from the midnight before the study's date.
+    rescale, real_world : tuple of float or None
+        Slope and intercept.
+    real_world_unit : str
+        Code of the unit of ``real_world``.
+    scale_slope : float or None
+        Philips' private (2005,100E).
+    """
+
+    uid: str
+    frame: int
+    number: int
+    position: tuple[float, float, float] | None = None
+    orientation: tuple[float, ...] | None = None
+    spacing: tuple[float, float] | None = None
+    thickness_mm: float | None = None
+    time_s: float | None = None
+    trigger_ms: float | None = None
+    temporal_position: int | None = None
+    acquisition_number: int | None = None
+    echo_time_ms: float | None = None
+    repetition_time_ms: float | None = None
+    flip_angle_deg: float | None = None
+    image_type: tuple[str, ...] = ()
+    rescale: tuple[float, float] | None = None
+    real_world: tuple[float, float] | None = None
+    real_world_unit: str = ""
+    scale_slope: float | None = None
+
+
+@dataclass(frozen=True)
+class Header:
+    """All that is read of one file.  ``study`` and ``series`` hold text by the names used there."""
+
+    sop_class: str
+    study: dict[str, str]
+    series: dict[str, str]
+    format: PixelFormat | None
+    images: tuple[Image, ...] = ()
+    field_T: float | None = None
+    agent_start_s: float | None = None
+    agent_ml: float | None = None
+    weight_kg: float | None = None
+    files: tuple[str, ...] = field(default=())
+
+    def to_plain(self) -> dict[str, Any]:
+        """In JSON's types."""
+        return {
+            **{k: v for k, v in self.__dict__.items() if k not in ("format", "images")},
+            "format": asdict(self.format) if self.format else None,
+            "images": [image.__dict__ for image in self.images],
+        }
+
+    @classmethod
+    def from_plain(cls, values: dict[str, Any]) -> Header:
+        """The reverse of :meth:`to_plain`."""
+        images = tuple(
+            Image(**{k: tuple(v) if isinstance(v, list) else v for k, v in image.items()})
+            for image in values["images"]
+        )
+        pixel_format = PixelFormat(**values["format"]) if values["format"] else None
+        return cls(**{**values, "images": images, "format": pixel_format, "files": tuple(values["files"])})
+
+
+class NotDicomError(ValueError):
+    """The file has no DICOM header that can be used."""
+
+
+def read_header(stream: IO[bytes], size: int) -> Header:
+    """Read a header; pixels are only located.
+
+    Raises
+    ------
+    NotDicomError
+        There is no header, or it lacks its class or its study or series.
+    Exception
+        Whatever pydicom raises on a damaged one.
+    """
+    import pydicom
+
+    tags: list[Any] = [*_STUDY.values(), *_SERIES.values(), *_OTHERS, *_PRIVATE]
+    dataset: Any = pydicom.dcmread(stream, force=True, stop_before_pixels=True, specific_tags=tags)
+    meta = dataset.file_meta
+    sop_class = _text(dataset, "SOPClassUID") or _text(meta, "MediaStorageSOPClassUID")
+    if sop_class == DICOMDIR:
+        return Header(sop_class, {}, {}, None, files=_listed_files(stream))
+    study = {name: _text(dataset, keyword) for name, keyword in _STUDY.items()}
+    series = {name: _text(dataset, keyword) for name, keyword in _SERIES.items()}
+    if not sop_class:
+        raise NotDicomError("it names no SOP class")
+    if not study["study_uid"] or not series["series_uid"]:
+        raise NotDicomError("it names no study or no series (StudyInstanceUID, SeriesInstanceUID)")
+    series["sequence"] = series["sequence"] or _text(dataset, "PulseSequenceName")
+    agents = _items(dataset, "ContrastBolusAgentSequence")
+    if not series["agent"] and agents:
+        series["agent"] = _text(agents[0], "CodeMeaning")
+    columns = _number(dataset, "Columns")
+    if sop_class in MASK_CLASSES or columns is None:
+        return Header(sop_class, study, series, None)
+    pixel_format = _pixel_format(dataset, stream, size)
+    return Header(
+        sop_class,
+        study,
+        series,
+        pixel_format,
+        _images(dataset, pixel_format.frames, study["study_date"]),
+        field_T=_number(dataset, "MagneticFieldStrength"),
+        agent_start_s=seconds_from_midnight(_text(dataset, "ContrastBolusStartTime")),
+        agent_ml=_number(dataset, "ContrastBolusTotalDose") or _number(dataset, "ContrastBolusVolume"),
+        weight_kg=_number(dataset, "PatientWeight"),
+    )
+
+
+def _listed_files(stream: IO[bytes]) -> tuple[str, ...]:
+    """Names that a DICOMDIR lists, with slashes."""
+    import pydicom
+
+    stream.seek(0)
+    tags: list[Any] = ["DirectoryRecordSequence"]
+    dataset: Any = pydicom.dcmread(stream, force=True, specific_tags=tags)
+    names = []
+    for record in _items(dataset, "DirectoryRecordSequence"):
+        parts = _text(record, "ReferencedFileID").split("\\")
+        if parts != [""]:
+            names.append("/".join(parts))
+    return tuple(names)
+
+
+def _pixel_format(dataset: Any, stream: IO[bytes], size: int) -> PixelFormat:
+    meta = dataset.file_meta
+    implicit, little = dataset.original_encoding
+    syntax = _text(meta, "TransferSyntaxUID")
+    if not syntax:  # no meta information: pydicom has guessed the encoding
+        syntax = _IMPLICIT if implicit else ("1.2.840.10008.1.2.1" if little else "1.2.840.10008.1.2.2")
+    native = syntax.startswith("1.2.840.10008.1.2") and syntax[17:] in ("", ".1", ".2")
+    offset, length, present = None, 0, True
+    if syntax != _DEFLATED:
+        at = stream.tell()
+        element = stream.read(12)
+        present = len(element) == 12
+        if present and native:
+            offset = at + (8 if implicit else 12)
+            order = "<" if little else ">"
+            stated = struct.unpack(f"{order}L", element[4:8] if implicit else element[8:12])[0]
+            length = min(int(stated), max(0, size - offset))
+    allocated = _whole(dataset, "BitsAllocated", 16)
+    stored = _whole(dataset, "BitsStored", allocated)
+    return PixelFormat(
+        syntax,
+        rows=_whole(dataset, "Rows", 0),
+        columns=_whole(dataset, "Columns", 0),
+        frames=max(1, _whole(dataset, "NumberOfFrames", 1)),
+        bits_allocated=allocated,
+        bits_stored=stored,
+        high_bit=_whole(dataset, "HighBit", stored - 1),
+        signed=_whole(dataset, "PixelRepresentation", 0) == 1,
+        samples=_whole(dataset, "SamplesPerPixel", 1),
+        big_endian=not little,
+        offset=offset,
+        length=length,
+        present=present,
+    )
+
+
+def _images(dataset: Any, frames: int, study_date: str) -> tuple[Image, ...]:
+    groups = _items(dataset, "PerFrameFunctionalGroupsSequence")
+    if not groups:
+        one = _image([dataset], dataset, study_date)
+        uid, number = one.pop("uid"), one.pop("number")
+        if frames == 1:
+            return (Image(uid, -1, number, **one),)
+        # frames without functional groups have no place of their own: only their number is known
+        count = min(frames, MAX_FRAMES)
+        return tuple(Image(uid, k, k + 1, image_type=one["image_type"]) for k in range(count))
+    if len(groups) != frames or frames > MAX_FRAMES:
+        raise ValueError(f"it states {frames} frames and describes {len(groups)}")
+    shared = _items(dataset, "SharedFunctionalGroupsSequence")[:1]
+    images = []
+    for k, group in enumerate(groups):
+        values = _image(_macros([group, *shared]) + [dataset], dataset, study_date)
+        uid = values.pop("uid")
+        values.pop("number")
+        images.append(Image(uid, k, k + 1, **values))
+    return tuple(images)
+
+
+_MACROS = (
+    "PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence", "FrameContentSequence",
+    "MREchoSequence", "MRTimingAndRelatedParametersSequence", "MRImageFrameTypeSequence",
+    "PixelValueTransformationSequence", "TemporalPositionSequence", "CardiacSynchronizationSequence",
+)  # fmt: skip
+
+
+def _macros(groups: Sequence[Any]) -> list[Any]:
+    """The functional groups that tell of a frame, its own before the shared ones; Philips' private one too."""
+    found = []
+    for group in groups:
+        found.append(group)
+        for keyword in _MACROS:
+            found += _items(group, keyword)[:1]
+        found += _items(group, (0x2005, 0x140F))[:1]
+    return found
+
+
+def _image(places: Sequence[Any], dataset: Any, study_date: str) -> dict[str, Any]:
+    """What is known of an image; the first of ``places`` that has an attribute gives it."""
+    position = _numbers(places, "ImagePositionPatient", 3)
+    time_s = _time(places, study_date)
+    slope = _first(places, "RescaleSlope")
+    intercept = _first(places, "RescaleIntercept")
+    trigger = _first(places, "NominalCardiacTriggerDelayTime", "TriggerTime", "FrameReferenceTime")
+    offset_s = _first(places, "TemporalPositionTimeOffset")
+    if trigger is None:
+        begin_s = offset_s if offset_s is not None else _philips(places, 0xA0)
+        trigger = None if begin_s is None else 1000.0 * begin_s
+    real_world, unit = _real_world(places)
+    temporal = _first(places, "TemporalPositionIndex", "TemporalPositionIdentifier")
+    acquisition = _first(places, "FrameAcquisitionNumber", "AcquisitionNumber")
+    frame_type = next((t for p in places if (t := _text(p, "FrameType"))), "") or _text(dataset, "ImageType")
+    return {
+        "uid": _text(dataset, "SOPInstanceUID"),
+        "number": _whole(dataset, "InstanceNumber", 0),
+        "position": position,
+        "orientation": _numbers(places, "ImageOrientationPatient", 6),
+        "spacing": _numbers(places, "PixelSpacing", 2),
+        "thickness_mm": _first(places, "SpacingBetweenSlices") or _first(places, "SliceThickness"),
+        "time_s": time_s,
+        "trigger_ms": trigger,
+        "temporal_position": None if temporal is None else int(temporal),
+        "acquisition_number": None if acquisition is None else int(acquisition),
+        "echo_time_ms": _first(places, "EffectiveEchoTime", "EchoTime"),
+        "repetition_time_ms": _first(places, "RepetitionTime"),
+        "flip_angle_deg": _first(places, "FlipAngle"),
+        "image_type": tuple(frame_type.split("\\")) if frame_type else (),
+        "rescale": None if slope is None else (slope, intercept or 0.0),
+        "real_world": real_world,
+        "real_world_unit": unit,
+        "scale_slope": _philips(places, 0x0E),
+    }
+
+
+def _time(places: Sequence[Any], study_date: str) -> float | None:
+    """Acquisition time in seconds from the midnight before the study's date."""
+    day, time_s = "", None
+    for place in places:
+        for keyword in ("FrameAcquisitionDateTime", "FrameReferenceDateTime", "AcquisitionDateTime"):
+            if time_s is None:
+                day, time_s = date_and_seconds(_text(place, keyword))
+        if time_s is None:
+            time_s = seconds_from_midnight(_text(place, "AcquisitionTime"))
+            day = _text(place, "AcquisitionDate") if time_s is not None else ""
+    if time_s is None:
+        return None
+    # a study may run past midnight; other distances are dates that somebody has changed
+    return time_s + 86400.0 if days_between(study_date, day) == 1 else time_s
+
+
+def _real_world(places: Sequence[Any]) -> tuple[tuple[float, float] | None, str]:
+    for place in places:
+        for item in _items(place, "RealWorldValueMappingSequence"):
+            slope, intercept = _number(item, "RealWorldValueSlope"), _number(item, "RealWorldValueIntercept")
+            if slope:
+                units = _items(item, "MeasurementUnitsCodeSequence")
+                return (slope, intercept or 0.0), _text(units[0], "CodeValue") if units else ""
+    return None, ""
+
+
+def _philips(places: Sequence[Any], element: int) -> float | None:
+    """A number of Philips' private group (2005,xx__), whichever block its creator has reserved."""
+    for place in places:
+        blocks = [b for b in range(0x10, 0x20) if (0x2005, b) in place]
+        ours = [b for b in blocks if _text(place, (0x2005, b)).startswith(_PHILIPS_CREATOR)]
+        # some anonymisers drop the creators and leave the numbers in their usual place
+        for block in ours or ([] if blocks else [0x10]):
+            tag = (0x2005, block << 8 | element)
+            if tag in place:
+                value = place[tag].value
+                if isinstance(value, bytes) and len(value) == 4:  # VR UN: stored by somebody who did not know it
+                    value = struct.unpack("<f", value)[0]
+                number = _finite(value)
+                if number is not None:
+                    return number
+    return None
+
+
+def _first(places: Iterable[Any], *keywords: str) -> float | None:
+    for keyword in keywords:
+        for place in places:
+            value = _number(place, keyword)
+            if value is not None:
+                return value
+    return None
+
+
+def _numbers(places: Iterable[Any], keyword: str, count: int) -> Any:
+    for place in places:
+        try:
+            values = tuple(float(v) for v in place.get(keyword) or ())
+        except Exception:  # noqa: S112 - a hostile value raises anything; it then counts as absent
+            continue
+        if len(values) == count and all(math.isfinite(v) and abs(v) < 1e7 for v in values):
+            return values
+    return None
+
+
+def _number(dataset: Any, keyword: str) -> float | None:
+    try:
+        value = dataset.get(keyword)
+        if isinstance(value, (list, tuple)) or type(value).__name__ == "MultiValue":
+            value = value[0] if len(value) else None
+    except Exception:
+        return None
+    return _finite(value)
+
+
+def _finite(value: Any) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _whole(dataset: Any, keyword: str, default: int) -> int:
+    value = _number(dataset, keyword)
+    return default if value is None else int(value)
+
+
+def _text(dataset: Any, tag: Any) -> str:
+    """Text of an attribute, several values joined by a backslash; control characters and padding removed."""
+    try:
+        value = dataset[tag].value if isinstance(tag, tuple) else dataset.get(tag)
+        if value is None:
+            return ""
+        if isinstance(value, bytes):
+            value = value.decode("latin-1")
+        if not isinstance(value, str) and isinstance(value, Iterable) and not hasattr(value, "components"):
+            value = "\\".join(str(v) for v in value)
+        text = str(value)[:MAX_TEXT]
+    except Exception:
+        return ""
+    return "".join(c for c in text if c.isprintable()).strip()
+
+
+def _items(dataset: Any, tag: Any) -> list[Any]:
+    try:
+        value = dataset[tag].value if isinstance(tag, tuple) else dataset.get(tag)
+        return [item for item in value if hasattr(item, "get")] if value else []
+    except Exception:
+        return []
