@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -59,6 +59,13 @@ WithTruth = Annotated[
         help="Also write tissue maps, noise-free images, displacement fields and kinetics (truth/).",
     ),
 ]
+OutputFormat = Annotated[
+    Literal["nifti", "dicom"],
+    typer.Option(
+        "--format",
+        help="dicom: beside the cohort also its studies as its scanners would have written them (OUT/dicom).",
+    ),
+]
 
 
 @app.command()
@@ -74,6 +81,7 @@ def simulate(
     missing_phase_rate: MissingRate = None,
     readers: Readers = None,
     truth: WithTruth = None,
+    format_: OutputFormat = "nifti",
     workers: Workers = None,
     config: File = None,
     set_: Set = None,
@@ -89,6 +97,10 @@ def simulate(
     the number of workers.  Virtual patients are not patients: see docs/virtual-patients.md.
 
     `mtinet simulate OUT --preset multicentre --classes hcc,fnh --sites A,D --agent gadoxetate --subjects 40`
+
+    With `--format dicom` there is OUT/dicom/PATIENT/STUDY/SERIES/ as well: three vendors' habits, enhanced
+    multi-frame files, localizers and subtractions among them, lesions as DICOM SEG, and labels.csv.
+    `mtinet simulate OUT --preset tiny --sites A,C,E --format dicom`
     """
     from mtinet.workflows.simulate import simulate as run
 
@@ -110,7 +122,7 @@ def simulate(
         spacing_mm=_lengths(spacing),
     )
     with progress("Simulating", resolved.subjects) as advance:
-        cohort = run(out, resolved, workers=workers, on_progress=advance)
+        cohort = run(out, resolved, workers=workers, on_progress=advance, dicom=format_ == "dicom")
     show(
         {
             "cohort": str(out),

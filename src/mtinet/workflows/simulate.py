@@ -33,6 +33,7 @@ def simulate(
     settings: SimulationSettings,
     workers: int | None = None,
     on_progress: OnProgress | None = None,
+    dicom: bool = False,
 ) -> Cohort:
     """Simulate a cohort of virtual patients and write it; studies that are there already are kept.
 
@@ -49,6 +50,8 @@ def simulate(
         Processes; None = from the machine.  Their number does not change a voxel.
     on_progress : callable, optional
         Called with the number of studies done and their total.
+    dicom : bool
+        Also write the studies as DICOM (:mod:`mtinet.workflows.simulate_dicom`).
 
     Returns
     -------
@@ -68,7 +71,7 @@ def simulate(
     check_classes(settings.classes)
     _claim(out, settings)
     records = for_each(
-        partial(_simulate_study, out, settings), range(settings.subjects), workers, on_progress
+        partial(_simulate_study, out, settings, dicom), range(settings.subjects), workers, on_progress
     )
     cohort = Cohort(
         name=f"{settings.name}-{settings.seed}",
@@ -82,6 +85,10 @@ def simulate(
     )
     patients = pd.DataFrame([record["patient"] for record in records])
     files.write_text(out / "patients.csv", patients.to_csv(index=False))
+    if dicom:
+        from mtinet.workflows.simulate_dicom import write_labels
+
+        write_labels(out, [record["dicom"] for record in records])
     cohort.write(out)
     return Cohort.read(out)
 
@@ -122,19 +129,34 @@ def _settings_in(described: Path) -> SimulationSettings:
     return validate(SimulationSettings, values)
 
 
-def _simulate_study(out: Path, settings: SimulationSettings, index: int) -> dict[str, Any]:
+def _simulate_study(out: Path, settings: SimulationSettings, dicom: bool, index: int) -> dict[str, Any]:
     """One study's record, from disk where the study is complete."""
-    done = out / _DONE / f"{index:05d}.json"
-    if done.is_file():
-        record = dict(json.loads(done.read_text(encoding="utf-8")))
-        if all((out / path).is_file() for path in [*record["files"].values(), *record["beside"]]):
-            return record
-    # imported here: a cohort that is complete needs no phantom
-    from mtinet.phantom.patient import simulate_patient
+    record = _complete(out, index)
+    if record is None:
+        # imported here: a cohort that is complete needs no phantom
+        from mtinet.phantom.patient import simulate_patient
 
-    record = _write(out, settings, simulate_patient(settings, index))
-    files.write_json(done, record)
+        record = _write(out, settings, simulate_patient(settings, index))
+        files.write_json(_record_path(out, index), record)
+    if dicom:
+        from mtinet.workflows.simulate_dicom import write_dicom
+
+        record = {**record, "dicom": write_dicom(out, settings, index, record)}
     return record
+
+
+def _record_path(out: Path, index: int) -> Path:
+    return out / _DONE / f"{index:05d}.json"
+
+
+def _complete(out: Path, index: int) -> dict[str, Any] | None:
+    """The record of a study all of whose files are there."""
+    done = _record_path(out, index)
+    if not done.is_file():
+        return None
+    record = dict(json.loads(done.read_text(encoding="utf-8")))
+    present = all((out / path).is_file() for path in [*record["files"].values(), *record["beside"]])
+    return record if present else None
 
 
 def _write(out: Path, settings: SimulationSettings, patient: VirtualPatient) -> dict[str, Any]:

@@ -1,0 +1,464 @@
+"""Masks that come with DICOM: onto which volume of a study they belong, and lesions numbered on its grid.
+
+:func:`read_masks` reads DICOM SEG and RTSTRUCT, :func:`read_mask_image` NIfTI and NRRD.  The images that a
+file refers to decide about the volume; where it names none, or only an instance that holds several, the frame
+of reference and the geometry do.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtinet.dicom.study import DicomSeries, DicomVolume
+from mtinet.errors import UserError
+from mtinet.results import Finding
+from mtinet.volume import Volume, read_nifti
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+BoolArray = NDArray[np.bool_]
+
+SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
+"""SOP classes of Segmentation Storage and Label Map Segmentation Storage."""
+
+STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
+
+LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+MOST = 255
+"""Most lesions that a mask can number."""
+
+TOLERANCE = 0.1
+"""Voxels by which a mask's grid may be off before it counts as another grid."""
+
+_LIVER_CODES = ("10200004", "T-62000")
+_LIVER_NAMES = ("liver", "whole liver", "leber", "foie", "fegato", "higado", "hígado", "lever")
+
+
+class MaskError(UserError):
+    """A mask cannot be used; the message names the file, the cause and the repair."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """An image that a mask refers to; ``frame`` is from 1, and 0 where the whole instance is meant."""
+
+    instance_uid: str
+    frame: int = 0
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One segment on a grid: its name, whether it is the liver, and its voxels (shape of the volume)."""
+
+    name: str
+    is_liver: bool
+    voxels: BoolArray
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a mask says about the images that it was drawn on.
+
+    Attributes
+    ----------
+    references : list of Reference
+    series_uids : list of str
+    frame_of_reference_uid : str
+    """
+
+    references: list[Reference] = field(default_factory=list)
+    series_uids: list[str] = field(default_factory=list)
+    frame_of_reference_uid: str = ""
+
+
+@dataclass(frozen=True)
+class MaskOnVolume:
+    """Lesions on the grid of a volume of a study.
+
+    Attributes
+    ----------
+    series_uid : str
+    volume_index : int
+    labels : Volume
+        ``uint8``, lesions numbered 1..K in the order of the file's segments.
+    names : dict
+        The segments' names by number.
+    source : str
+        Kind of file: ``SEG``, ``RTSTRUCT``, ``NIfTI`` or ``NRRD``.
+    liver : Volume or None
+        A segment that is the liver: it is no lesion.
+    candidates : tuple of (series_uid, volume_index)
+        Every volume that the mask may have been drawn on, the chosen one first; more than one where the file
+        does not tell volumes of one grid apart.
+    findings : tuple of Finding
+        Stage ``import``: overlapping and empty segments, and where the volume was not certain.
+    """
+
+    series_uid: str
+    volume_index: int
+    labels: Volume
+    names: dict[int, str]
+    source: str
+    liver: Volume | None = None
+    candidates: tuple[tuple[str, int], ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True)
+class Target:
+    """A volume that a mask may belong to."""
+
+    series: DicomSeries
+    index: int
+
+    @property
+    def volume(self) -> DicomVolume:
+        """The volume of the study."""
+        return self.series.volumes[self.index]
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Series and number of the volume."""
+        return self.series.info.series_uid, self.index
+
+    def load(self) -> Volume:
+        """Its voxels; a ``UserError`` where it cannot be used."""
+        if self.volume.info.load is None:
+            raise MaskError(f"series {self.series.info.series_number} has no voxels; give its DICOM files")
+        return self.volume.info.load()
+
+
+def read_masks(path: Path, series: Sequence[DicomSeries]) -> MaskOnVolume:
+    """Read a DICOM segmentation or structure set onto the volume that it was drawn on.
+
+    Parameters
+    ----------
+    path : Path
+    series : sequence of DicomSeries
+        Those of the study.
+
+    Returns
+    -------
+    MaskOnVolume
+        A fractional segment counts where it is at least one half; contours of a structure count by parity
+        (the inside of an inner contour is a hole).
+
+    Raises
+    ------
+    MaskError
+        Not a DICOM mask, damaged, of another study, off every volume's grid, or with too many segments.
+    """
+    dataset = _read(path)
+    if dataset.get("SOPClassUID") in SEGMENTATIONS:
+        from mtinet.dicom.seg import pieces_of, sources_of
+
+        kind = "SEG"
+    else:
+        from mtinet.dicom.rtstruct import pieces_of, sources_of
+
+        kind = "RTSTRUCT"
+    sources = sources_of(dataset)
+    targets = find_targets(path, sources, series)
+    problems: list[str] = []
+    for target, grid in _loaded(targets):
+        try:
+            pieces, notes = pieces_of(dataset, grid, path)
+        except MaskError as error:
+            problems.append(str(error))
+            continue
+        certain = [t.key for t in targets if t.key == target.key or _same_grid(t, grid)]
+        return number(path, kind, target, grid, pieces, tuple(certain), notes)
+    raise MaskError(problems[0] if problems else f"{path}: none of the study's volumes can be read")
+
+
+def read_mask_image(path: Path, series: Sequence[DicomSeries]) -> MaskOnVolume:
+    """Read a NIfTI or NRRD mask onto the volume whose grid it matches.
+
+    Its axes may be permuted and flipped against the volume's.  Values are lesions, in rising order; in the
+    files of 3D Slicer the segments and their names.
+
+    Parameters
+    ----------
+    path : Path
+    series : sequence of DicomSeries
+
+    Raises
+    ------
+    MaskError
+        The file cannot be read, or lies on no volume's grid.
+    """
+    kind, affine, named = read_layers(path)
+    targets = [Target(s, k) for s in series for k in range(len(s.volumes)) if not s.volumes[k].refused]
+    found: list[tuple[Target, Volume, list[Piece]]] = []
+    shape = named[0][1].shape if named else ()
+    for target, grid in _loaded([t for t in targets if _same_count(t, shape)]):
+        try:
+            pieces = [
+                Piece(name, _is_liver(name), place(voxels, affine, grid, path, whole=True))
+                for name, voxels in named
+            ]
+        except MaskError:
+            continue
+        found.append((target, grid, pieces))
+    if not found:
+        raise MaskError(
+            f"{path} lies on the grid of none of the study's volumes; export it on the grid of the phase on "
+            "which it was drawn, or give it to the study that it belongs to"
+        )
+    target, grid, pieces = found[0]
+    return number(path, kind, target, grid, pieces, tuple(t.key for t, _, _ in found), [])
+
+
+def find_targets(path: Path, sources: Sources, series: Sequence[DicomSeries]) -> list[Target]:
+    """Volumes that a mask may belong to, the likeliest first.
+
+    Raises
+    ------
+    MaskError
+        It refers to images of which the study has none, or the study has no volume in its frame of reference.
+    """
+    targets = [Target(s, k) for s in series for k in range(len(s.volumes)) if not s.volumes[k].refused]
+    votes: Counter[int] = Counter()
+    wanted = {r.instance_uid: {q.frame for q in sources.references if q.instance_uid == r.instance_uid}
+              for r in sources.references}  # fmt: skip
+    for number_, target in enumerate(targets):
+        volume = target.volume
+        for uid in set(volume.instance_uids) & wanted.keys():
+            frames = wanted[uid] - {0}
+            votes[number_] += len(frames & set(volume.frame_numbers)) if frames and volume.frame_numbers else 1
+    best = max(votes.values(), default=0)
+    if best:
+        return [targets[n] for n in range(len(targets)) if votes[n] == best]
+    in_series = [t for t in targets if t.series.info.series_uid in sources.series_uids]
+    if in_series:
+        return in_series
+    if sources.references or sources.series_uids:
+        raise MaskError(
+            f"{path} refers to images that are not among those of the study that can be used; import it "
+            "together with the series that it was drawn on"
+        )
+    here = sources.frame_of_reference_uid
+    found = [t for t in targets if not here or t.series.frame_of_reference_uid in ("", here)]
+    if not found:
+        raise MaskError(
+            f"{path} lies in another frame of reference than every series of the study; import it together "
+            "with the series that it was drawn on"
+        )
+    return found
+
+
+def number(
+    path: Path,
+    kind: str,
+    target: Target,
+    grid: Volume,
+    pieces: Sequence[Piece],
+    candidates: tuple[tuple[str, int], ...],
+    findings: Sequence[Finding],
+) -> MaskOnVolume:
+    """Lesions numbered on a grid; the smaller of two overlapping segments keeps the common voxels."""
+    listed = list(findings)
+    for piece in pieces:
+        if not piece.voxels.any():
+            listed.append(_finding("empty-segment", "note", path, f"segment {piece.name!r} is empty", "Ignore it or draw it again."))  # noqa: E501
+    livers = [piece for piece in pieces if piece.is_liver and piece.voxels.any()]
+    lesions = [piece for piece in pieces if not piece.is_liver and piece.voxels.any()]
+    if len(lesions) > MOST:
+        raise MaskError(f"{path} holds {len(lesions)} segments, and a mask numbers at most {MOST}; split it")
+    labels = np.zeros(grid.shape, dtype=np.uint8)
+    for n in sorted(range(len(lesions)), key=lambda n: (-int(lesions[n].voxels.sum()), n)):
+        labels[lesions[n].voxels] = n + 1
+    for n, piece in enumerate(lesions):
+        for other in lesions[n + 1 :]:
+            if common := int((piece.voxels & other.voxels).sum()):
+                listed.append(
+                    _finding(
+                        "overlapping-segments",
+                        "warning",
+                        path,
+                        f"segments {piece.name!r} and {other.name!r} share {common} voxels; the smaller keeps "
+                        "them",
+                        "Look at both; remove one if it is the same lesion drawn twice.",
+                    )
+                )
+    if len(candidates) > 1:
+        listed.append(
+            _finding(
+                "mask-volume",
+                "note",
+                path,
+                f"the file does not tell on which of {len(candidates)} volumes of one grid it was drawn",
+                "Name the phase if lesions look displaced (mask_phase).",
+            )
+        )
+    liver = np.logical_or.reduce([piece.voxels for piece in livers]) if livers else None
+    chosen = (target.key, *(key for key in candidates if key != target.key))
+    return MaskOnVolume(
+        *target.key,
+        labels=grid.with_array(labels),
+        names={n: piece.name for n, piece in enumerate(lesions, start=1)},
+        source=kind,
+        liver=None if liver is None else grid.with_array(liver.astype(np.uint8)),
+        candidates=chosen,
+        findings=tuple(listed),
+    )
+
+
+def place(
+    voxels: NDArray[Any], affine: NDArray[np.float64], grid: Volume, path: Path, whole: bool = False
+) -> BoolArray:
+    """A mask's voxels on a grid of which its own is a part, with axes permuted and flipped at will.
+
+    Parameters
+    ----------
+    voxels : ndarray, shape (X, Y, Z)
+        True (or not 0) inside.
+    affine : ndarray, shape (4, 4)
+        Its voxel indices to RAS.
+    grid : Volume
+    path : Path
+        For the message.
+    whole : bool
+        The two grids must cover the same box.
+
+    Raises
+    ------
+    MaskError
+        The mask lies on another grid, or reaches out of this one.
+    """
+    between = np.linalg.inv(grid.affine) @ affine
+    exact = np.rint(between)
+    corners = np.array(
+        [(i, j, k, 1) for i in (0, voxels.shape[0] - 1) for j in (0, voxels.shape[1] - 1) for k in (0, voxels.shape[2] - 1)]
+    )  # fmt: skip
+    off = np.abs(corners @ (between - exact).T).max()
+    turned = np.abs(exact[:3, :3])
+    if off > TOLERANCE or not (np.all(turned.sum(axis=0) == 1) and np.all(turned.sum(axis=1) == 1)):
+        raise MaskError(
+            f"{path} lies on another grid than the volume that it belongs to (off by {off:.1f} voxels); "
+            "export it on that volume's grid"
+        )
+    ends = (corners @ exact.T)[:, :3]
+    if whole and not (np.all(ends.min(axis=0) == 0) and np.all(ends.max(axis=0) == np.array(grid.shape) - 1)):
+        raise MaskError(f"{path} covers another box than the volume; export it on that volume's grid")
+    inside = np.argwhere(voxels)
+    at = np.rint(inside @ exact[:3, :3].T + exact[:3, 3]).astype(int)
+    if len(at) and (at.min() < 0 or np.any(at.max(axis=0) >= grid.shape)):
+        raise MaskError(f"{path} reaches beyond the volume that it belongs to; import the whole series")
+    placed = np.zeros(grid.shape, dtype=bool)
+    placed[tuple(at.T)] = True
+    return placed
+
+
+def is_liver(name: str, codes: Sequence[str] = ()) -> bool:
+    """Whether a segment is the liver, by its code or its name."""
+    return any(code in _LIVER_CODES for code in codes) or _is_liver(name)
+
+
+def _is_liver(name: str) -> bool:
+    return name.strip().lower() in _LIVER_NAMES
+
+
+def _finding(id_: str, severity: Any, path: Path, meaning: str, action: str) -> Finding:
+    return Finding(id=id_, stage="import", severity=severity, meaning=f"{path.name}: {meaning}", action=action)
+
+
+def _read(path: Path) -> Dataset:
+    import pydicom
+    from pydicom.errors import InvalidDicomError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            dataset = pydicom.dcmread(path, force=False)
+            kind = dataset.get("SOPClassUID", "")
+    except FileNotFoundError:
+        raise MaskError(f"{path} does not exist; correct the path") from None
+    except (InvalidDicomError, OSError, EOFError, ValueError, NotImplementedError, AttributeError) as error:
+        raise MaskError(f"{path} cannot be read as DICOM ({error}); export or copy it again") from None
+    if kind not in (*SEGMENTATIONS, STRUCTURE_SET):
+        raise MaskError(
+            f"{path} is neither a DICOM segmentation nor a structure set; give SEG, RTSTRUCT, NIfTI or NRRD"
+        )
+    return dataset
+
+
+def _loaded(targets: Sequence[Target]) -> list[tuple[Target, Volume]]:
+    """Targets with their volumes; one that cannot be read is passed over, unless none can."""
+    loaded, problem = [], None
+    for target in targets:
+        try:
+            loaded.append((target, target.load()))
+        except UserError as error:
+            problem = error
+    if not loaded and problem is not None:
+        raise problem
+    return loaded
+
+
+def _same_grid(target: Target, grid: Volume) -> bool:
+    try:
+        return target.load().corner_distance_mm(grid) < 0.01
+    except UserError:
+        return False
+
+
+def _same_count(target: Target, shape: Sequence[int]) -> bool:
+    grid = target.volume.info.grid
+    return grid is None or sorted(grid.shape) == sorted(shape)
+
+
+def read_layers(path: Path) -> tuple[str, NDArray[np.float64], list[tuple[str, BoolArray]]]:
+    """Kind, affine (RAS) and named segments of a mask image."""
+    if path.name.lower().endswith((".nii", ".nii.gz")):
+        volume = read_nifti(path, labels=True)
+        return "NIfTI", volume.affine, [(f"{n}", volume.array == n) for n in _values(volume.array)]
+    import SimpleITK as sitk
+
+    try:
+        image = sitk.ReadImage(str(path))
+    except RuntimeError:
+        raise MaskError(f"{path} cannot be read as an image; give NIfTI or NRRD") from None
+    if image.GetDimension() != 3:
+        raise MaskError(f"{path} has {image.GetDimension()} axes; give a mask of three")
+    affine = np.eye(4)
+    affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) @ np.diag(image.GetSpacing())
+    affine[:3, 3] = image.GetOrigin()
+    array = sitk.GetArrayFromImage(image)
+    layers = array[..., None] if image.GetNumberOfComponentsPerPixel() == 1 else array
+    layers = layers.transpose(2, 1, 0, 3)
+    if not np.all(np.isfinite(layers)) or np.any(layers != np.rint(layers)):
+        raise MaskError(f"{path} holds fractions where lesion numbers are expected; save it as whole numbers")
+    names = _slicer_segments(image)
+    if names:
+        return "NRRD", LPS @ affine, [(name, layers[..., layer] == value) for name, layer, value in names]
+    if layers.shape[-1] > 1:
+        raise MaskError(f"{path} holds {layers.shape[-1]} numbers a voxel; save it as one label map")
+    return "NRRD", LPS @ affine, [(f"{n}", layers[..., 0] == n) for n in _values(layers)]
+
+
+def _values(array: NDArray[Any]) -> list[int]:
+    return [int(n) for n in np.unique(array) if n != 0]
+
+
+def _slicer_segments(image: Any) -> list[tuple[str, int, int]]:
+    """Name, layer and value of each segment that 3D Slicer has written into an NRRD header."""
+    keys = set(image.GetMetaDataKeys())
+    found = []
+    while (prefix := f"Segment{len(found)}_") + "LabelValue" in keys:
+        texts = {
+            name: image.GetMetaData(prefix + name) if prefix + name in keys else default
+            for name, default in (("Name", prefix[:-1]), ("Layer", "0"), ("LabelValue", "1"))
+        }
+        found.append((texts["Name"], int(texts["Layer"]), int(texts["LabelValue"])))
+    return found
