@@ -192,10 +192,14 @@ def _jobs(
     """A job a study, in the order of the cohort's ids, and what a SeriesInstanceUID is called."""
     patient_of, study_of, series_of = _namers(options)
     refuse_unsafe([study_of(study.study_uid) for study in studies])
+    uids = [study.study_uid for study in studies]
     jobs = []
     for study in studies:
+        shared = uids.count(study.study_uid) > 1
+        study_id = study_of(f"{study.study_uid}/{study.patient_id}" if shared else study.study_uid)
+        if shared and options.keep_ids:
+            study_id = study_id.replace("/", "-")
         # studies without patient id are not one patient
-        study_id = study_of(study.study_uid)
         patient_id = patient_of(study.patient_id) if study.patient_id.strip() else study_id
         series_ids = {s.info.series_uid: series_of(s.info.series_uid) for s in study.series}
         told = overruling.get(study.study_uid, overruling.get(study_id))

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mtinet.config import Phase
+from mtinet.dicom.masks import MaskOnVolume, read_mask_image, read_masks
 from mtinet.dicom.study import DicomStudy
 from mtinet.errors import UserError
 from mtinet.imaging.checks import MAX_LESIONS, SNAP_VOXELS
@@ -20,8 +21,8 @@ from mtinet.workflows.imports.dicom_phases import ChosenVolume
 from mtinet.workflows.imports.screening import import_finding
 
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
-_LIVER = re.compile(r"liver|leber|foie|f[ií]gado|h[ií]gado|fegato", re.IGNORECASE)
-_LESION = re.compile(r"lesion|tumou?r|mass|hcc|metast|cyst|l[äa]sion", re.IGNORECASE)
+_PART_OF_A_NAME = re.compile(r"[_-](?:mask|seg|lesion|liver)", re.IGNORECASE)
+_LIVER = re.compile(r"(?:^|[_\W])(?:liver|leber|foie|fegato)(?:[_\W]?mask|[_\W]?seg)?$", re.IGNORECASE)
 
 
 @dataclass
@@ -58,7 +59,7 @@ def masks_of_study(folder: Path | None, study: DicomStudy, ids: Sequence[str]) -
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         if path.name.lower().endswith(IMAGE_SUFFIXES):
             places = [*path.relative_to(folder).parts[:-1], _stem(path)]
-            if any(place in names or re.split(r"[_-](?:mask|seg|lesion|liver)", place)[0] in names for place in places):
+            if any(place in names or _PART_OF_A_NAME.split(place)[0] in names for place in places):
                 found.append(path)
         elif _study_uid(path) == study.study_uid:
             found.append(path)
@@ -107,7 +108,7 @@ def read_study_masks(
     masks = StudyMasks()
     for path in paths:
         try:
-            phase, labels, names, source = _read(path, study, chosen, images)
+            phase, on = _read(path, study, chosen, images)
         except UserError as error:
             masks.findings.append(_left_out(path, str(error)))
             continue
@@ -117,86 +118,74 @@ def read_study_masks(
             )
             continue
         masks.phase = phase
-        _add(masks, labels, names or {}, source, path)
+        masks.findings += on.findings
+        _add(masks, on, path)
     if masks.lesions is not None:
-        _number_parts(masks)
+        _number_parts(masks, masks.lesions)
     return masks
 
 
 def _read(
     path: Path, study: DicomStudy, chosen: Mapping[Phase, ChosenVolume], images: Mapping[Phase, Volume]
-) -> tuple[Phase, Volume, dict[int, str], str]:
-    """The phase that a mask lies on, its labels on that phase's grid, their names and the kind of file."""
-    from mtinet.dicom import masks as dicom_masks
-
+) -> tuple[Phase, MaskOnVolume]:
+    """A mask and the phase that it lies on."""
     if path.name.lower().endswith(IMAGE_SUFFIXES):
-        volumes = [c.volume for c in chosen.values()]
-        on = dicom_masks.read_mask_image(path, volumes)
-        phase = next((p for p, v in images.items() if _same_grid(v, on.labels)), None)
-        name = _stem(path)
-        names = dict(on.names) or {1: name}
-        if phase is None:
-            raise UserError(f"{path.name} lies on the grid of no phase; export it on the phase it was drawn on")
-        return phase, on.labels, {n: f"{name} {t}" if t != name else t for n, t in names.items()}, on.source
-    on = dicom_masks.read_masks(path, study.series)
-    for phase, choice in chosen.items():
-        same_series = choice.series.info.series_uid == on.series_uid
-        if same_series and choice.volume.info.index == on.volume_index:
-            return phase, on.labels, on.names, on.source
+        on = read_mask_image(path, study.series)
+    else:
+        on = read_masks(path, study.series)
+    keys = {(c.series.info.series_uid, c.volume.info.index): phase for phase, c in chosen.items()}
+    for key in ((on.series_uid, on.volume_index), *on.candidates):
+        if key in keys:
+            return keys[key], on
     for phase, image in images.items():
-        if _same_grid(image, on.labels):
-            return phase, on.labels, on.names, on.source
+        if image.corner_distance_mm(on.labels) <= SNAP_VOXELS * min(image.spacing_mm):
+            return phase, on
     raise UserError(
         f"{path.name} was drawn on a series that is no phase of the study, and no phase has its grid; "
         "name the phase with --phases-json, or draw it on a phase"
     )
 
 
-def _same_grid(image: Volume, mask: Volume) -> bool:
-    return image.corner_distance_mm(mask) <= SNAP_VOXELS * min(image.spacing_mm)
-
-
-def _add(masks: StudyMasks, labels: Volume, names: Mapping[int, str], source: str, path: Path) -> None:
+def _add(masks: StudyMasks, on: MaskOnVolume, path: Path) -> None:
     """Put one file's regions among the study's."""
-    numbers = sorted(voxel_counts(labels.array))
-    empty = np.zeros(labels.shape, dtype=np.uint8)
-    whole_liver = [n for n in numbers if _LIVER.search(names.get(n, "")) and not _LESION.search(names[n])]
-    if whole_liver:
-        base = empty if masks.liver is None else masks.liver.array
-        masks.liver = labels.with_array((base.astype(bool) | np.isin(labels.array, whole_liver)).astype(np.uint8))
-    rest = [n for n in numbers if n not in whole_liver]
-    if whole_liver and not rest:
-        return
+    labels, liver = on.labels, on.liver
+    if path.name.lower().endswith(IMAGE_SUFFIXES) and liver is None and _LIVER.search(_stem(path)):
+        # an image with one value has no names but that of its file
+        labels, liver = labels.with_array(np.zeros_like(labels.array)), labels
+    if liver is not None:
+        before = False if masks.liver is None else masks.liver.array != 0
+        masks.liver = liver.with_array(((liver.array != 0) | before).astype(np.uint8))
+        if not labels.array.any():
+            return
     if masks.lesions is None:
-        masks.lesions, masks.source = labels.with_array(empty), source
+        masks.lesions, masks.source = labels.with_array(np.zeros(labels.shape, np.uint8)), on.source
     array = masks.lesions.array.copy()
+    numbers = sorted(voxel_counts(labels.array))
     first = int(array.max()) + 1
-    if first + len(rest) - 1 > MAX_LESIONS:
+    if first + len(numbers) - 1 > MAX_LESIONS:
         masks.findings.append(_left_out(path, f"the study would have more than {MAX_LESIONS} lesions"))
         return
-    for number, label in enumerate(rest, first):
+    for number, label in enumerate(numbers, first):
         # where two lesions overlap, the one read first keeps the voxel
         array[(labels.array == label) & (array == 0)] = number
     masks.lesions = labels.with_array(array)
 
 
-def _number_parts(masks: StudyMasks) -> None:
-    """One number on several separate parts becomes a lesion each, where it is the only number."""
-    assert masks.lesions is not None
-    array = masks.lesions.array
-    counts = voxel_counts(array)
-    if len(counts) == 1:
-        parts = components(array)
-        if 1 < parts.max() <= MAX_LESIONS:
-            masks.lesions = masks.lesions.with_array(parts.astype(np.uint8))
-            masks.findings.append(
-                import_finding(
-                    "mask-parts-numbered",
-                    "note",
-                    f"the mask marks {int(parts.max())} separate parts with one number: each became a lesion",
-                    "Nothing to do if they are separate lesions; otherwise give them one connected outline.",
-                )
+def _number_parts(masks: StudyMasks, lesions: Volume) -> None:
+    """Where one number is all there is, its separate parts become a lesion each."""
+    if len(voxel_counts(lesions.array)) != 1:
+        return
+    parts = components(lesions.array)
+    if 1 < parts.max() <= MAX_LESIONS:
+        masks.lesions = lesions.with_array(parts.astype(np.uint8))
+        masks.findings.append(
+            import_finding(
+                "mask-parts-numbered",
+                "note",
+                f"the mask marks {int(parts.max())} separate parts with one number: each became a lesion",
+                "Nothing to do if they are separate lesions; otherwise give them one connected outline.",
             )
+        )
 
 
 def _left_out(path: Path, why: str) -> Finding:
