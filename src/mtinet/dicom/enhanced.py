@@ -132,11 +132,11 @@ def _set_agent(ds: Dataset, exam: Exam) -> None:
     agent.ContrastBolusIngredientCodeSequence = [_code("16958000", "SCT", "Gadolinium")]
     volume = agent_volume_ml(exam)
     agent.ContrastBolusVolume = None if volume is None else decimal(volume)
-    agent.ContrastBolusIngredientConcentration = decimal(AGENTS[exam.agent][2]) if volume is not None else None
+    agent.ContrastBolusIngredientConcentration = (
+        decimal(AGENTS[exam.agent][2]) if volume is not None else None
+    )
     agent.ContrastAdministrationProfileSequence = [
-        _item(
-            ContrastBolusVolume=agent.ContrastBolusVolume, ContrastBolusStartTime=clock(exam.injection_s)
-        )
+        _item(ContrastBolusVolume=agent.ContrastBolusVolume, ContrastBolusStartTime=clock(exam.injection_s))
     ]
     ds.ContrastBolusAgentSequence = [agent]
 
@@ -189,9 +189,7 @@ def _shared(exam: Exam, series: Series) -> Dataset:
                 RFEchoTrainLength=0,
                 GradientEchoTrainLength=1,
                 SpecificAbsorptionRateSequence=[
-                    _item(
-                        SpecificAbsorptionRateDefinition="IEC_WHOLE_BODY", SpecificAbsorptionRateValue=1.0
-                    )
+                    _item(SpecificAbsorptionRateDefinition="IEC_WHOLE_BODY", SpecificAbsorptionRateValue=1.0)
                 ],
                 OperatingModeSequence=[
                     _item(OperatingModeType=kind, OperatingMode="IEC_NORMAL")
@@ -247,7 +245,11 @@ def _shared(exam: Exam, series: Series) -> Dataset:
     )
     if series.contrast:
         shared.ContrastBolusUsageSequence = [
-            _item(ContrastBolusAgentNumber=1, ContrastBolusAgentAdministered="YES", ContrastBolusAgentDetected="YES")
+            _item(
+                ContrastBolusAgentNumber=1,
+                ContrastBolusAgentAdministered="YES",
+                ContrastBolusAgentDetected="YES",
+            )
         ]
     return shared
 
@@ -275,7 +277,8 @@ def _frame(date: str, stack: Stack, scaling: Scaling, index: int, k: int) -> Dat
         ],
         FrameVOILUTSequence=[
             _item(
-                WindowCenter=decimal(round(brightest / 2, 3)), WindowWidth=decimal(max(round(brightest, 3), 1))
+                WindowCenter=decimal(round(brightest / 2, 3)),
+                WindowWidth=decimal(max(round(brightest, 3), 1)),
             )
         ],
     )

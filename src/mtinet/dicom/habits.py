@@ -46,9 +46,7 @@ def series_of(exam: Exam) -> tuple[Series, ...]:
 
 def _siemens(exam: Exam) -> Iterator[Series]:
     kind = ("ORIGINAL", "PRIMARY", "M", "ND", "NORM")
-    yield Series(
-        1, "localizer", _localizer(exam), "localizer", "*fl2d1", (*kind[:3], "ND"), contrast=False
-    )
+    yield Series(1, "localizer", _localizer(exam), "localizer", "*fl2d1", (*kind[:3], "ND"), contrast=False)
     number = 4
     for phase in _by_time(exam):
         number += 1
@@ -60,7 +58,12 @@ def _siemens(exam: Exam) -> Iterator[Series]:
         yield Series(number + 1, name, (subtracted,), _SIEMENS_NAMES["pre"], "*fl3d1", derived)
     reformatted = _coronal(exam, _by_time(exam)[-1])
     yield Series(
-        number + 2, "COR MPR", (reformatted,), _SIEMENS_NAMES["pre"], "*fl3d1", ("DERIVED", "SECONDARY", "MPR")
+        number + 2,
+        "COR MPR",
+        (reformatted,),
+        _SIEMENS_NAMES["pre"],
+        "*fl3d1",
+        ("DERIVED", "SECONDARY", "MPR"),
     )
 
 

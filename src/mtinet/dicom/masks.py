@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mtinet.dicom.series import SeriesInfo
 from mtinet.dicom.study import DicomSeries, DicomVolume
 from mtinet.errors import UserError
 from mtinet.results import Finding
@@ -40,9 +41,6 @@ MOST = 255
 TOLERANCE = 0.1
 """Voxels by which a mask's grid may be off before it counts as another grid."""
 
-_LIVER_CODES = ("10200004", "T-62000")
-_LIVER_NAMES = ("liver", "whole liver", "leber", "foie", "fegato", "higado", "hígado", "lever")
-
 
 class MaskError(UserError):
     """A mask cannot be used; the message names the file, the cause and the repair."""
@@ -58,10 +56,9 @@ class Reference:
 
 @dataclass(frozen=True)
 class Piece:
-    """One segment on a grid: its name, whether it is the liver, and its voxels (shape of the volume)."""
+    """One segment on a grid: its name and its voxels (shape of the volume)."""
 
     name: str
-    is_liver: bool
     voxels: BoolArray
 
 
@@ -90,13 +87,11 @@ class MaskOnVolume:
     series_uid : str
     volume_index : int
     labels : Volume
-        ``uint8``, lesions numbered 1..K in the order of the file's segments.
+        ``uint8``, segments numbered 1..K in the order of the file; empty ones are left out.
     names : dict
         The segments' names by number.
     source : str
         Kind of file: ``SEG``, ``RTSTRUCT``, ``NIfTI`` or ``NRRD``.
-    liver : Volume or None
-        A segment that is the liver: it is no lesion.
     candidates : tuple of (series_uid, volume_index)
         Every volume that the mask may have been drawn on, the chosen one first; more than one where the file
         does not tell volumes of one grid apart.
@@ -109,7 +104,6 @@ class MaskOnVolume:
     labels: Volume
     names: dict[int, str]
     source: str
-    liver: Volume | None = None
     candidates: tuple[tuple[str, int], ...] = ()
     findings: tuple[Finding, ...] = ()
 
@@ -181,7 +175,7 @@ def read_masks(path: Path, series: Sequence[DicomSeries]) -> MaskOnVolume:
     raise MaskError(problems[0] if problems else f"{path}: none of the study's volumes can be read")
 
 
-def read_mask_image(path: Path, series: Sequence[DicomSeries]) -> MaskOnVolume:
+def read_mask_image(path: Path, volumes: Sequence[DicomVolume]) -> MaskOnVolume:
     """Read a NIfTI or NRRD mask onto the volume whose grid it matches.
 
     Its axes may be permuted and flipped against the volume's.  Values are lesions, in rising order; in the
@@ -190,7 +184,12 @@ def read_mask_image(path: Path, series: Sequence[DicomSeries]) -> MaskOnVolume:
     Parameters
     ----------
     path : Path
-    series : sequence of DicomSeries
+    volumes : sequence of DicomVolume
+
+    Returns
+    -------
+    MaskOnVolume
+        ``volume_index`` counts in ``volumes``; ``series_uid`` is empty.
 
     Raises
     ------
@@ -198,15 +197,13 @@ def read_mask_image(path: Path, series: Sequence[DicomSeries]) -> MaskOnVolume:
         The file cannot be read, or lies on no volume's grid.
     """
     kind, affine, named = read_layers(path)
-    targets = [Target(s, k) for s in series for k in range(len(s.volumes)) if not s.volumes[k].refused]
+    group = DicomSeries(SeriesInfo("", ""), tuple(volumes))
+    targets = [Target(group, k) for k, volume in enumerate(volumes) if not volume.refused]
     found: list[tuple[Target, Volume, list[Piece]]] = []
     shape = named[0][1].shape if named else ()
     for target, grid in _loaded([t for t in targets if _same_count(t, shape)]):
         try:
-            pieces = [
-                Piece(name, _is_liver(name), place(voxels, affine, grid, path, whole=True))
-                for name, voxels in named
-            ]
+            pieces = [Piece(name, place(voxels, affine, grid, path, whole=True)) for name, voxels in named]
         except MaskError:
             continue
         found.append((target, grid, pieces))
@@ -235,7 +232,9 @@ def find_targets(path: Path, sources: Sources, series: Sequence[DicomSeries]) ->
         volume = target.volume
         for uid in set(volume.instance_uids) & wanted.keys():
             frames = wanted[uid] - {0}
-            votes[number_] += len(frames & set(volume.frame_numbers)) if frames and volume.frame_numbers else 1
+            votes[number_] += (
+                len(frames & set(volume.frame_numbers)) if frames and volume.frame_numbers else 1
+            )
     best = max(votes.values(), default=0)
     if best:
         return [targets[n] for n in range(len(targets)) if votes[n] == best]
@@ -270,9 +269,16 @@ def number(
     listed = list(findings)
     for piece in pieces:
         if not piece.voxels.any():
-            listed.append(_finding("empty-segment", "note", path, f"segment {piece.name!r} is empty", "Ignore it or draw it again."))  # noqa: E501
-    livers = [piece for piece in pieces if piece.is_liver and piece.voxels.any()]
-    lesions = [piece for piece in pieces if not piece.is_liver and piece.voxels.any()]
+            listed.append(
+                _finding(
+                    "empty-segment",
+                    "note",
+                    path,
+                    f"segment {piece.name!r} is empty",
+                    "Ignore it or draw it again.",
+                )
+            )  # noqa: E501
+    lesions = [piece for piece in pieces if piece.voxels.any()]
     if len(lesions) > MOST:
         raise MaskError(f"{path} holds {len(lesions)} segments, and a mask numbers at most {MOST}; split it")
     labels = np.zeros(grid.shape, dtype=np.uint8)
@@ -301,14 +307,12 @@ def number(
                 "Name the phase if lesions look displaced (mask_phase).",
             )
         )
-    liver = np.logical_or.reduce([piece.voxels for piece in livers]) if livers else None
     chosen = (target.key, *(key for key in candidates if key != target.key))
     return MaskOnVolume(
         *target.key,
         labels=grid.with_array(labels),
         names={n: piece.name for n, piece in enumerate(lesions, start=1)},
         source=kind,
-        liver=None if liver is None else grid.with_array(liver.astype(np.uint8)),
         candidates=chosen,
         findings=tuple(listed),
     )
@@ -360,17 +364,10 @@ def place(
     return placed
 
 
-def is_liver(name: str, codes: Sequence[str] = ()) -> bool:
-    """Whether a segment is the liver, by its code or its name."""
-    return any(code in _LIVER_CODES for code in codes) or _is_liver(name)
-
-
-def _is_liver(name: str) -> bool:
-    return name.strip().lower() in _LIVER_NAMES
-
-
 def _finding(id_: str, severity: Any, path: Path, meaning: str, action: str) -> Finding:
-    return Finding(id=id_, stage="import", severity=severity, meaning=f"{path.name}: {meaning}", action=action)
+    return Finding(
+        id=id_, stage="import", severity=severity, meaning=f"{path.name}: {meaning}", action=action
+    )
 
 
 def _read(path: Path) -> Dataset:
@@ -393,17 +390,19 @@ def _read(path: Path) -> Dataset:
     return dataset
 
 
-def _loaded(targets: Sequence[Target]) -> list[tuple[Target, Volume]]:
+def _loaded(targets: Sequence[Target]) -> Iterator[tuple[Target, Volume]]:
     """Targets with their volumes; one that cannot be read is passed over, unless none can."""
-    loaded, problem = [], None
+    problem, read = None, 0
     for target in targets:
         try:
-            loaded.append((target, target.load()))
+            grid = target.load()
         except UserError as error:
             problem = error
-    if not loaded and problem is not None:
+            continue
+        read += 1
+        yield target, grid
+    if not read and problem is not None:
         raise problem
-    return loaded
 
 
 def _same_grid(target: Target, grid: Volume) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtinet.dicom.masks import LPS, TOLERANCE, MaskError, Piece, Reference, Sources, is_liver
+from mtinet.dicom.masks import LPS, TOLERANCE, MaskError, Piece, Reference, Sources
 from mtinet.results import Finding
 from mtinet.volume import Volume
 
@@ -22,7 +22,9 @@ _CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 def sources_of(dataset: Dataset) -> Sources:
     """Images and series that a structure set refers to."""
     references = [
-        Reference(str(image.get("ReferencedSOPInstanceUID", "")), int(image.get("ReferencedFrameNumber") or 0))
+        Reference(
+            str(image.get("ReferencedSOPInstanceUID", "")), int(image.get("ReferencedFrameNumber") or 0)
+        )
         for _, contour in _contours(dataset)
         for image in contour.get("ContourImageSequence", [])
     ]
@@ -56,7 +58,7 @@ def pieces_of(dataset: Dataset, grid: Volume, path: Path) -> tuple[list[Piece], 
             name = str(roi.get("ROIName", "") or f"structure {number}")
             contours = [contour for owner, contour in _contours(dataset) if owner == number]
             voxels, left_out = _rasterised(contours, grid, path, name)
-            pieces.append(Piece(name, is_liver(name), voxels))
+            pieces.append(Piece(name, voxels))
             if left_out:
                 findings.append(
                     Finding(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtinet.dicom.masks import LPS, MaskError, Piece, Reference, Sources, is_liver, place
+from mtinet.dicom.masks import LPS, MaskError, Piece, Reference, Sources, place
 from mtinet.results import Finding
 from mtinet.volume import Volume
 
@@ -29,7 +29,9 @@ def sources_of(dataset: Dataset) -> Sources:
             for item in derivation.get("SourceImageSequence", []):
                 uid = str(item.get("ReferencedSOPInstanceUID", ""))
                 frames = item.get("ReferencedFrameNumber") or 0
-                several = frames if isinstance(frames, (list, tuple)) or hasattr(frames, "__iter__") else [frames]
+                several = (
+                    frames if isinstance(frames, (list, tuple)) or hasattr(frames, "__iter__") else [frames]
+                )
                 references += [Reference(uid, int(frame)) for frame in several]
     listed = dataset.get("ReferencedSeriesSequence", [])
     if not references:
@@ -58,7 +60,9 @@ def pieces_of(dataset: Dataset, grid: Volume, path: Path) -> tuple[list[Piece], 
         frames = _frames(dataset, path)
         groups = list(dataset.PerFrameFunctionalGroupsSequence)
         if len(groups) != len(frames):
-            raise MaskError(f"{path} is damaged: {len(frames)} frames, {len(groups)} described; export it again")
+            raise MaskError(
+                f"{path} is damaged: {len(frames)} frames, {len(groups)} described; export it again"
+            )
         kind = str(dataset.SegmentationType)
         placed = {int(item.SegmentNumber): np.zeros(grid.shape, dtype=bool) for item in described}
         for frame, group in zip(frames, groups):
@@ -72,11 +76,14 @@ def pieces_of(dataset: Dataset, grid: Volume, path: Path) -> tuple[list[Piece], 
         raise MaskError(f"{path} is damaged or incomplete ({error}); export it again") from None
     pieces = []
     for item in described:
-        codes = [str(code.get("CodeValue", "")) for code in item.get("SegmentedPropertyTypeCodeSequence", [])]
         name = str(item.get("SegmentLabel", "") or f"segment {item.SegmentNumber}")
+        for code in item.get("SegmentedPropertyTypeCodeSequence", []):
+            meaning = str(code.get("CodeMeaning", ""))
+            # a label may say nothing ("Segment_1") where the code says what it is
+            name += f" ({meaning})" if meaning.lower() not in name.lower() else ""
         # the background of a label map may be described as segment 0
         if int(item.SegmentNumber) > 0:
-            pieces.append(Piece(name, is_liver(name, codes), placed[int(item.SegmentNumber)]))
+            pieces.append(Piece(name, placed[int(item.SegmentNumber)]))
     return pieces, []
 
 
@@ -92,11 +99,15 @@ def _frames(dataset: Dataset, path: Path) -> NDArray[Any]:
     return frames[None] if frames.ndim == 2 else frames
 
 
-def _segments_in(dataset: Dataset, kind: str, frame: NDArray[Any], group: Dataset) -> list[tuple[int, NDArray[np.bool_]]]:
+def _segments_in(
+    dataset: Dataset, kind: str, frame: NDArray[Any], group: Dataset
+) -> list[tuple[int, NDArray[np.bool_]]]:
     """Numbers of the segments that a frame shows, and where."""
     if kind == "LABELMAP":
         return [(int(n), frame == n) for n in np.unique(frame) if n > 0]
-    identified = group if "SegmentIdentificationSequence" in group else dataset.SharedFunctionalGroupsSequence[0]
+    identified = (
+        group if "SegmentIdentificationSequence" in group else dataset.SharedFunctionalGroupsSequence[0]
+    )
     segment = int(identified.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
     if kind == "FRACTIONAL":
         return [(segment, frame >= HALF * float(dataset.MaximumFractionalValue))]

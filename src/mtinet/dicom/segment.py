@@ -96,7 +96,9 @@ def _segment(exam: Exam, place: int, number: int, label: str) -> Any:
     return hd.seg.SegmentDescription(
         segment_number=place,
         segment_label=f"lesion {number}" + (f" {label}" if label else ""),
-        segmented_property_category=hd.sr.CodedConcept("49755003", "SCT", "Morphologically abnormal structure"),
+        segmented_property_category=hd.sr.CodedConcept(
+            "49755003", "SCT", "Morphologically abnormal structure"
+        ),
         segmented_property_type=hd.sr.CodedConcept(code, "SCT", meaning),
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.MANUAL,
         tracking_uid=exam.uid("lesion", number),

@@ -339,7 +339,14 @@ def _set_contrast(ds: Dataset, exam: Exam) -> None:
 
 
 def _instance(
-    exam: Exam, series: Series, shared: Dataset, stack: Stack, scaling: Scaling, index: int, k: int, number: int
+    exam: Exam,
+    series: Series,
+    shared: Dataset,
+    stack: Stack,
+    scaling: Scaling,
+    index: int,
+    k: int,
+    number: int,
 ) -> Dataset:
     from pydicom.dataset import Dataset
 

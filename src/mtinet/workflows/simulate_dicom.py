@@ -19,7 +19,9 @@ _DISPLAYED = np.diag([-1.0, -1.0, 1.0, 1.0])
 """Scanners store axial slices with rows to the patient's left and columns to the back."""
 
 
-def write_dicom(out: Path, settings: SimulationSettings, index: int, record: dict[str, Any]) -> dict[str, str]:
+def write_dicom(
+    out: Path, settings: SimulationSettings, index: int, record: dict[str, Any]
+) -> dict[str, str]:
     """Write a simulated study into ``out/dicom/<patient>/<study>/``, unless it is there already.
 
     It is made from the study's NIfTI files.  The folder appears when it is complete.

@@ -1,0 +1,303 @@
+"""De-identification by the Basic Application Level Confidentiality Profile (DICOM PS3.15, Annex E).
+
+What a cohort holds is images and tables: no DICOM attribute goes into it except the few numbers that are read
+on purpose.  Ids become pseudonyms by a kept key, so that a later import gives the same patient the same one.
+:func:`deidentify` does the same for a DICOM file that is to be passed on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import os
+import re
+import secrets
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mtinet.errors import UserError
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+KEY_BYTES = 32
+
+MEANING = {"X": "removed", "Z": "emptied", "D": "replaced", "U": "UID replaced"}
+"""What the action codes do."""
+
+PROFILE = "Basic Application Level Confidentiality Profile"
+
+_KEPT_UIDS = ("SOPClassUID", "ReferencedSOPClassUID", "MediaStorageSOPClassUID", "TransferSyntaxUID")
+_DUMMY = {
+    "DA": "19000101",
+    "DT": "19000101000000",
+    "TM": "000000",
+    "AS": "000Y",
+    "PN": "Removed",
+    "UI": "2.25.1",
+}
+_TEXT = ("LO", "SH", "ST", "LT", "UT", "UC", "CS", "PN", "AE")
+
+
+class KeyFileError(UserError):
+    """The key of the pseudonyms cannot be used; the message names the repair."""
+
+
+@dataclass(frozen=True)
+class Pseudonyms:
+    """Names that are a function of the original and a secret key (HMAC-SHA256).
+
+    Without the key nobody can tell which patient a pseudonym stands for, not even by trying ids; with it a
+    later import gives the same patient the same one.
+    """
+
+    key: bytes
+
+    @classmethod
+    def open(cls, key_file: Path, create: bool = True) -> Pseudonyms:
+        """Read the key, and make one first if there is none (32 random bytes, for its owner only).
+
+        Raises
+        ------
+        KeyFileError
+            There is none and none may be made, or the file holds no key.
+        """
+        if not key_file.exists():
+            if not create:
+                raise KeyFileError(f"{key_file} does not exist; give the key file of the first import")
+            _make_key(key_file)
+        try:
+            key = bytes.fromhex(key_file.read_text(encoding="ascii").strip())
+        except (OSError, ValueError):
+            key = b""
+        if len(key) != KEY_BYTES:
+            raise KeyFileError(
+                f"{key_file} holds no key of {KEY_BYTES} bytes; give the key file of the first import, or another "
+                "name for a new one (its patients get other ids)"
+            )
+        return cls(key)
+
+    def patient(self, patient_id: str) -> str:
+        """Pseudonym of a patient; spaces around an id do not count in DICOM.
+
+        Raises
+        ------
+        KeyFileError
+            An empty id: all patients without one would become the same.
+        """
+        if not patient_id.strip():
+            raise KeyFileError(
+                "a patient has no id, and pseudonyms need one; use the study's UID in its place"
+            )
+        return "patient-" + self._digest("patient", patient_id.strip())[:16]
+
+    def study(self, study_uid: str) -> str:
+        """Pseudonym of a study."""
+        return "study-" + self._digest("study", study_uid.strip())[:16]
+
+    def uid(self, uid: str) -> str:
+        """UID in place of another one; the same in every file, so that references hold."""
+        return f"2.25.{int(self._digest('uid', uid.strip())[:32], 16)}"
+
+    def _digest(self, kind: str, text: str) -> str:
+        return hmac.new(self.key, f"{kind}\n{text}".encode(), hashlib.sha256).hexdigest()
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """An attribute that does not leave.
+
+    Attributes
+    ----------
+    tag : int
+        Group and element; -1 stands for all private attributes.
+    keyword : str
+    action : str
+        The profile's code: X removed, Z emptied, D replaced, U UID replaced; ``X/Z`` and the like depend on
+        the object.
+    files : int or None
+        Files that have it; None = not counted.
+    """
+
+    tag: int
+    keyword: str
+    action: str
+    files: int | None = None
+
+    def __str__(self) -> str:
+        place = "(odd groups)" if self.tag < 0 else f"({self.tag >> 16:04X},{self.tag & 0xFFFF:04X})"
+        count = "" if self.files is None else f", {self.files} files"
+        return f"{self.keyword} {place}: {MEANING[self.action[0]]} ({self.action}){count}"
+
+
+def dropped_attributes(files: Mapping[int, int] | None = None) -> list[Dropped]:
+    """Attributes that the profile removes or replaces, by tag; private ones last.
+
+    Parameters
+    ----------
+    files : mapping, optional
+        Number of files by tag (see :func:`tags_of`): only attributes that occur are listed.  None = all that
+        the profile names.
+    """
+    from pydicom.datadict import keyword_for_tag
+
+    if files is None:
+        listed = [
+            Dropped(tag, keyword_for_tag(tag) or "retired", action) for tag, action in _profile().items()
+        ]
+        return [*listed, Dropped(-1, "private attributes", "X")]
+    listed = [
+        Dropped(tag, keyword_for_tag(tag) or "unknown", action, files[tag])
+        for tag in sorted(files)
+        if (action := action_of(tag)) and not _is_private(tag)
+    ]
+    private = [files[tag] for tag in files if _is_private(tag)]
+    return [*listed, *([Dropped(-1, "private attributes", "X", max(private))] if private else [])]
+
+
+def tags_of(dataset: Dataset) -> set[int]:
+    """Every tag of a dataset, those inside sequences too."""
+    return {int(element.tag) for element in dataset.iterall()}
+
+
+def action_of(tag: int) -> str:
+    """Action code of the Basic Profile for a tag; empty where the attribute may stay."""
+    if _is_private(tag):
+        return "X"
+    group, element = tag >> 16, tag & 0xFFFF
+    if group & 0xFF00 == 0x5000 or (group & 0xFF00 == 0x6000 and element in (0x3000, 0x4000)):
+        # curves, overlay data and comments
+        return "X"
+    return _profile().get(tag, "")
+
+
+def deidentify(dataset: Dataset, pseudonyms: Pseudonyms) -> None:
+    """De-identify a dataset in place, its file header and its sequences too.
+
+    Dates and times are emptied or replaced by a dummy; UIDs become others, the same in every file.  Texts of
+    attributes that the profile keeps but in which an original identity occurs (a name inside a code's meaning)
+    are emptied.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    pseudonyms : Pseudonyms
+    """
+    identities = _identities(dataset)
+    patient_id = str(dataset.get("PatientID", "")).strip()
+    study_uid = str(dataset.get("StudyInstanceUID", "")).strip()
+    _clean(dataset, pseudonyms, identities)
+    dataset.PatientID = pseudonyms.patient(patient_id or study_uid or "unknown")
+    dataset.PatientName = dataset.PatientID
+    dataset.PatientIdentityRemoved = "YES"
+    dataset.DeidentificationMethod = PROFILE
+    dataset.LongitudinalTemporalInformationModified = "REMOVED"
+    meta = getattr(dataset, "file_meta", None)
+    if meta is not None:
+        _clean(meta, pseudonyms, identities)
+        for name in ("SourceApplicationEntityTitle", "SendingApplicationEntityTitle"):
+            with contextlib.suppress(AttributeError, KeyError):
+                delattr(meta, name)
+    dataset.preamble = b"\0" * 128
+
+
+def _clean(dataset: Dataset, pseudonyms: Pseudonyms, identities: set[str]) -> None:
+    for element in list(dataset):
+        action = action_of(int(element.tag))
+        if not action and element.VR == "SQ":
+            for item in element.value:
+                _clean(item, pseudonyms, identities)
+        elif (
+            element.VR == "UI" and element.keyword not in _KEPT_UIDS and (action or _is_instance_uid(element))
+        ):
+            element.value = _each(element.value, pseudonyms.uid)
+        elif action.startswith("X"):
+            _remove(dataset, element, action)
+        elif action:
+            _replace(element, action)
+        elif element.VR in _TEXT and _holds(element.value, identities):
+            element.value = ""
+
+
+def _remove(dataset: Dataset, element: Any, action: str) -> None:
+    """Remove an attribute; one that its object may require is emptied instead."""
+    if action == "X":
+        del dataset[element.tag]
+    else:
+        _replace(element, action)
+
+
+def _replace(element: Any, action: str) -> None:
+    if element.VR == "SQ":
+        element.value = []
+    elif "D" in action and element.VR in _DUMMY:
+        element.value = _DUMMY[element.VR]
+    elif "D" in action and element.VR in _TEXT:
+        element.value = "Removed"
+    else:
+        element.value = None
+
+
+def _is_instance_uid(element: Any) -> bool:
+    """UIDs that name classes, syntaxes and contexts are DICOM's own; all others belong to somebody."""
+    return any(not str(uid).startswith("1.2.840.10008.") for uid in _listed(element.value) if uid)
+
+
+def _each(value: Any, change: Callable[[str], str]) -> Any:
+    changed = [
+        str(uid) if not str(uid) or str(uid).startswith("1.2.840.10008.") else change(str(uid))
+        for uid in _listed(value)
+    ]
+    return changed[0] if len(changed) == 1 else changed
+
+
+def _listed(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if not isinstance(value, str) and hasattr(value, "__iter__") else [value]
+
+
+def _identities(dataset: Dataset) -> set[str]:
+    """Words of the names and ids of the patient and of the people named, at least four letters long."""
+    words: set[str] = set()
+    for element in dataset.iterall():
+        if element.VR == "PN" or element.keyword in ("PatientID", "OtherPatientIDs", "AccessionNumber"):
+            for value in _listed(element.value):
+                words.update(re.split(r"[\s^=,]+", str(value).lower()))
+    return {word for word in words if len(word) >= 4}
+
+
+def _holds(value: Any, identities: set[str]) -> bool:
+    return any(word in str(text).lower() for text in _listed(value) for word in identities)
+
+
+def _is_private(tag: int) -> bool:
+    return bool(tag >> 16 & 1)
+
+
+@cache
+def _profile() -> dict[int, str]:
+    """Action code by tag, of PS3.15 Table E.1-1; repeating groups are left to :func:`action_of`."""
+    text = resources.files("mtinet.dicom").joinpath("confidentiality.csv").read_text(encoding="utf-8")
+    rows = (line.split(",") for line in text.splitlines() if line and line[0] not in "#t")
+    return {int(tag, 16): action for tag, action in rows if "x" not in tag}
+
+
+def _make_key(key_file: Path) -> None:
+    """Write a new key that only its owner may read; one that another process has just made is kept."""
+    key_file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = key_file.with_name(f".tmp-{uuid.uuid4().hex[:8]}-{key_file.name}")
+    try:
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:  # noqa: PTH123
+            file.write(secrets.token_hex(KEY_BYTES) + "\n")
+        with contextlib.suppress(FileExistsError):
+            # unlike a rename, a link does not replace a key that is there
+            os.link(temporary, key_file)
+    finally:
+        temporary.unlink(missing_ok=True)
