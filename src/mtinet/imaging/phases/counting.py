@@ -11,6 +11,7 @@ from mtinet.imaging.phases.names import Reading, read_name
 from mtinet.imaging.phases.setting_aside import reason_for_series, reason_for_volume
 
 _MOST_PARTS = 8
+_FEWEST_SLICES = 20
 _USUAL_SLICES = 105.0
 """Images of a volumetric liver acquisition, interpolated through the slices as consoles do (80 to 130)."""
 
@@ -122,6 +123,9 @@ def _from_counts(items: list[tuple[SeriesInfo, Reading]], silent: bool) -> tuple
         other = [item for item in items if not (item[1].t1 or not item[1].silent)]
         excluded += [(series, "not a T1-weighted dynamic series by its name") for series, _ in other]
         items = [item for item in items if item not in other]
+    else:
+        items, made = _reconstructions_apart(items)
+        excluded += made
     volumetric = any(reading.volumetric for _, reading in items)
     unit = _unit(items, volumetric)
     found: list[Candidate] = []
@@ -142,6 +146,20 @@ def _from_counts(items: list[tuple[SeriesInfo, Reading]], silent: bool) -> tuple
     return found, excluded
 
 
+def _reconstructions_apart(
+    items: list[tuple[SeriesInfo, Reading]],
+) -> tuple[list[tuple[SeriesInfo, Reading]], Excluded]:
+    """Without names: numbers from 100 beside acquisitions below are reconstructions, as consoles number them."""
+
+    def high(series: SeriesInfo) -> bool:
+        return series.series_number.isdigit() and int(series.series_number) >= 100
+
+    if 2 * sum(high(series) for series, _ in items) > len(items):
+        return items, []
+    made = [(series, "numbered as a reconstruction") for series, _ in items if high(series)]
+    return [item for item in items if not high(item[0])], made
+
+
 def _unit(items: list[tuple[SeriesInfo, Reading]], volumetric: bool) -> int:
     """Images of one volume of the dynamic series: the count that most series hold once or several times."""
 
@@ -156,7 +174,7 @@ def _unit(items: list[tuple[SeriesInfo, Reading]], volumetric: bool) -> int:
             units.add(series.n_images // parts)
     best, best_score = 0, -math.inf
     for unit in sorted(units):
-        if unit < 1:
+        if unit < _FEWEST_SLICES:
             continue
         held = [
             (weight(reading), series.n_images // unit)

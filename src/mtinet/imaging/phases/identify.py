@@ -34,7 +34,7 @@ STATED = 0.5
 """A phase is stated when its volume is more probable than everything else together."""
 
 _AT_MOST = 0.99
-_BY_COUNT_ALONE = 0.7
+_BY_COUNT_ALONE = 0.85
 """Share of the studies in which equal image counts alone (no name, time or pixel) find the dynamic series."""
 
 _EXTRACELLULAR_NAMES = re.compile(
@@ -164,7 +164,7 @@ def _alternatives(weighed: _Weighed) -> list[Alternative]:
             if order.trust > 0.0:
                 found.append(_ordered(timed + weighed.placed, order, world, prior + math.log(order.trust)))
             if order.trust < 0.9999:
-                found.append(_unordered(timed, order, world, prior + math.log(1.0 - order.trust)))
+                found.append(_unordered(timed, weighed, world, prior + math.log(1.0 - order.trust)))
     return found
 
 
@@ -186,14 +186,21 @@ def _ordered(table: NDArray[np.float64], order: Order, world: World, weight: flo
     return Alternative(tuple(items), tuple(rows), world, weight)
 
 
-def _unordered(table: NDArray[np.float64], order: Order, world: World, weight: float) -> Alternative:
-    """Nothing is known between series; within one the volumes keep their order."""
-    numbers = {c.series.series_uid: n for n, c in enumerate(order.candidates)}
-    ranked = sorted(
-        range(len(table)),
-        key=lambda row: (numbers[order.candidates[row].series.series_uid], order.candidates[row].volume),
-    )
-    items = tuple(Item(table[row], numbers[order.candidates[row].series.series_uid]) for row in ranked)
+def _unordered(table: NDArray[np.float64], weighed: _Weighed, world: World, weight: float) -> Alternative:
+    """Nothing is known between series: the signal's order counts, else only that within a series."""
+    candidates = weighed.order.candidates
+    numbers = {c.series.series_uid: n for n, c in enumerate(candidates)}
+    signals = weighed.signals
+
+    def chain(row: int) -> int:
+        return 0 if signals is not None else numbers[candidates[row].series.series_uid]
+
+    def key(row: int) -> tuple[int, int]:
+        candidate = candidates[row]
+        return (chain(row), candidate.volume if signals is None else signals.order[candidate.key])
+
+    ranked = sorted(range(len(table)), key=key)
+    items = tuple(Item(table[row], chain(row)) for row in ranked)
     return Alternative(items, tuple(ranked.index(row) for row in range(len(table))), world, weight)
 
 
