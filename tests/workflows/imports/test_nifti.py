@@ -102,6 +102,7 @@ def test_a_wrong_table_is_refused_with_its_repair(source, tmp_path, one, text, t
         ({"phases": ["portal=portal_venous"]}, "found: T2, art, hbp, nativ"),
         ({"mask_pattern": "{patient}/mask.nii.gz"}, "no file of"),
         ({"mask_pattern": "*/seg/tumour.nii.gz"}, "fits several studies"),
+        ({"mask_phase": "portal"}, "portal_venous"),
     ],
 )
 def test_a_wrong_pattern_lists_what_was_found(source, tmp_path, one, options, told):
@@ -174,3 +175,13 @@ def test_a_folder_with_a_cohort_is_never_written_over(source, tmp_path, one):
     run(source, tmp_path / "out", one)
     with pytest.raises(UserError, match="already holds a cohort"):
         run(source, tmp_path / "out", one)
+
+
+def test_a_mask_beside_the_images_is_no_phase(source, tmp_path, one, found):
+    for patient in ("007", "NO"):
+        (source / patient / "seg" / "tumour.nii.gz").rename(source / patient / "pv.nii.gz")
+    options = {"phases": ["nativ=pre", "T2=ignore"], "mask_pattern": "{patient}/pv.nii.gz"}
+    outcome = run(source, tmp_path / "out", one, **options)
+    assert outcome.cohort.phases == ("pre", "arterial", "hepatobiliary")
+    assert all(study.mask is not None for study in outcome.cohort.studies)
+    assert "name-set-aside" not in found(outcome)

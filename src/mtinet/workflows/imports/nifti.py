@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mtinet.cohort import Cohort, Study
-from mtinet.config import Phase
+from mtinet.config import PHASES, Phase
 from mtinet.errors import UnusableError, UserError
 from mtinet.results import Finding
 from mtinet.workflows.imports.inclusion import Inclusion
@@ -27,6 +27,7 @@ from mtinet.workflows.imports.writing import (
 )
 
 PLACEHOLDERS = ("patient", "study", "site", "phase")
+MASK_PLACEHOLDERS = ("patient", "study", "site")
 Key = tuple[str, str, str]
 """Site, patient and study as the names have them; empty where the pattern has no such placeholder."""
 
@@ -79,12 +80,17 @@ def import_nifti(
     """
     src = source_folder(src, "the folder that holds the images")
     refuse_occupied(out)
+    if mask_phase and mask_phase not in PHASES:
+        raise UserError(f"--mask-phase {mask_phase} is not a phase; valid: {', '.join(PHASES)}")
     paths = sorted(p.relative_to(src).as_posix() for p in src.rglob("*") if p.is_file())
     paths = [p for p in paths if not any(part.startswith(".") for part in p.split("/"))]
     if out.resolve().is_relative_to(src):
         inside = out.resolve().relative_to(src).as_posix() + "/"
         paths = [p for p in paths if not p.startswith(inside)]
-    found = _images(paths, pattern, src)
+    # {phase} also fits the name of a mask that lies beside the images
+    masks = [compile_pattern(p, MASK_PLACEHOLDERS) for p in (mask_pattern, liver_pattern) if p]
+    images_only = [p for p in paths if not any(expression.fullmatch(p) for expression in masks)]
+    found = _images(images_only, pattern, src)
     written = list(dict.fromkeys(phase for item in found.values() for phase in item.images))
     known, unknown = phases_of(written, parse_assignments(phases, "--phase"), "--phase")
     if not known:
@@ -197,11 +203,10 @@ def _add_masks(
 ) -> list[Finding]:
     """Put the masks to their studies; masks that fit no study and patterns that fit no file are said."""
     findings = []
-    allowed = [name for name in PLACEHOLDERS if name != "phase"]
     for option, pattern, column in (("--mask", mask, "mask"), ("--liver", liver, "liver")):
         if not pattern:
             continue
-        expression = compile_pattern(pattern, allowed)
+        expression = compile_pattern(pattern, MASK_PLACEHOLDERS)
         matches = [(path, m) for path in paths if (m := expression.fullmatch(path))]
         if not matches:
             raise UnusableError(

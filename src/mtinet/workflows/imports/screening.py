@@ -56,7 +56,7 @@ def screen(study: Study) -> Screened:
                     "phase-left-out",
                     "warning",
                     f"{phase} is left out: {fault}",
-                    "Get the file again and import again; until then the phase is missing.",
+                    "Import again when it is mended; until then the phase is missing.",
                     study.study_id,
                 )
             )
