@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mtinet.cli.base import CacheOption, CohortArgument, Json, Workers, app, exit_for, findings_text, progress, show
+from mtinet.cli.base import (
+    CacheOption,
+    CohortArgument,
+    Json,
+    Workers,
+    app,
+    exit_for,
+    findings_text,
+    progress,
+    show,
+)
 from mtinet.cli.imports import import_app
 
 if TYPE_CHECKING:
@@ -19,7 +29,9 @@ _LAST_EVIDENCE = 3
 
 @import_app.command("dicom")
 def dicom(
-    src: Annotated[Path, typer.Argument(help="Folder or zip with DICOM files: any tree, names do not matter.")],
+    src: Annotated[
+        Path, typer.Argument(help="Folder or zip with DICOM files: any tree, names do not matter.")
+    ],
     out: Annotated[Path, typer.Argument(help="Cohort folder to write.")],
     labels: Annotated[
         Path | None,
@@ -40,7 +52,9 @@ def dicom(
     ] = None,
     phases_json: Annotated[
         Path | None,
-        typer.Option("--phases-json", help="Phases that you know better, in the form of mtinet phases --json."),
+        typer.Option(
+            "--phases-json", help="Phases that you know better, in the form of mtinet phases --json."
+        ),
     ] = None,
     site: Annotated[str, typer.Option(help="Site of these studies, where labels do not name it.")] = "",
     name: Annotated[str, typer.Option(help="Name of the cohort. Default: that of the folder.")] = "",

@@ -139,7 +139,8 @@ def _row(title: str, planes: Mapping[Phase, NDArray[Any]], labels: NDArray[Any],
     levels = slices.window(stack, present)
     step = max(1, int(_FINEST_MM / min(spacing)))
     panels = tuple(
-        Panel(phase_name(phase), slices.grey(plane[::step, ::step], levels)) for phase, plane in planes.items()
+        Panel(phase_name(phase), slices.grey(plane[::step, ::step], levels))
+        for phase, plane in planes.items()
     )
     width, height = slices.size_mm(labels.shape, spacing)
     return Row(
@@ -214,7 +215,9 @@ def _study(
     study: Study, drawn: StudyPictures, imported: Mapping[str, Any], findings: Sequence[Finding]
 ) -> dict[str, Any]:
     facts = [("patient", study.patient_id), ("class", class_name(study.label)), ("site", study.site)]
-    facts += [("mask", f"on {phase_name(study.mask_phase or study.reference_phase)}" if study.mask else "none")]
+    facts += [
+        ("mask", f"on {phase_name(study.mask_phase or study.reference_phase)}" if study.mask else "none")
+    ]
     facts += [("agent", study.agent)]
     return {
         "id": study.study_id,

@@ -6,7 +6,6 @@ import csv
 import hashlib
 import io
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -228,8 +227,7 @@ def _namers(
 
     key = options.key or Path.home() / ".config" / "mtinet" / "pseudonyms.key"
     pseudonyms = Pseudonyms.open(key)
-    # no series and study share a UID, so one function names both
-    return pseudonyms.patient, pseudonyms.study, lambda uid: pseudonyms.study(uid).replace("study", "series")
+    return pseudonyms.patient, pseudonyms.study, pseudonyms.uid
 
 
 def _original_series(
@@ -377,8 +375,14 @@ def _write_mapping(out: Path, jobs: Sequence[StudyJob], options: IngestOptions) 
     if place.resolve().is_relative_to(out.resolve()):
         raise UserError(f"{place} lies inside the cohort; give --mapping a place apart from it")
     columns = (
-        "study_id", "patient_id", "original_patient_id", "patient_name", "study_uid", "study_date", "accession",
-    )  # fmt: skip
+        "study_id",
+        "patient_id",
+        "original_patient_id",
+        "patient_name",
+        "study_uid",
+        "study_date",
+        "accession",
+    )
     rows: dict[str, dict[str, str]] = {}
     if place.is_file():
         with place.open(encoding="utf-8", newline="") as lines:
@@ -386,9 +390,14 @@ def _write_mapping(out: Path, jobs: Sequence[StudyJob], options: IngestOptions) 
     for job in jobs:
         study = job.study
         values = (
-            job.study_id, job.patient_id, study.patient_id, study.patient_name, study.study_uid, study.study_date,
+            job.study_id,
+            job.patient_id,
+            study.patient_id,
+            study.patient_name,
+            study.study_uid,
+            study.study_date,
             study.accession,
-        )  # fmt: skip
+        )
         rows[job.study_id] = dict(zip(columns, values, strict=True))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="ignore")
@@ -397,7 +406,7 @@ def _write_mapping(out: Path, jobs: Sequence[StudyJob], options: IngestOptions) 
     with files.atomic_path(place) as temporary:
         temporary.touch(mode=0o600)
         temporary.write_text(text.getvalue(), encoding="utf-8")
-        os.chmod(temporary, 0o600)
+        temporary.chmod(0o600)
     return place
 
 

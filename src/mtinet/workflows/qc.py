@@ -69,14 +69,17 @@ def qc(
     findings = worst_first(findings)
     page = out or cohort_dir / QC_PAGE
     write_page(
-        page, cohort, [pictures for _, pictures in found], findings, inclusion_of(cohort_dir), imported.get("studies", {})
+        page,
+        cohort,
+        [pictures for _, pictures in found],
+        findings,
+        inclusion_of(cohort_dir),
+        imported.get("studies", {}),
     )
     return QualityControl(page, findings)
 
 
-def _one(
-    cohort: Cohort, prepared: Mapping[str, Path], study: Study
-) -> tuple[StudyLook, StudyPictures]:
+def _one(cohort: Cohort, prepared: Mapping[str, Path], study: Study) -> tuple[StudyLook, StudyPictures]:
     folder = prepared.get(study.study_id)
     return look_at_one(cohort, study), draw_study(study, None if folder is None else _open(folder))
 

@@ -54,7 +54,9 @@ class LabelTable:
             uid, patient = cells.get("study_uid", ""), cells.get("patient_id", "")
             place, key = (self._by_study, uid) if uid else (self._by_patient, patient)
             if not key:
-                raise UserError(f"{path} has a row with neither patient_id nor study_uid; complete or remove it")
+                raise UserError(
+                    f"{path} has a row with neither patient_id nor study_uid; complete or remove it"
+                )
             if key in place and place[key] != cells:
                 raise UserError(f"{path} has two different rows for {key}; keep one")
             place[key] = cells

@@ -148,7 +148,9 @@ def read_overruling(path: Path | None) -> dict[str, dict[str, Any]]:
             if any(item is not None and not isinstance(item, dict) for item in result[str(key)].values()):
                 raise ValueError(f"a phase of {key} is neither an object nor null")
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); correct the path of --phases-json") from None
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}); correct the path of --phases-json"
+        ) from None
     except (ValueError, AttributeError, TypeError) as error:
         raise UserError(
             f"{path} is not a phase file ({error}); write it like the output of mtinet phases --json: "

@@ -25,8 +25,8 @@ from mtinet.workflows.imports.dicom_phases import (
     PhaseChoice,
     choose_phases,
 )
-from mtinet.workflows.imports.scrubbing import Scrubber
 from mtinet.workflows.imports.screening import import_finding
+from mtinet.workflows.imports.scrubbing import Scrubber
 
 RECORDS = ".imported"
 """Folder of one JSON file a finished study, written after its images: a broken-off import goes on."""

@@ -27,7 +27,7 @@ class Scrubber:
     """
 
     def __init__(self, pseudonyms: Mapping[str, str], secrets: Iterable[str] = ()) -> None:
-        words = {**{secret: REMOVED for secret in secrets}, **pseudonyms}
+        words = {**dict.fromkeys(secrets, REMOVED), **pseudonyms}
         self._words = {w.lower(): r for w, r in words.items() if len(w) >= _SHORTEST and w != r}
         longest_first = sorted(self._words, key=len, reverse=True)
         alternatives = "|".join(re.escape(word) for word in longest_first)
