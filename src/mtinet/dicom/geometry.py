@@ -130,7 +130,7 @@ def _refuse_gaps(places: NDArray[np.float64]) -> None:
     step = float(np.median(gaps))
     wide = gaps / step
     missing = np.rint(wide).astype(int) - 1
-    if np.abs(wide - np.rint(wide)).max() < 0.1 and missing.sum() > 0:
+    if np.abs(wide - np.rint(wide)).max() < 0.1 and 0 < missing.sum() <= len(places):
         at = int(np.argmax(missing))
         raise StackError(
             "missing-slice",

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -41,6 +42,10 @@ _TIMES: tuple[tuple[str, Key], ...] = (
     ("acquisition number", lambda i: i.acquisition_number),
     ("trigger time", lambda i: _rounded(i.trigger_ms)),
     ("acquisition time", lambda i: _rounded(i.time_s)),
+)
+_CLOCKS: tuple[tuple[str, Callable[[Image], float | None]], ...] = (
+    ("acquisition time", lambda i: i.time_s),
+    ("trigger time", lambda i: i.trigger_ms),
 )
 INSTANCE_ORDER = "instance order"
 """The weakest evidence: the order of the images' numbers; said wherever it decides."""
@@ -133,11 +138,12 @@ def _in_runs(images: list[Image]) -> Parts | None:
     if counts.min() != counts.max():
         return None
     n_places, n_volumes = len(counts), int(counts[0])
-    timed = all(i.time_s is not None for i in images) and len({i.time_s for i in images}) >= n_volumes
-    orders: list[tuple[str, Callable[[Image], tuple[float, ...]]]] = [
-        ("order of acquisition times", lambda i: (i.time_s or 0.0, i.number, i.frame))
-    ]
-    orders = [*(orders if timed else []), (INSTANCE_ORDER, lambda i: (i.number, i.frame))]
+    orders: list[tuple[str, Callable[[Image], tuple[float, ...]]]] = []
+    for name, when in _CLOCKS:
+        clock = [when(image) for image in images]
+        if None not in clock and len(set(clock)) >= n_volumes:
+            orders.append((f"order of {name}s", partial(_at, when)))
+    orders.append((INSTANCE_ORDER, lambda i: (i.number, i.frame)))
     for name, key in orders:
         ordered = sorted(images, key=key)
         runs = [ordered[k * n_places : (k + 1) * n_places] for k in range(n_volumes)]
@@ -150,6 +156,10 @@ def _in_runs(images: list[Image]) -> Parts | None:
     columns = [sorted(at, key=key) for at in at_place.values()]
     volumes = [[column[k] for column in columns] for k in range(n_volumes)]
     return [(v, (name,)) for v in volumes] if all(_whole(v) for v in volumes) else None
+
+
+def _at(when: Callable[[Image], float | None], image: Image) -> tuple[float, ...]:
+    return (when(image) or 0.0, image.number, image.frame)
 
 
 def _places(images: Sequence[Image]) -> np.ndarray:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mtinet.dicom.contained import Reader, UnreadableError
+from mtinet.dicom.contained import UnreadableError, shared_reader
 from mtinet.dicom.contrast import dose_mmol_kg
 from mtinet.dicom.headers import DICOMDIR, MASK_CLASSES
 from mtinet.dicom.sources import ZIP_ERRORS, SourceFile, find_files, open_member, unreadable
@@ -81,17 +81,17 @@ def read_studies(
     files, findings = find_files(source)
     sources: list[Source] = []
     directories: list[Source] = []
-    with Reader() as reader:
-        for done, file in enumerate(files, 1):
-            try:
-                header = reader.header(file)
-            except UnreadableError as error:
-                if file.claims or error.kind != "not-dicom":
-                    findings.append(unreadable(file.name, error.why, "Export or copy it again."))
-            else:
-                (directories if header.sop_class == DICOMDIR else sources).append((file, header))
-            if on_progress is not None:
-                on_progress(done, len(files))
+    reader = shared_reader()
+    for done, file in enumerate(files, 1):
+        try:
+            header = reader.header(file)
+        except UnreadableError as error:
+            if file.claims or error.kind != "not-dicom":
+                findings.append(unreadable(file.name, error.why, "Export or copy it again."))
+        else:
+            (directories if header.sop_class == DICOMDIR else sources).append((file, header))
+        if on_progress is not None:
+            on_progress(done, len(files))
     findings += _absent(directories, files)
     by_study: dict[tuple[str, str], list[Source]] = defaultdict(list)
     for one in sources:

@@ -201,7 +201,9 @@ def _volume(index: int, stack: Stack, by_image: _ByImage, header: Header, notes:
     """The volume of a stack; refused ones are named."""
     images = stack.images
     sources = [by_image[image.uid, image.frame][1] for image in images]
-    scales = [scaling(image, header.series["manufacturer"]) for image in images]
+    # a CT of Philips has its Hounsfield units in the rescale alone
+    manufacturer = header.series["manufacturer"] if header.series["modality"] == "MR" else ""
+    scales = [scaling(image, manufacturer) for image in images]
     first = images[0]
     times = [i.time_s for i in images if i.time_s is not None]
     triggers = [i.trigger_ms for i in images if i.trigger_ms is not None]
@@ -226,12 +228,17 @@ def _volume(index: int, stack: Stack, by_image: _ByImage, header: Header, notes:
         comparable=all(scale.comparable for scale in scales),
     )
     try:
+        if "MOSAIC" in first.image_type:
+            raise StackError(
+                "mosaic",
+                "its slices are tiles of one image (Siemens mosaic)",
+                "Export it as enhanced MR, or convert it with a tool that unfolds mosaics.",
+            )
         affine = affine_ras(images)
         _refuse_mixed_formats([source[1] for source in sources])
     except StackError as error:
-        which = f"volume {index + 1} of {notes.name}" if index else notes.name
-        notes.add(error.id, "error", f"cannot be used as a volume ({which}): {error}", error.repair)
-        message = f"{which}: {error}. {error.repair}"
+        notes.add(error.id, "error", f"cannot be used (its volume {index + 1}): {error}", error.repair)
+        message = f"Volume {index + 1} of {notes.name} cannot be used: {error}. {error.repair}"
         return replace(volume, info=replace(info, load=RefusedLoader(message)), refused=str(error))
     slices = tuple(
         SliceSource(file, _format(source), max(0, image.frame), scale)
