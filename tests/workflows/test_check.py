@@ -84,3 +84,28 @@ def test_the_documentation_explains_every_finding():
     explained = set(re.findall(r"`([a-z-]+)`", (root / "docs/cohort.md").read_text(encoding="utf-8")))
     assert len(found) > 35
     assert found - explained == set()
+
+
+def test_the_same_images_under_two_patients_are_found_by_their_voxels(tmp_path, toy_maker):
+    toy, other = toy_maker(0), toy_maker(1)
+    flipped = {
+        phase: Volume(np.ascontiguousarray(v.array[::-1]), v.affine @ _flip(v.shape[0]))
+        for phase, v in toy.images.items()
+    }
+    studies = (
+        toy.write(tmp_path, "a", "hcc", "p1"),
+        other.write(tmp_path, "b", "hemangioma", "p2"),
+        replace(toy, images=flipped, mask=other.mask).write(tmp_path, "c", "hcc", "p3"),
+        other.with_phase("pre", toy_maker(2).images["pre"]).write(tmp_path, "d", "hemangioma", "p2"),
+    )
+    Cohort("copies", studies, ("hemangioma", "hcc")).write(tmp_path)
+    found = {f.id: f for f in check(tmp_path, workers=0) if f.id.startswith("copied")}
+    assert {name: f.case for name, f in found.items()} == {"copied-patient": "c", "copied-study": "d"}
+    assert "study a" in found["copied-patient"].meaning
+    assert "pre" not in found["copied-study"].meaning
+
+
+def _flip(n):
+    matrix = np.eye(4)
+    matrix[0, 0], matrix[0, 3] = -1, n - 1
+    return matrix

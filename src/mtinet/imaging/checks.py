@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,6 +49,21 @@ class _Report:
         )
 
 
+@dataclass(frozen=True)
+class StudyLook:
+    """What reading every file of a study gave.
+
+    Attributes
+    ----------
+    findings : tuple of Finding
+    digests : dict
+        Hash of the voxels of every readable image by phase, whatever the order in which a file stores them.
+    """
+
+    findings: tuple[Finding, ...]
+    digests: dict[Phase, str]
+
+
 def pixel_findings(
     study: Study, lesion_labels: Mapping[int, str] | None = None, classes: Collection[str] = ()
 ) -> list[Finding]:
@@ -69,14 +84,63 @@ def pixel_findings(
     -------
     list of Finding
     """
+    return list(look_at(study, lesion_labels, classes).findings)
+
+
+def look_at(
+    study: Study, lesion_labels: Mapping[int, str] | None = None, classes: Collection[str] = ()
+) -> StudyLook:
+    """:func:`pixel_findings` with the images' hashes, by which :func:`copied_images` compares studies."""
     report = _Report(study.study_id)
     images = _read_images(study, report)
+    digests = {phase: _digest(volume) for phase, volume in images.items()}
     usable = _check_grids(images, report)
-    _check_duplicates(usable, report)
+    _check_duplicates({phase: digests[phase] for phase in usable}, report)
     if len(usable) > 1:
         _check_levels(usable, report)
     _check_masks(study, images, dict(lesion_labels or {}), classes, report)
-    return report.findings
+    return StudyLook(tuple(report.findings), digests)
+
+
+def copied_images(looks: Iterable[tuple[Study, StudyLook]]) -> list[Finding]:
+    """Images that hold the same voxels in two studies.
+
+    Under two patients that is an error: the same person would be on both sides of a split.  Two files are
+    compared by their voxels, so a copy that was renamed, compressed anew or stored in another order is found.
+    """
+    seen: dict[str, tuple[Study, Phase]] = {}
+    shared: dict[tuple[str, str], tuple[Study, Study, list[str]]] = {}
+    for study, look in looks:
+        for phase, digest in look.digests.items():
+            first, its_phase = seen.setdefault(digest, (study, phase))
+            if first.study_id != study.study_id:
+                named = phase if phase == its_phase else f"{phase} (there {its_phase})"
+                shared.setdefault((first.study_id, study.study_id), (first, study, []))[2].append(named)
+    findings = []
+    for first, study, phases in shared.values():
+        report = _Report(study.study_id)
+        told = f"{', '.join(phases)} {'holds' if len(phases) == 1 else 'hold'} the same voxels as"
+        if first.patient_id != study.patient_id:
+            report.add(
+                "copied-patient",
+                "error",
+                f"{told} study {first.study_id}, yet the patients are {study.patient_id} and {first.patient_id}",
+                "Keep one of the studies, or give both rows the patient_id of the one person they show.",
+            )
+        else:
+            report.add(
+                "copied-study",
+                "warning",
+                f"{told} study {first.study_id} of the same patient",
+                "Keep one of the studies: the same images would count twice.",
+            )
+        findings += report.findings
+    return findings
+
+
+def _digest(volume: Volume) -> str:
+    array = volume.canonical().array
+    return hashlib.sha256(repr(array.shape).encode() + array.tobytes()).hexdigest()
 
 
 # ---------------------------------------------------------------------- images
@@ -170,10 +234,9 @@ def _grid(volume: Volume) -> str:
     return f"{voxels} at {' x '.join(f'{mm:.3g}' for mm in volume.spacing_mm)} mm"
 
 
-def _check_duplicates(images: Mapping[Phase, Volume], report: _Report) -> None:
+def _check_duplicates(digests: Mapping[Phase, str], report: _Report) -> None:
     seen: dict[str, Phase] = {}
-    for phase, volume in images.items():
-        digest = hashlib.sha256(volume.array.tobytes()).hexdigest()
+    for phase, digest in digests.items():
         if digest in seen:
             report.add(
                 "duplicate-phase",

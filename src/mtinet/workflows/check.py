@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
 from mtinet.cohort import Cohort, Study, read_with_findings
-from mtinet.imaging.checks import pixel_findings
+from mtinet.imaging.checks import StudyLook, copied_images, look_at
 from mtinet.results import Finding
 from mtinet.workflows.pool import OnProgress, for_each
 
@@ -35,11 +36,19 @@ def check(
     cohort, findings = read_with_findings(cohort_dir)
     if cohort is None:
         return findings
-    for found in for_each(partial(_check_study, cohort), cohort.studies, workers, on_progress):
-        findings += found
+    looks = for_each(partial(look_at_one, cohort), cohort.studies, workers, on_progress)
+    for look in looks:
+        findings += look.findings
+    findings += copied_images(zip(cohort.studies, looks, strict=True))
     # a study with two rows is read twice, and what it lacks is said once
+    return worst_first(findings)
+
+
+def worst_first(findings: Iterable[Finding]) -> list[Finding]:
+    """Each finding once, errors before warnings before notes."""
     return sorted(dict.fromkeys(findings), key=lambda finding: _RANK[finding.severity])
 
 
-def _check_study(cohort: Cohort, study: Study) -> list[Finding]:
-    return pixel_findings(study, cohort.lesion_labels(study), cohort.classes)
+def look_at_one(cohort: Cohort, study: Study) -> StudyLook:
+    """What a study's own files show, with what the cohort says about its lesions."""
+    return look_at(study, cohort.lesion_labels(study), cohort.classes)

@@ -1,0 +1,233 @@
+"""How well phases are identified: ``python benchmarks/phase_figures.py TABLE.csv EXPECTED.json [--virtual N]``.
+
+TABLE is a list of series as ``mtinet phases`` reads it, EXPECTED holds for each study and phase the acceptable
+answers (``SERIES`` or ``SERIES#VOLUME``; an empty list: the study lacks the phase).  Printed are, for
+
+- the table as it is;
+- the table with the series of one labelled phase deleted, each in turn: all acceptable ones, so the phase must
+  come out empty, and so must every other phase that only they held; the rest must stay as it was;
+- the table with one meaningless name for every series;
+- the table with the series numbers of each study shuffled: nothing then tells series of the same name apart;
+
+how many phases are right, wrong, wrong although stated with a confidence above 0.8, and missed (empty where
+there is an answer).  ``--virtual N`` adds virtual studies with pixels, meaningless names and shuffled numbers,
+with and without times, and with decoys beside the phases.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from mtinet.config import PHASES, Phase, SimulationSettings, resolve_simulation
+from mtinet.dicom.series import Grid, SeriesInfo, VolumeInfo
+from mtinet.imaging.phases import Choice, Identification, identify
+from mtinet.phantom.patient import simulate_patient
+from mtinet.volume import Volume
+from mtinet.workflows.phases import read_series_table
+
+CONFIDENT = 0.8
+Expected = Mapping[str, Sequence[str]]
+Study = list[SeriesInfo]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("table", type=Path, nargs="?")
+    parser.add_argument("expected", type=Path, nargs="?")
+    parser.add_argument("--virtual", type=int, default=0, metavar="N", help="virtual studies with pixels")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--verbose", action="store_true", help="also print every answer that is not right")
+    given = parser.parse_args(arguments)
+    if given.table is not None:
+        studies = read_series_table(given.table)
+        expected = json.loads(given.expected.read_text(encoding="utf-8"))
+        for name, counts in figures(studies, expected, given.seed, given.verbose).items():
+            print(line(name, counts))
+    if given.virtual:
+        for name, counts in virtual_figures(given.virtual, given.seed, given.verbose).items():
+            print(line(name, counts))
+    return 0
+
+
+def line(name: str, counts: Counter[str]) -> str:
+    """One line of figures, each with its share."""
+    total = max(counts["total"], 1)
+    parts = [f"{key} {counts[key]} ({100 * counts[key] / total:.1f} %)" for key in counts if key != "total"]
+    return f"{name}: {counts['total']} phases; " + ", ".join(parts)
+
+
+def answer(choice: Choice | None) -> str:
+    """An answer as the expected file writes it: by number and, in a series of several, volume."""
+    if choice is None:
+        return ""
+    return choice.series_number if choice.n_volumes == 1 else f"{choice.series_number}#{choice.volume}"
+
+
+def score(found: Identification, expected: Expected) -> Counter[str]:
+    """Right, wrong, wrong while stated with confidence, and missed."""
+    counts = Counter({"right": 0, "wrong": 0, f"wrong while stated > {CONFIDENT}": 0, "missed": 0})
+    for phase, acceptable in expected.items():
+        choice = found.phases[phase]  # type: ignore[index]
+        counts["total"] += 1
+        if (choice is None and not acceptable) or answer(choice) in acceptable:
+            counts["right"] += 1
+        elif choice is None:
+            counts["missed"] += 1
+        else:
+            counts["wrong"] += 1
+            counts[f"wrong while stated > {CONFIDENT}"] += choice.confidence > CONFIDENT
+    return counts
+
+
+def figures(
+    studies: Mapping[str, Study], expected: Mapping[str, Expected], seed: int = 0, verbose: bool = False
+) -> dict[str, Counter[str]]:
+    """The figures of a table, by what was done to it."""
+    rng = np.random.default_rng([seed, 0])
+    found: dict[str, Counter[str]] = {
+        name: Counter() for name in ("as it is", "one series deleted", "generic names", "shuffled numbers")
+    }
+    for key, wanted in expected.items():
+        study = studies[key]
+        changed = {
+            "as it is": (study, wanted),
+            "generic names": ([replace(s, description="series", protocol="") for s in study], wanted),
+            "shuffled numbers": shuffled(study, wanted, rng),
+        }
+        for name, (series, answers) in changed.items():
+            identification = identify(series)
+            counts = score(identification, answers)
+            found[name].update(counts)
+            if verbose and counts["right"] < counts["total"]:
+                print(" ", name, key, {p: answer(c) for p, c in identification.phases.items() if c}, answers)
+        found["one series deleted"].update(deletion(study, wanted, verbose))
+    return found
+
+
+def deletion(study: Study, wanted: Expected, verbose: bool = False) -> Counter[str]:
+    """Delete the series of each phase in turn; count deleted phases left empty and others unchanged."""
+    counts = Counter({"deleted": 0, "deleted and empty": 0, "others": 0, "others unchanged": 0})
+    counts[f"wrong while stated > {CONFIDENT}"] = 0
+    before = {phase: answer(identify(study).phases[phase]) for phase in wanted}  # type: ignore[index]
+    for phase, acceptable in wanted.items():
+        gone = {name.split("#")[0] for name in acceptable}
+        if not gone:
+            continue
+        held = {name.split("#")[0] for names in wanted.values() for name in names}
+        kept = [s for s in study if s.series_number not in gone or s.series_number not in held]
+        after = identify(kept)
+        for other, names in wanted.items():
+            left = [name for name in names if name.split("#")[0] not in gone]
+            choice = after.phases[other]  # type: ignore[index]
+            counts["total"] += 1
+            if names and not left:
+                good = choice is None
+                counts["deleted"] += 1
+                counts["deleted and empty"] += good
+            else:
+                good = answer(choice) == before[other] or answer(choice) in left
+                counts["others"] += 1
+                counts["others unchanged"] += good
+            if not good:
+                counts[f"wrong while stated > {CONFIDENT}"] += (
+                    choice is not None and choice.confidence > CONFIDENT
+                )
+                if verbose:
+                    stated = "" if choice is None else f" ({choice.confidence:.2f})"
+                    print(f"  {study[0].study_key} without {phase}: {other} = {answer(choice)}{stated}")
+    return counts
+
+
+def shuffled(study: Study, wanted: Expected, rng: np.random.Generator) -> tuple[Study, Expected]:
+    """The same series with each other's numbers; answers are renamed with them."""
+    order = rng.permutation(len(study))
+    numbers = [study[i].series_number for i in order]
+    new = [replace(s, series_number=n) for s, n in zip(study, numbers)]
+    renamed: dict[str, list[str]] = {}
+    for s, n in zip(study, numbers):
+        renamed.setdefault(s.series_number, []).append(n)
+    answers = {
+        phase: [
+            "#".join([n, *name.split("#")[1:]]) for name in names for n in renamed[name.split("#")[0]]
+        ]
+        for phase, names in wanted.items()
+    }
+    return new, answers
+
+
+def virtual_figures(n: int, seed: int = 0, verbose: bool = False) -> dict[str, Counter[str]]:
+    """Virtual studies with pixels: names that say nothing, shuffled numbers, decoys beside the phases."""
+    found: dict[str, Counter[str]] = {}
+    for timed in (True, False):
+        for index in range(n):
+            agent = ("gadobutrol", "gadoxetate")[index % 2]
+            settings = virtual_settings(agent, seed)
+            images = simulate_patient(settings, index // 2).images
+            times = dict(zip(images, (0.0, 60.0, 100.0, 240.0, 1260.0))) if timed else {}
+            rng = np.random.default_rng([seed, 1, index])
+            study, wanted = virtual_study(images, times, rng)
+            identification = identify(study)
+            counts = score(identification, wanted)
+            name = f"virtual, {agent}, {'with' if timed else 'without'} times"
+            found.setdefault(name, Counter()).update(counts)
+            if verbose and counts["right"] < counts["total"]:
+                print(" ", name, index, {p: c and answer(c) for p, c in identification.phases.items()}, wanted)
+    return found
+
+
+def virtual_settings(agent: str, seed: int) -> SimulationSettings:
+    """Patients of six classes at six scanners."""
+    return resolve_simulation("multicentre", options={"agent": agent, "seed": 5000 + seed, "subjects": 400})
+
+
+def virtual_study(
+    images: Mapping[Phase, Volume], times_s: Mapping[Phase, float], rng: np.random.Generator
+) -> tuple[Study, dict[str, list[str]]]:
+    """A study of volumes with shuffled numbers and one name, and a subtraction and a T2-like image beside."""
+    volumes: list[tuple[str, Volume, float | None]] = [
+        (phase, image, times_s.get(phase)) for phase, image in images.items()
+    ]
+    phases = list(images)
+    last, first = images[phases[-1]], images[phases[0]]
+    if last.shape == first.shape:
+        difference = np.maximum(last.array.astype(np.float32) - first.array, 0.0)
+        volumes.append(("", last.with_array(difference), _later(times_s, 5.0)))
+    body = first.array.astype(np.float32)
+    volumes.append(("", first.with_array(np.max(body) - body), _later(times_s, -300.0)))
+    numbers = rng.permutation(np.arange(1, 30))[: len(volumes)]
+    study, wanted = [], {str(phase): [] for phase in PHASES}
+    for (phase, image, time), number in zip(volumes, numbers):
+        info = VolumeInfo(
+            0,
+            image.shape[2],
+            time_s=None if time is None else 36000.0 + time,
+            grid=Grid(image.shape, image.spacing_mm, (0.0, 0.0, 1.0), (0.0, 0.0, 0.0)),
+            load=_loader(image),
+        )
+        uid = f"1.2.{rng.integers(1 << 40)}"
+        study.append(
+            SeriesInfo("v", uid, str(number), "series", n_images=image.shape[2], volumes=(info,))
+        )
+        if phase:
+            wanted[phase].append(str(number))
+    return study, wanted
+
+
+def _later(times_s: Mapping[Phase, float], by_s: float) -> float | None:
+    return max(times_s.values()) + by_s if times_s else None
+
+
+def _loader(volume: Volume) -> Callable[[], Volume]:
+    return lambda: Volume(volume.array.astype(np.float32), volume.affine)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

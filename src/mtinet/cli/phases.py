@@ -1,0 +1,44 @@
+"""The command that identifies contrast phases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mtinet.cli.base import app, exit_for, findings_text, progress
+
+
+@app.command()
+def phases(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="SRC", help="Folder or zip of DICOM files, or a CSV with a row a series."),
+    ],
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Also write the answer to this file.")
+    ] = None,
+    pixels: Annotated[
+        bool, typer.Option("--pixels/--no-pixels", help="Look at the images too, not at attributes only.")
+    ] = True,
+) -> None:
+    """Say which series is which contrast phase, how surely, and why.
+
+    Names, order, times, image counts, the agent and the signal are weighed together.  What they leave open
+    stays empty, with the reason.  A CSV needs the columns StudyKey, SeriesInstanceUID, SeriesDescription and
+    NumberOfInstances; SeriesNumber, Manufacturer and ContrastBolusAgent help.  See docs/phases.md.
+
+    `mtinet phases export/ --json phases.json`
+    """
+    from mtinet.workflows.phases import identify_phases, table, write_json
+
+    with progress("Identifying phases") as advance:
+        studies, findings = identify_phases(source, pixels, on_progress=advance)
+    if json_file is not None:
+        write_json(json_file, studies)
+    for study in studies:
+        typer.echo(table(study) + "\n")
+    if findings:
+        typer.echo(findings_text(findings), err=True)
+    exit_for(findings, usable=bool(studies))

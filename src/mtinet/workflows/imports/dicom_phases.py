@@ -1,0 +1,159 @@
+"""Which volume of a DICOM study is which phase: as identified, or as the user says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from mtinet.config import PHASES, Phase
+from mtinet.dicom.study import DicomSeries, DicomStudy, DicomVolume
+from mtinet.errors import UserError
+from mtinet.results import Finding
+from mtinet.workflows.imports.screening import import_finding
+
+MIN_CONFIDENCE = 0.6
+"""A phase that is identified with less is left empty: the user decides."""
+
+Overruling = Mapping[str, Mapping[str, Any]]
+"""By phase: ``series_uid`` (or ``series``) and ``volume``; None = the study lacks it."""
+
+
+@dataclass(frozen=True)
+class ChosenVolume:
+    """The volume that a phase is taken from, and why."""
+
+    series: DicomSeries
+    volume: DicomVolume
+    confidence: float
+    evidence: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PhaseChoice:
+    """What a study's phases are taken from.
+
+    Attributes
+    ----------
+    chosen : dict
+        By phase; phases without a usable volume are left out.
+    missing, excluded : list of dict
+        As in the JSON of ``mtinet phases``: what is not there and what was set aside, with reasons.
+    findings : list of Finding
+    """
+
+    chosen: dict[Phase, ChosenVolume]
+    missing: list[dict[str, str]]
+    excluded: list[dict[str, str]]
+    findings: list[Finding]
+
+
+def choose_phases(study: DicomStudy, overruling: Overruling | None, use_pixels: bool = True) -> PhaseChoice:
+    """Identify a study's phases; what the user says goes before what was found.
+
+    Raises
+    ------
+    UserError
+        The user names a series or volume that the study lacks.
+    """
+    from mtinet.imaging.phases import identify
+
+    found = identify([series.info for series in study.series], use_pixels=use_pixels)
+    told = found.to_dict()
+    choice = PhaseChoice({}, list(told["missing"]), list(told["excluded"]), [])
+    for phase in PHASES:
+        picked = found.phases.get(phase)
+        if picked is None:
+            continue
+        if picked.confidence < MIN_CONFIDENCE and phase not in (overruling or {}):
+            choice.missing.append({"phase": phase, "reason": "identified with too little confidence"})
+            choice.findings.append(_unsure(phase, picked))
+            continue
+        series, volume = _volume(study.series, picked.series_uid, picked.volume, phase)
+        choice.chosen[phase] = ChosenVolume(series, volume, picked.confidence, tuple(picked.evidence))
+    for name, entry in (overruling or {}).items():
+        _overrule(study, cast("Phase", name), entry, choice)
+    return choice
+
+
+def _unsure(phase: Phase, picked: Any) -> Finding:
+    return import_finding(
+        "phase-unsure",
+        "warning",
+        f"{phase} is left empty: series {picked.series_number}, volume {picked.volume} is the best candidate, "
+        f"but with a confidence of {picked.confidence:.2f} only ({'; '.join(picked.evidence)})",
+        "Look at the series; if it is right (or another one is), say so in a file for --phases-json: "
+        "import.json shows the form.",
+    )
+
+
+def _overrule(study: DicomStudy, phase: Phase, entry: Mapping[str, Any] | None, choice: PhaseChoice) -> None:
+    choice.missing[:] = [item for item in choice.missing if item.get("phase") != phase]
+    if entry is None:
+        choice.chosen.pop(phase, None)
+        choice.missing.append({"phase": phase, "reason": "the user says that it was not acquired"})
+        return
+    uid = str(entry.get("series_uid") or "")
+    series = [s for s in study.series if s.info.series_uid == uid] if uid else []
+    number = str(entry.get("series", ""))
+    if not series:
+        series = [s for s in study.series if number and s.info.series_number == number]
+    if len(series) != 1:
+        what = uid or f"number {number or '(none)'}"
+        raise UserError(
+            f"--phases-json, {phase}: {len(series)} series have {what}; give the series_uid of one of: "
+            + ", ".join(f"{s.info.series_uid} ({s.info.description})" for s in study.series)
+        )
+    index = int(entry.get("volume") or 0)
+    chosen_series, volume = _volume(study.series, series[0].info.series_uid, index, phase)
+    before = choice.chosen.get(phase)
+    same = before is not None and before.volume is volume
+    evidence = ("the user says so", *(before.evidence if before is not None and same else ()))
+    choice.chosen[phase] = ChosenVolume(chosen_series, volume, 1.0, evidence)
+
+
+def _volume(
+    series: Sequence[DicomSeries], uid: str, index: int, phase: Phase
+) -> tuple[DicomSeries, DicomVolume]:
+    found = next(s for s in series if s.info.series_uid == uid)
+    if not 0 <= index < len(found.volumes):
+        raise UserError(
+            f"{phase}: series {found.info.series_number} holds {len(found.volumes)} volume(s), numbered from 0; "
+            f"there is no volume {index}"
+        )
+    return found, found.volumes[index]
+
+
+def read_overruling(path: Path | None) -> dict[str, dict[str, Any]]:
+    """What the user says about phases, by study: a file like that of ``mtinet phases --json`` or ``import.json``.
+
+    Only phases that a study's entry names are overruled; ``null`` says that the study lacks the phase.
+
+    Raises
+    ------
+    UserError
+    """
+    if path is None:
+        return {}
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        studies = told.get("studies", told)
+        entries = {key: value for key, value in studies.items() if key != "schema"}
+        result = {}
+        for key, entry in entries.items():
+            by_phase = entry.get("phases", entry)
+            result[str(key)] = {p: by_phase[p] for p in PHASES if p in by_phase}
+            if any(item is not None and not isinstance(item, dict) for item in result[str(key)].values()):
+                raise ValueError(f"a phase of {key} is neither an object nor null")
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}); correct the path of --phases-json"
+        ) from None
+    except (ValueError, AttributeError, TypeError) as error:
+        raise UserError(
+            f"{path} is not a phase file ({error}); write it like the output of mtinet phases --json: "
+            '{"schema": 1, STUDY: {"arterial": {"series_uid": UID, "volume": 0}}}'
+        ) from None
+    return result
