@@ -54,7 +54,7 @@ def align(
         A phase with NaN, or that shows another part of space.
     """
     aligned = Aligned()
-    target: _Target | None = None
+    target: Target | None = None
     drawn_on = {study.mask_phase} if study.mask and study.mask_phase else set()
     for phase in [p for p in study.images if p in phases or p in drawn_on]:
         volume = reference if phase == study.reference_phase else read_nifti(study.images[phase])
@@ -66,7 +66,7 @@ def align(
                 "take both from the same examination"
             )
         if settings.registration != "none" and phase != study.reference_phase:
-            target = target or _target(study, reference)
+            target = target or target_of(study, reference)
             deformable = settings.registration == "bspline"
             aligned.registrations[phase] = register(
                 volume.canonical(),
@@ -81,19 +81,20 @@ def align(
 
 
 @dataclass(frozen=True)
-class _Target:
-    """What phases are registered to; it does not depend on the prepared voxels."""
+class Target:
+    """What phases are registered to, and where they are compared; no setting of the grid changes it."""
 
     image: Volume
     region: Region | None
 
 
-def _target(study: Study, reference: Volume) -> _Target:
+def target_of(study: Study, reference: Volume) -> Target:
+    """The reference phase at the resolution of the search, with the region around the liver or the body."""
     image = at_least(reference.canonical(), FINEST_MM)
     region = None
     if study.liver_mask is not None:
         region = liver_region(read_nifti(study.liver_mask, labels=True), image)
-    return _Target(image, region or body_region(image))
+    return Target(image, region or body_region(image))
 
 
 def masks_on_grid(
