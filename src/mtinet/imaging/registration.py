@@ -15,7 +15,7 @@ import SimpleITK as sitk  # noqa: N813
 from numpy.typing import NDArray
 
 from mtinet.imaging import mutual_information as search
-from mtinet.imaging.itk import LPS, one_thread
+from mtinet.imaging.itk import one_thread
 from mtinet.imaging.liver import Region
 from mtinet.imaging.motion import Motion
 from mtinet.volume import Volume
@@ -182,19 +182,16 @@ class _Attempt:
 
     def bspline(self, rigid: Registration, control_point_mm: float) -> Registration:
         """The deformation of what the rigid motion leaves, if it helps."""
-        start = _affine_transform(rigid.motion.matrix)
-        transform = search.find_bspline(
-            [self.levels[size] for size in search.BSPLINE_LEVELS_MM], start, control_point_mm
-        )
+        levels = [search.moved(self.levels[s], rigid.motion.matrix) for s in search.BSPLINE_LEVELS_MM]
+        transform = search.find_bspline(levels, control_point_mm)
         deformation = search.bspline_to_ras(transform)
-        composed = sitk.CompositeTransform([start, transform])
         found = replace(
             rigid,
             applied="bspline",
             outcome="applied",
             reason=rigid.reason,
             motion=replace(rigid.motion, deformation=deformation),
-            similarity_after=self.similarity(composed),
+            similarity_after=search.similarity(levels[-1], transform),
         )
         found = self._measured(found)
         return self._judged(found, rigid, self._displacement_mm(Motion(deformation=deformation)))
@@ -264,15 +261,6 @@ def _covered(reference: Volume, moving: Volume, region: Volume | None) -> float:
 
 def _world(points: NDArray[Any], matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(points @ matrix[:3, :3].T + matrix[:3, 3])
-
-
-def _affine_transform(matrix: NDArray[np.float64]) -> sitk.AffineTransform:
-    """World of the reference to world of the phase for ITK, from the motion of the phase (RAS)."""
-    inverse = LPS @ np.linalg.inv(matrix) @ LPS
-    transform = sitk.AffineTransform(3)
-    transform.SetMatrix(inverse[:3, :3].ravel().tolist())
-    transform.SetTranslation(inverse[:3, 3].tolist())
-    return transform
 
 
 def _thin_axis(moving: Volume, reference: Volume) -> int | None:
