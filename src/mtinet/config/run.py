@@ -29,7 +29,7 @@ class PreparationSettings(Settings):
         description="registration of every phase to the reference phase; bspline = rigid, then a deformation",
     )
     control_point_mm: Annotated[float, Field(ge=10.0, le=200.0)] = Field(
-        40.0, description="distance of the control points of the B-spline deformation"
+        100.0, description="distance of the control points of the B-spline deformation"
     )
     n4: bool = Field(
         False, description="divide all phases by one smooth receive field estimated by N4 (never one a phase)"
