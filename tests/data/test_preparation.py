@@ -9,6 +9,9 @@ from mtinet.cohort import Study
 from mtinet.config import DEFAULT_PHASES, PreparationSettings
 from mtinet.data.preparation import PreparationError, prepare_for_prediction, prepare_study, prepared_grid
 from mtinet.data.prepared import to_source_grid
+from mtinet.imaging.deformation import Deformation
+from mtinet.imaging.motion import Motion
+from mtinet.imaging.registration import Registration
 from mtinet.imaging.resampling import resample
 from mtinet.volume import Volume
 
@@ -195,8 +198,9 @@ def test_registration_brings_a_moved_phase_back(toy_maker, tmp_path):
     settings = PreparationSettings(spacing_mm=(None, None, None), registration="rigid")
     moved = prepare_for_prediction(shifted_toy(toy).write(tmp_path / "a", "s"), DEFAULT_PHASES, settings)
     still = prepare_for_prediction(toy.write(tmp_path / "b", "s"), DEFAULT_PHASES, OWN)
-    assert moved.registrations["arterial"]["kept"]
-    assert not moved.registrations["delayed"]["kept"]
+    assert moved.registrations["arterial"]["applied"] == "rigid"
+    assert moved.registrations["delayed"]["outcome"] == "agrees"
+    assert moved.registrations["arterial"]["around"] == "liver"
     plain = prepare_for_prediction(shifted_toy(toy).write(tmp_path / "c", "s"), DEFAULT_PHASES, OWN)
     inside = (slice(1), slice(2, -2), slice(4, -4), slice(4, -4))
     error = np.abs(moved.image[1:2] - still.image[1:2])[inside].mean()
@@ -214,6 +218,104 @@ def test_a_mask_drawn_on_a_moved_phase_moves_with_it(toy_maker, tmp_path):
     mask = prepare_study(study, DEFAULT_PHASES, settings, tmp_path / "c").mask
     truth = toy.mask.array.T > 0
     assert 2 * (truth & (mask > 0)).sum() / (truth.sum() + (mask > 0).sum()) > 0.9
+
+
+def deformed(monkeypatch, motion):
+    """Let every registration find this motion."""
+    found = Registration("bspline", "applied", motion=motion)
+    monkeypatch.setattr("mtinet.data.alignment.register", lambda *_: found)
+    return PreparationSettings(spacing_mm=(None, None, None), registration="bspline")
+
+
+def bump(coefficient_mm):
+    """Control points every 40 mm, those around the toy's lesion moved along z."""
+    lattice = np.diag([40.0, 40.0, 40.0, 1.0])
+    lattice[:3, 3] = -160.0
+    coefficients = np.zeros((9, 9, 9, 3))
+    coefficients[4:6, 3:6, 3:6, 2] = coefficient_mm
+    return Deformation(coefficients, lattice)
+
+
+@pytest.mark.parametrize("code", ["RAS", "PIL"])
+def test_motion_deformation_and_grid_are_one_interpolation(toy_maker, tmp_path, monkeypatch, code):
+    toy = reoriented_toy(toy_maker(shape=(40, 32, 16), spacing_mm=(8.0, 8.0, 8.0), noise=0.0), code)
+    shift = np.eye(4)
+    shift[:3, 3] = (3.0, -2.0, 1.0)
+    motion = Motion(shift, bump(12.0))
+    ramp = {p: on_ramp(v) for p, v in toy.images.items()}
+    study = type(toy)(ramp, toy.mask, toy.liver).write(tmp_path, "s")
+    prepared = prepare_study(study, DEFAULT_PHASES, deformed(monkeypatch, motion), tmp_path / "c")
+    # linear interpolation of a linear image is exact once, and says where each voxel was taken from
+    affine = prepared.affine
+    voxels = np.stack(np.meshgrid(*map(np.arange, prepared.image.shape[:0:-1]), indexing="ij"), -1)
+    world = voxels @ affine[:3, :3].T + affine[:3, 3]
+    taken = world + motion.deformation.on_grid(affine, (0, 0, 0), voxels.shape[:3]) - shift[:3, 3]
+    inner = (slice(4, -4),) * 3
+    expected = (1000.0 + taken @ RAMP)[inner]
+    np.testing.assert_allclose((prepared.image[1] * prepared.gain).T[inner], expected, rtol=1e-4)
+    again = prepared.motion("arterial")
+    np.testing.assert_array_equal(again.deformation.coefficients, motion.deformation.coefficients)
+    np.testing.assert_array_equal(again.matrix, shift)
+    assert prepared.motion("portal_venous").deformation is None
+
+
+RAMP = np.array([0.7, -0.4, 1.1])
+
+
+def on_ramp(volume):
+    voxels = np.stack(np.meshgrid(*map(np.arange, volume.shape), indexing="ij"), -1)
+    world = voxels @ volume.affine[:3, :3].T + volume.affine[:3, 3]
+    return volume.with_array((1000.0 + world @ RAMP).astype(np.float32))
+
+
+def test_every_instance_drawn_on_a_deformed_phase_survives_where_its_phase_shows_it(
+    toy_maker, tmp_path, monkeypatch
+):
+    toy = toy_maker(shape=(40, 32, 16), spacing_mm=(8.0, 8.0, 8.0))
+    mask = toy.mask.array.astype(np.int16)
+    mask[30, 20, 8], mask[31, 20, 8], mask[12, 12, 6:9] = 2, 3, 4
+    study = type(toy)(toy.images, toy.mask.with_array(mask), toy.liver).write(tmp_path, "s")
+    motion = Motion(np.eye(4), bump(11.0))
+    settings = deformed(monkeypatch, motion)
+    drawn_on = replace(study, mask_phase="arterial")
+    prepared = prepare_study(drawn_on, DEFAULT_PHASES, settings, tmp_path / "c")
+    assert {lesion.number for lesion in prepared.lesions} == {1, 2, 3, 4}
+    assert prepared.lost_lesions == ()
+    moved = np.argwhere(prepared.mask == 1).mean(0) - np.argwhere(toy.mask.array.T == 1).mean(0)
+    centre = np.rint(np.argwhere(prepared.mask.T == 1).mean(0)).astype(int)
+    u = motion.deformation.on_grid(prepared.affine, tuple(centre), tuple(centre + 1)).ravel()
+    assert moved[0] * 8.0 == pytest.approx(-u[2], abs=3.0)
+    assert abs(u[2]) > 6.0
+    assert prepared.registrations["arterial"]["lesion_volume_change"] != 0.0
+
+
+def test_a_lesion_outside_the_reference_is_known_as_lost(toy_maker, tmp_path):
+    toy = toy_maker(shape=(40, 32, 16), spacing_mm=(8.0, 8.0, 8.0))
+    mask = toy.mask.array.copy()
+    mask[20, 16, 15] = 2
+    reference = toy.images["portal_venous"]
+    cut = type(toy)(toy.images, toy.mask.with_array(mask), toy.liver)
+    cut = cut.with_phase("portal_venous", Volume(reference.array[:, :, :12], reference.affine))
+    study = replace(cut.write(tmp_path, "s"), mask_phase="arterial")
+    assert prepare_study(study, DEFAULT_PHASES, OWN, tmp_path / "c").lost_lesions == (2,)
+
+
+def test_one_receive_field_divides_all_phases(toy, tmp_path):
+    settings = OWN.model_copy(update={"n4": True})
+    x = np.exp(np.linspace(-0.3, 0.3, toy.mask.shape[0]))[:, None, None]
+    spoilt = {p: v.with_array((v.array * x).astype(np.float32)) for p, v in toy.images.items()}
+    study = replace(toy, images=spoilt).write(tmp_path, "s")
+    with_n4 = prepare_study(study, DEFAULT_PHASES, settings, tmp_path / "c")
+    without = prepare_study(study, DEFAULT_PHASES, OWN, tmp_path / "c")
+    assert without.bias_range is None
+    assert with_n4.bias_range[0] < 1.0 < with_n4.bias_range[1]
+    body = without.image[0] > 0.1
+    for phase in (1, 3):
+        np.testing.assert_allclose(
+            (with_n4.image[phase] / with_n4.image[0])[body],
+            (without.image[phase] / without.image[0])[body],
+            rtol=1e-4,
+        )
 
 
 # ---------------------------------------------------------------------- errors

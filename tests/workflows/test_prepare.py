@@ -7,8 +7,15 @@ import pytest
 
 from mtinet.config import resolve
 from mtinet.errors import UserError
+from mtinet.imaging.registration import Registration
 from mtinet.volume import Volume
-from mtinet.workflows.prepare import cache_entries, clear_cache, prepare, prepare_cohort
+from mtinet.workflows.prepare import (
+    cache_entries,
+    clear_cache,
+    prepare,
+    prepare_cohort,
+    registration_table,
+)
 
 CONFIG = resolve("tiny")
 
@@ -50,14 +57,22 @@ def test_processes_prepare_the_same(toy_cohort, tmp_path):
         np.testing.assert_array_equal(a.image, b.image)
 
 
-def test_a_registration_that_does_not_help_is_said(toy_cohort, tmp_path):
+def test_a_registration_that_is_not_trusted_is_said_and_agreement_only_listed(
+    toy_cohort, tmp_path, monkeypatch
+):
     one = toy_cohort.subset(["s0"])
     changes = {"preparation": CONFIG.preparation.model_copy(update={"registration": "rigid"})}
     studies, findings = prepare(one, CONFIG.model_copy(update=changes), tmp_path / "c", workers=0)
-    unkept = [phase for phase, record in studies[0].registrations.items() if not record["kept"]]
-    assert [f.id for f in findings] == ["registration-not-kept"] * len(unkept)
-    assert {phase for phase in unkept if any(phase in f.meaning for f in findings)} == set(unkept)
-    assert set(studies[0].registrations) == {"pre", "arterial", "delayed"}
+    assert findings == []
+    assert {record["outcome"] for record in studies[0].registrations.values()} == {"agrees"}
+    table = registration_table(studies)
+    assert list(table["phase"]) == ["pre", "arterial", "delayed"]
+    assert (table["applied"] == "none").all()
+    refused = Registration("none", "rejected", "it folds")
+    monkeypatch.setattr("mtinet.data.alignment.register", lambda *_: refused)
+    _, findings = prepare(one, CONFIG.model_copy(update=changes), tmp_path / "d", workers=0)
+    assert [f.id for f in findings] == ["registration-rejected"] * 3
+    assert all("it folds; used instead: the phase as it lies" in f.meaning for f in findings)
 
 
 def test_the_cohorts_own_cache_is_listed_and_cleared(toy_cohort):

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from mtinet import config as settings
+from mtinet import files
 from mtinet.cli.base import (
     CacheOption,
     CohortArgument,
@@ -154,17 +155,41 @@ def prepare(
     set_: Set = None,
     cache: CacheOption = None,
     workers: Workers = None,
+    table: Annotated[
+        Path | None, typer.Option(help="Write the quality of the registration to this CSV file.")
+    ] = None,
     json_: Json = False,
 ) -> None:
-    """Register, resample and normalise every study once (train does it by itself)."""
+    """Register, resample and normalise every study once (train does it by itself).
+
+    Phases are registered where `preparation.registration` is `rigid` or `bspline`; a registration that makes
+    it worse or folds is not used, and said.  docs/registration.md explains the table.
+
+    `mtinet prepare COHORT --set preparation.registration=bspline --table registration.csv`
+    """
     from mtinet.workflows.prepare import prepare_cohort as run
+    from mtinet.workflows.prepare import registration_table, write_registration_table
 
     resolved = settings.resolve(preset, config, set_ or [])
     with progress("Preparing") as advance:
         prepared, findings = run(cohort, resolved, cache=cache, workers=workers, on_progress=advance)
+    if table is not None:
+        write_registration_table(table, prepared)
+    quality = registration_table(prepared)
+    registered = quality["applied"].value_counts().to_dict()
     show(
-        {"prepared": len(prepared), "findings": [f.to_dict() for f in findings]},
-        f"{len(prepared)} studies prepared\n{findings_text(findings)}",
+        {
+            "prepared": len(prepared),
+            "registration": files.plain(quality.to_dict("records")),
+            "findings": [f.to_dict() for f in findings],
+        },
+        "\n".join(
+            [
+                f"{len(prepared)} studies prepared",
+                *(f"{count} phases moved by: {applied}" for applied, count in registered.items()),
+                findings_text(findings),
+            ]
+        ),
         json_,
     )
     exit_for(findings, bool(prepared))

@@ -24,8 +24,15 @@ class PreparationSettings(Settings):
     spacing_mm: tuple[Positive | None, Positive | None, Positive | None] = Field(
         (2.5, 2.5, None), description="voxel size (x, y, z) of the prepared grid; null keeps the study's own"
     )
-    registration: Literal["none", "rigid"] = Field(
-        "none", description="registration of every phase to the reference phase"
+    registration: Literal["none", "rigid", "bspline"] = Field(
+        "none",
+        description="registration of every phase to the reference phase; bspline = rigid, then a deformation",
+    )
+    control_point_mm: Annotated[float, Field(ge=10.0, le=200.0)] = Field(
+        100.0, description="distance of the control points of the B-spline deformation"
+    )
+    n4: bool = Field(
+        False, description="divide all phases by one smooth receive field estimated by N4 (never one a phase)"
     )
     gain_percentile: Annotated[float, Field(gt=50, lt=100)] = Field(
         95.0, description="percentile of body voxels that becomes the value 1 (one gain a study)"

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,29 +14,18 @@ from numpy.typing import NDArray
 from mtinet.cohort import NO_LESION, Study
 from mtinet.config import Phase, PreparationSettings
 from mtinet.data import cache as cache_of
+from mtinet.data.alignment import Aligned, Grid, align, masks_on_grid, records
 from mtinet.data.normalisation import study_gain
 from mtinet.data.prepared import PreparedLesion, PreparedStudy
 from mtinet.errors import UserError
-from mtinet.imaging.checks import MAX_LESIONS, SNAP_VOXELS
+from mtinet.imaging.bias import common_field
 from mtinet.imaging.masks import bounding_boxes, equivalent_diameter_mm, voxel_counts
-from mtinet.imaging.registration import Registration, register_rigid
-from mtinet.imaging.resampling import overlap_fraction, resample, resample_labels
+from mtinet.imaging.resampling import grid_with_spacing
 from mtinet.volume import Volume, read_nifti
-
-_KEEP_SPACING = 0.01
-"""A wanted spacing within so much of the study's own leaves the grid as it is: nothing is interpolated."""
 
 
 class PreparationError(UserError):
     """A study cannot be prepared; the message names the study, the cause and the repair."""
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Where a study is brought to: voxels (x, y, z) and their affine."""
-
-    shape: tuple[int, int, int]
-    affine: NDArray[np.float64]
 
 
 def prepare_study(
@@ -104,18 +94,7 @@ def prepared_grid(reference: Volume, spacing_mm: tuple[float | None, float | Non
     spacing_mm : tuple of float or None
         Along x, y, z; None keeps the reference's.
     """
-    canonical = reference.canonical()
-    own = np.asarray(canonical.spacing_mm)
-    wanted = np.array([o if w is None else w for o, w in zip(own, spacing_mm)])
-    wanted = np.where(np.abs(wanted / own - 1) < _KEEP_SPACING, own, wanted)
-    shape = np.asarray(canonical.shape)
-    count = np.maximum(1, np.rint(shape * own / wanted)).astype(int)
-    affine = canonical.affine.copy()
-    affine[:3, :3] *= wanted / own
-    # the centre of the field of view stays where it is
-    first = ((shape - 1) - (count - 1) * wanted / own) / 2
-    affine[:3, 3] = (canonical.affine @ np.append(first, 1.0))[:3]
-    return Grid((int(count[0]), int(count[1]), int(count[2])), affine)
+    return Grid(*grid_with_spacing(reference.canonical(), spacing_mm))
 
 
 # ---------------------------------------------------------------------- steps
@@ -160,9 +139,12 @@ def _prepare_unnamed(
         )
     reference = read_nifti(study.images[study.reference_phase])
     grid = prepared_grid(reference, settings.spacing_mm)
-    images, registrations = _resampled_images(study, phases, reference, grid, settings)
+    aligned = align(study, phases, reference, grid, settings)
+    images = aligned.images
+    bias_range = _divide_by_field(images, grid) if settings.n4 else None
     gain = study_gain(images, settings.gain_percentile)
-    prepared_masks = _resampled_masks(study, reference, grid, registrations, lesions=masks)
+    prepared_masks = _prepared_masks(study, reference, grid, aligned, lesions=masks)
+    registrations, deformations = records(aligned.registrations, prepared_masks.lesions, grid)
     for image in images.values():
         image /= gain
     lesions = _measure(images, prepared_masks, study, lesion_labels)
@@ -171,7 +153,8 @@ def _prepare_unnamed(
         if phase in images:
             np.nan_to_num(images[phase], copy=False, nan=0.0)
             stacked[index] = images[phase]
-    arrays = {"image": stacked, "mask": prepared_masks.lesions, "liver": prepared_masks.liver}
+    arrays: dict[str, NDArray[Any] | None] = {"image": stacked, **deformations}
+    arrays |= {"mask": prepared_masks.lesions, "liver": prepared_masks.liver}
     memory = {name: array for name, array in arrays.items() if array is not None}
     return PreparedStudy(
         study_id=study.study_id,
@@ -189,86 +172,35 @@ def _prepare_unnamed(
         has_mask="mask" in memory,
         has_liver="liver" in memory,
         lesions=lesions,
-        registrations={phase: record.to_dict() for phase, record in registrations.items()},
+        registrations=registrations,
+        bias_range=bias_range,
+        lost_lesions=tuple(sorted({*prepared_masks.drawn_mm3} - {lesion.number for lesion in lesions})),
         memory=memory,
     )
 
 
-def _resampled_images(
-    study: Study,
-    phases: tuple[Phase, ...],
-    reference: Volume,
-    grid: Grid,
-    settings: PreparationSettings,
-) -> tuple[dict[Phase, NDArray[np.float32]], dict[Phase, Registration]]:
-    """Each present phase on the grid as [Z, Y, X] (NaN outside its field of view), and how it was moved."""
-    images: dict[Phase, NDArray[np.float32]] = {}
-    registrations: dict[Phase, Registration] = {}
-    fixed: Volume | None = None
-    drawn_on = {study.mask_phase} if study.mask and study.mask_phase else set()
-    for phase in [p for p in study.images if p in phases or p in drawn_on]:
-        volume = reference if phase == study.reference_phase else read_nifti(study.images[phase])
-        if not np.isfinite(volume.array).all():
-            raise ValueError(f"{phase} holds NaN or infinite voxels; export it again")
-        if overlap_fraction(reference, volume) == 0.0:
-            raise ValueError(
-                f"{phase} and {study.reference_phase} do not overlap in space; "
-                "take both from the same examination"
-            )
-        if settings.registration == "rigid" and phase != study.reference_phase:
-            if fixed is None:
-                fixed = resample(reference, grid.shape, grid.affine)
-            registrations[phase] = register_rigid(volume.canonical(), fixed)
-            volume = registrations[phase].move(volume)
-        if phase in phases:
-            resampled = resample(volume, grid.shape, grid.affine, fill=np.nan)
-            images[phase] = np.ascontiguousarray(resampled.array.T)
-    return images, registrations
+def _divide_by_field(
+    images: Mapping[Phase, NDArray[np.float32]], grid: Grid
+) -> tuple[float, float]:
+    """Divide every phase by one receive field, in place; its smallest and largest value."""
+    bias = common_field([image.T for image in images.values()], grid.affine).T
+    for image in images.values():
+        image /= bias
+    return float(bias.min()), float(bias.max())
 
 
-def _resampled_masks(
-    study: Study,
-    reference: Volume,
-    grid: Grid,
-    registrations: Mapping[Phase, Registration],
-    *,
-    lesions: bool,
-) -> _Masks:
+def _prepared_masks(study: Study, reference: Volume, grid: Grid, aligned: Aligned, *, lesions: bool) -> _Masks:
     """The masks on the grid, moved as the phase was on which they were drawn."""
     masks = _Masks()
-    phase = next((p for p in study.images if p == study.mask_phase), study.reference_phase)
-    drawn_on = reference if phase == study.reference_phase else read_nifti(study.images[phase])
-
-    def on_grid(path: Path, name: str, *, binary: bool) -> tuple[Volume, NDArray[np.uint8]]:
-        mask = _snapped(read_nifti(path, labels=True), drawn_on, name)
-        if binary:
-            mask = mask.with_array((mask.array != 0).astype(np.int32))
-        moved = registrations[phase].move(mask) if phase in registrations else mask
-        on = resample_labels(moved, grid.shape, grid.affine).array
-        return mask, np.ascontiguousarray(on.T.astype(np.uint8))
-
     if lesions and study.mask is not None:
-        mask, masks.lesions = on_grid(study.mask, "mask", binary=False)
+        mask, masks.lesions = masks_on_grid(study, reference, grid, aligned, "mask")
         masks.drawn_mm3 = {n: c * mask.voxel_mm3 for n, c in voxel_counts(mask.array).items()}
     elif lesions and study.label == NO_LESION:
         # a study without lesion needs no file to say so: its mask is known, and empty
         masks.lesions = np.zeros(tuple(reversed(grid.shape)), dtype=np.uint8)
     if study.liver_mask is not None:
-        _, masks.liver = on_grid(study.liver_mask, "liver_mask", binary=True)
+        _, masks.liver = masks_on_grid(study, reference, grid, aligned, "liver_mask")
     return masks
-
-
-def _snapped(mask: Volume, image: Volume, name: str) -> Volume:
-    """The mask with its image's affine, where the two agree within a tenth of a voxel."""
-    distance = image.corner_distance_mm(mask)
-    if distance > SNAP_VOXELS * min(image.spacing_mm):
-        raise ValueError(
-            f"{name} does not lie on the grid of its image (shape {mask.shape} against {image.shape}, off by "
-            f"{distance:.2f} mm); name the phase it was drawn on in mask_phase, or export it on that grid"
-        )
-    if mask.array.min(initial=0) < 0 or mask.array.max(initial=0) > MAX_LESIONS:
-        raise ValueError(f"{name} holds numbers outside 0 to {MAX_LESIONS}; number the lesions from 1")
-    return Volume(mask.array, image.affine)
 
 
 def _measure(

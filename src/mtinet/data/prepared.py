@@ -1,7 +1,7 @@
 """A prepared study: all its phases on one grid in normalised units, and what is known about its lesions.
 
-On disk a prepared study is a folder with ``image.npy`` (float32), ``mask.npy`` and ``liver.npy`` (uint8) and
-``meta.json``; the arrays are memory-mapped.  In memory it is the same without a folder.
+On disk a prepared study is a folder with ``image.npy`` (float32), ``mask.npy`` and ``liver.npy`` (uint8),
+``deformation_<phase>.npy`` (control points, float64) and ``meta.json``; the arrays are memory-mapped.  In memory it is the same without a folder.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 
 from mtinet import files
 from mtinet.config import Phase
+from mtinet.imaging.deformation import Deformation
+from mtinet.imaging.motion import Motion
 from mtinet.imaging.resampling import resample
 from mtinet.volume import Volume
 
@@ -87,7 +89,12 @@ class PreparedStudy:
     lesions : tuple of PreparedLesion
         From the largest to the smallest; empty without a mask.
     registrations : dict
-        Record of the registration by phase (:meth:`mtinet.imaging.registration.Registration.to_dict`).
+        Record of the registration by phase (:meth:`mtinet.imaging.registration.Registration.to_dict`, with
+        ``matrix`` and ``lattice`` of its motion and ``lesion_volume_change``).
+    bias_range : tuple of float, or None
+        Smallest and largest value of the receive field that all phases were divided by; None without N4.
+    lost_lesions : tuple of int
+        Numbers of the drawn mask that lie outside the prepared field of view.
     folder : Path or None
         Where the arrays lie; None = in memory.
     key : str
@@ -110,6 +117,8 @@ class PreparedStudy:
     has_liver: bool
     lesions: tuple[PreparedLesion, ...] = ()
     registrations: dict[str, dict[str, Any]] = field(default_factory=dict)
+    bias_range: tuple[float, float] | None = None
+    lost_lesions: tuple[int, ...] = ()
     folder: Path | None = None
     key: str = ""
     memory: Mapping[str, NDArray[Any]] = field(default_factory=dict, repr=False)
@@ -140,6 +149,17 @@ class PreparedStudy:
         """Voxel size along z, y, x."""
         x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
         return float(z), float(y), float(x)
+
+    def motion(self, phase: str) -> Motion:
+        """How a phase was moved onto the reference; no motion for the reference itself."""
+        record = self.registrations.get(phase)
+        if record is None:
+            return Motion()
+        deformation = None
+        if record["lattice"] is not None:
+            coefficients = np.array(self._array(f"deformation_{phase}"))
+            deformation = Deformation(coefficients, np.array(record["lattice"]))
+        return Motion(np.array(record["matrix"]), deformation)
 
     def _array(self, name: str) -> NDArray[Any]:
         if self.folder is None:
@@ -177,6 +197,8 @@ class PreparedStudy:
             meta[name] = np.array(meta[name], dtype=np.float64)
         for name in ("phases", "present", "source_shape"):
             meta[name] = tuple(meta[name])
+        meta["lost_lesions"] = tuple(meta["lost_lesions"])
+        meta["bias_range"] = None if meta["bias_range"] is None else tuple(meta["bias_range"])
         meta["times_s"] = tuple(math.nan if t is None else float(t) for t in meta["times_s"])
         study = cls(**meta, lesions=lesions, folder=folder)
         shapes = {array.shape[-3:] for array in (study.image, study.mask, study.liver) if array is not None}

@@ -1,25 +1,27 @@
-"""Rigid registration of a phase to the reference phase, with a record of whether it helped.
+"""Registration of a phase to the reference phase: what was found, whether it is trusted, and why.
 
-A rigid motion is a change of the volume's affine: nothing is interpolated here, and a registered phase is
-resampled once, together with the change of grid.
+A rigid motion, then a smooth deformation of what it leaves.  Nothing is interpolated here: the rigid motion is
+a change of the volume's affine, and a registered phase is resampled once, together with the deformation and the
+change of grid.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 from numpy.typing import NDArray
 
+from mtinet.imaging import mutual_information as search
+from mtinet.imaging.itk import one_thread
+from mtinet.imaging.liver import Region
+from mtinet.imaging.motion import Motion
 from mtinet.volume import Volume
 
-_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-"""World of NIfTI (R, A, S) to world of ITK (L, P, S), and back."""
+Applied = Literal["none", "rigid", "bspline"]
+Outcome = Literal["applied", "agrees", "rejected"]
 
 THIN_SLICES = 6
 """With fewer slices only the motion in the plane is estimated: there is no gradient across it."""
@@ -27,11 +29,20 @@ THIN_SLICES = 6
 MIN_GAIN = 0.002
 """Smallest rise of mutual information (nats) that counts as help."""
 
+MIN_DISPLACEMENT_VOXELS = 0.25
+"""A motion that is below so much of the smallest voxel nearly everywhere is not worth an interpolation."""
+
+_NEARLY_EVERYWHERE = 95.0
+"""Percent of the region: of a body, the liver is a small part."""
+
 MAX_DISPLACEMENT_MM = 60.0
 """A larger displacement is not breathing: the optimiser has lost its way."""
 
-_SEED = 20_251
-_SAMPLES = 0.2
+MIN_COVERED = 0.3
+"""Share of the region that a phase has to show to be registered."""
+
+_COVERED_KEPT = 0.8
+"""Share of the voxels compared before that still have to be compared after."""
 
 
 @dataclass(frozen=True)
@@ -40,135 +51,221 @@ class Registration:
 
     Attributes
     ----------
-    matrix : ndarray, shape (4, 4)
-        World of the phase to world of the reference (RAS, mm); the identity where it was not kept.
-    similarity_before, similarity_after : float
-        Mattes mutual information with the reference, nats; larger is better.
-    displacement_mm : float
-        Largest displacement of a corner of the middle half of the reference's field of view.
-    kept : bool
-        False where the motion found did not help and the phase stays as it was.
+    applied : {"none", "rigid", "bspline"}
+        What the phase is moved by.
+    outcome : {"applied", "agrees", "rejected"}
+        ``agrees``: the phases lie on each other already.  ``rejected``: a motion was found and is not trusted,
+        or none could be found; ``applied`` says what is used instead.
     reason : str
-        Why it was not kept; empty otherwise.
+        Why not more was applied; empty where everything asked for was.
+    motion : Motion
+        The identity where nothing is applied.
+    around : {"liver", "body", "image"}
+        Where the phases were compared.
+    similarity_before, similarity_after : float
+        Mattes mutual information with the reference there, nats; larger is better.
+    median_mm, max_mm : float
+        Displacement there.
+    jacobian_min, jacobian_max : float
+        Local change of volume there; 1 = none.
     """
 
-    matrix: NDArray[np.float64]
-    similarity_before: float
-    similarity_after: float
-    displacement_mm: float
-    kept: bool
+    applied: Applied
+    outcome: Outcome
     reason: str = ""
-
-    def move(self, volume: Volume) -> Volume:
-        """A volume of the phase's world in the reference's world."""
-        return Volume(volume.array, self.matrix @ volume.affine)
+    motion: Motion = field(default_factory=Motion)
+    around: Literal["liver", "body", "image"] = "image"
+    similarity_before: float = float("nan")
+    similarity_after: float = float("nan")
+    median_mm: float = 0.0
+    max_mm: float = 0.0
+    jacobian_min: float = 1.0
+    jacobian_max: float = 1.0
 
     def to_dict(self) -> dict[str, Any]:
-        """The record in JSON's types."""
-        return {
-            "matrix": self.matrix.tolist(),
-            "similarity_before": self.similarity_before,
-            "similarity_after": self.similarity_after,
-            "displacement_mm": self.displacement_mm,
-            "kept": self.kept,
-            "reason": self.reason,
-        }
+        """The record in JSON's types, without the motion."""
+        return {name: value for name, value in vars(self).items() if name != "motion"}
 
 
-def register_rigid(moving: Volume, reference: Volume) -> Registration:
-    """Find the rigid motion that brings a phase onto the reference.
+def register(
+    moving: Volume,
+    reference: Volume,
+    region: Region | None = None,
+    control_point_mm: float | None = None,
+) -> Registration:
+    """Find the motion that brings a phase onto the reference.
 
-    Mattes mutual information, three resolutions, seeded sampling on one thread: the same input gives the same
-    motion.
+    Mattes mutual information, several resolutions, seeded sampling, one thread: the same input gives the same
+    motion, whatever the machine's number of threads.  A step is taken only if it helps: a rigid motion that is
+    not trusted leaves the phase where it is, and a deformation that is not trusted leaves the rigid motion.
 
     Parameters
     ----------
     moving, reference : Volume
         With canonical axes (:meth:`Volume.canonical`).
+    region : Region, optional
+        Where they are compared; None = everywhere.
+    control_point_mm : float, optional
+        Distance of the control points of a B-spline deformation after the rigid motion; None = rigid only.
 
     Returns
     -------
     Registration
-        With ``kept=False`` and the identity where the motion does not raise the similarity, is implausibly
-        large, or cannot be computed.
     """
-    shape = np.minimum(reference.shape, moving.shape)
-    thin = int(shape.argmin()) if shape.min() < THIN_SLICES else None
+    thin = _thin_axis(moving, reference)
+    inside = None if region is None or thin is not None else region.volume
+    around = "image" if inside is None or region is None else region.around
     compared = (reference, moving)
     if thin is not None:
         slices = _shared_slices(reference, moving, thin)
         if slices is None:
-            return _left_alone("the few slices of the phases do not lie at the same place")
+            return _refused("the few slices of the phases do not lie at the same place")
         compared = (_thickened(reference, thin, slices[0]), _thickened(moving, thin, slices[1]))
-    fixed, floating = map(_to_itk, compared)
-    start = sitk.Euler3DTransform()
-    start.SetCenter(fixed.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in fixed.GetSize()]))
-    found = sitk.Euler3DTransform(start)
-    try:
-        with _one_thread():
-            before = _similarity(fixed, floating, start)
-            _optimiser(thin, fixed, found).Execute(fixed, floating)
-            after = _similarity(fixed, floating, found)
-    except RuntimeError as error:
-        return _left_alone(str(error).strip().splitlines()[-1])
-    matrix = np.asarray(np.linalg.inv(_LPS @ _matrix(found) @ _LPS), dtype=np.float64)
-    displacement = _displacement_mm(matrix, reference)
-    reason = ""
-    if after - before < MIN_GAIN:
-        reason = "the similarity does not rise"
-    elif displacement > MAX_DISPLACEMENT_MM:
-        reason = f"a displacement of {displacement:.0f} mm is not breathing"
-    kept = not reason
-    return Registration(matrix if kept else np.eye(4), before, after, displacement, kept, reason)
+    covered = _covered(*compared, inside)
+    if covered < MIN_COVERED:
+        return replace(
+            _refused(
+                f"it shows {100 * covered:.0f} % of the {around} of the reference, too little to be registered; "
+                "export the whole phase"
+            ),
+            around=around,
+        )
+    with one_thread():
+        attempt = _Attempt(*compared, inside, thin)
+        try:
+            found = replace(attempt.rigid(), around=around)
+            if control_point_mm is None:
+                return found
+            if thin is not None:
+                return replace(
+                    found, reason=found.reason or f"fewer than {THIN_SLICES} slices are moved in their plane only"
+                )
+            return attempt.bspline(found, control_point_mm)
+        except RuntimeError as error:
+            return replace(_refused(str(error).strip().splitlines()[-1]), around=around)
 
 
-def _left_alone(reason: str) -> Registration:
-    return Registration(np.eye(4), float("nan"), float("nan"), 0.0, False, reason)
+def _refused(reason: str) -> Registration:
+    return Registration("none", "rejected", reason)
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """ITK on one thread: with several, sums are formed in another order from call to call."""
-    before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    try:
-        yield
-    finally:
-        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
+class _Attempt:
+    """Two volumes at several resolutions, and what is made of a motion that was found between them."""
+
+    def __init__(self, reference: Volume, moving: Volume, region: Volume | None, thin: int | None) -> None:
+        sizes = sorted({*search.RIGID_LEVELS_MM, *search.BSPLINE_LEVELS_MM}, reverse=True)
+        self.moving = moving
+        self.levels = {size: search.pair(reference, moving, region, size) for size in sizes}
+        self.thin = thin
+        self.grid = search.at_least(reference, search.FINEST_MM)
+        finest = self.levels[search.FINEST_MM]
+        inside = None if finest.inside is None else sitk.GetArrayFromImage(finest.inside).T
+        self.inside = np.ones(self.grid.shape, dtype=bool) if inside is None else inside > 0
+        self.points_mm = _world(np.argwhere(self.inside), self.grid.affine)
+        self.smallest_mm = min(*reference.spacing_mm, *moving.spacing_mm)
+
+    def similarity(self, transform: sitk.Transform) -> float:
+        return search.similarity(self.levels[search.FINEST_MM], transform)
+
+    def rigid(self) -> Registration:
+        """The rigid motion, if it helps."""
+        before = self.similarity(sitk.Euler3DTransform())
+        transform = search.find_rigid([self.levels[size] for size in search.RIGID_LEVELS_MM], self.thin)
+        after = self.similarity(transform)
+        matrix = search.rigid_to_ras(transform)
+        still = Registration("none", "agrees", similarity_before=before, similarity_after=before)
+        found = replace(
+            still, applied="rigid", outcome="applied", motion=Motion(matrix), similarity_after=after
+        )
+        found = self._measured(found)
+        return self._judged(found, still, self._displacement_mm(found.motion))
+
+    def bspline(self, rigid: Registration, control_point_mm: float) -> Registration:
+        """The deformation of what the rigid motion leaves, if it helps."""
+        levels = [search.moved(self.levels[s], rigid.motion.matrix) for s in search.BSPLINE_LEVELS_MM]
+        transform = search.find_bspline(levels, control_point_mm)
+        deformation = search.bspline_to_ras(transform)
+        found = replace(
+            rigid,
+            applied="bspline",
+            outcome="applied",
+            reason=rigid.reason,
+            motion=replace(rigid.motion, deformation=deformation),
+            similarity_after=search.similarity(levels[-1], transform),
+        )
+        found = self._measured(found)
+        return self._judged(found, rigid, self._displacement_mm(Motion(deformation=deformation)))
+
+    def _judged(self, found: Registration, instead: Registration, moved_mm: NDArray[Any]) -> Registration:
+        """What was found, or what is used instead of it, with the reason."""
+        gain = found.similarity_after - instead.similarity_after
+        name = {"rigid": "the rigid motion", "bspline": "the deformation"}[found.applied]
+        reason = ""
+        if gain < -MIN_GAIN:
+            reason = f"{name} lowers the similarity"
+        elif found.max_mm > MAX_DISPLACEMENT_MM:
+            reason = f"{name} moves by {found.max_mm:.0f} mm, which is not breathing"
+        elif found.jacobian_min <= 0.0:
+            reason = f"{name} folds (Jacobian determinant {found.jacobian_min:.2f})"
+        elif self._still_compared(found) < _COVERED_KEPT * self._still_compared(instead):
+            reason = f"{name} moves much of the region out of the phase's field of view"
+        if reason:
+            return replace(instead, outcome="rejected", reason=reason)
+        moved = np.percentile(moved_mm, _NEARLY_EVERYWHERE)
+        if gain < MIN_GAIN or moved < MIN_DISPLACEMENT_VOXELS * self.smallest_mm:
+            # what came before stands, with its own verdict
+            return instead
+        return found
+
+    def _measured(self, found: Registration) -> Registration:
+        moved = self._displacement_mm(found.motion)
+        low, high = 1.0, 1.0
+        if found.motion.deformation is not None:
+            jacobian = found.motion.deformation.jacobian(self.grid.affine, (0, 0, 0), self.grid.shape)[self.inside]
+            low, high = float(jacobian.min()), float(jacobian.max())
+        return replace(
+            found,
+            median_mm=float(np.median(moved)),
+            max_mm=float(moved.max()),
+            jacobian_min=low,
+            jacobian_max=high,
+        )
+
+    def _mapped(self, motion: Motion) -> NDArray[np.float64]:
+        """Where the region's points of the reference lie in the phase."""
+        points = self.points_mm
+        if motion.deformation is not None:
+            moved = motion.deformation.on_grid(self.grid.affine, (0, 0, 0), self.grid.shape)
+            points = points + moved[self.inside]
+        return _world(points, np.linalg.inv(motion.matrix))
+
+    def _displacement_mm(self, motion: Motion) -> NDArray[np.float64]:
+        return np.asarray(np.linalg.norm(self._mapped(motion) - self.points_mm, axis=1))
+
+    def _still_compared(self, found: Registration) -> float:
+        return covered_fraction(self._mapped(found.motion), self.moving)
 
 
-def _optimiser(thin: int | None, fixed: sitk.Image, transform: sitk.Euler3DTransform) -> Any:
-    method = _metric()
-    method.SetMetricSamplingStrategy(method.RANDOM)
-    method.SetMetricSamplingPercentage(_SAMPLES, _SEED)
-    method.SetOptimizerAsRegularStepGradientDescent(
-        learningRate=2.0, minStep=1e-3, numberOfIterations=60, relaxationFactor=0.6
-    )
-    method.SetOptimizerScalesFromPhysicalShift()
-    if thin is not None:
-        turns = [float(axis == thin) for axis in range(3)]
-        method.SetOptimizerWeights([*turns, *(1.0 - turn for turn in turns)])
-    coarsest = 4 if min(fixed.GetSize()[:2]) >= 128 else 2
-    method.SetShrinkFactorsPerLevel([coarsest, 2, 1])
-    method.SetSmoothingSigmasPerLevel([4.0, 2.0, 0.0])
-    method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
-    method.SetInitialTransform(transform, inPlace=True)
-    return method
+def covered_fraction(points_mm: NDArray[np.float64], volume: Volume) -> float:
+    """Share of points (n, 3) of the world that lie in a volume's field of view."""
+    at = _world(points_mm, np.linalg.inv(volume.affine))
+    within = (at >= -0.5) & (at <= np.array(volume.shape) - 0.5)
+    return float(within.all(axis=1).mean())
 
 
-def _metric() -> Any:
-    method = sitk.ImageRegistrationMethod()
-    method.SetMetricAsMattesMutualInformation(numberOfHistogramBins=32)
-    method.SetInterpolator(sitk.sitkLinear)
-    return method
+def _covered(reference: Volume, moving: Volume, region: Volume | None) -> float:
+    grid = search.at_least(reference if region is None else region, 2 * search.FINEST_MM)
+    inside = np.ones(grid.shape, dtype=bool) if region is None else grid.array >= 0.5
+    return covered_fraction(_world(np.argwhere(inside), grid.affine), moving) if inside.any() else 0.0
 
 
-def _similarity(fixed: sitk.Image, moving: sitk.Image, transform: sitk.Transform) -> float:
-    """Mutual information over all voxels (ITK minimises, so its metric is the negative)."""
-    method = _metric()
-    method.SetMetricSamplingStrategy(method.NONE)
-    method.SetInitialTransform(transform)
-    return -float(method.MetricEvaluate(fixed, moving))
+def _world(points: NDArray[Any], matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(points @ matrix[:3, :3].T + matrix[:3, 3])
+
+
+def _thin_axis(moving: Volume, reference: Volume) -> int | None:
+    shape = np.minimum(reference.shape, moving.shape)
+    return int(shape.argmin()) if shape.min() < THIN_SLICES else None
 
 
 def _shared_slices(reference: Volume, moving: Volume, axis: int) -> tuple[int, int] | None:
@@ -193,31 +290,3 @@ def _thickened(volume: Volume, axis: int, index: int) -> Volume:
     affine = volume.affine.copy()
     affine[:3, 3] += affine[:3, axis] * (index - THIN_SLICES // 2)
     return Volume(np.repeat(np.take(volume.array, [index], axis), THIN_SLICES, axis), affine)
-
-
-def _to_itk(volume: Volume) -> sitk.Image:
-    image = sitk.GetImageFromArray(np.ascontiguousarray(volume.array.T, dtype=np.float32))
-    affine = _LPS @ volume.affine
-    spacing = np.asarray(volume.spacing_mm)
-    # ITK wants right angles exactly: the nearest rotation takes out what rounding left
-    left, _, right = np.linalg.svd(affine[:3, :3] / spacing)
-    image.SetSpacing(spacing.tolist())
-    image.SetOrigin(affine[:3, 3].tolist())
-    image.SetDirection((left @ right).ravel().tolist())
-    return image
-
-
-def _matrix(transform: sitk.Euler3DTransform) -> NDArray[np.float64]:
-    """The 4 x 4 matrix of a rigid transform (ITK: reference world to phase world)."""
-    rotation = np.array(transform.GetMatrix()).reshape(3, 3)
-    centre = np.array(transform.GetCenter())
-    matrix = np.eye(4)
-    matrix[:3, :3] = rotation
-    matrix[:3, 3] = centre + np.array(transform.GetTranslation()) - rotation @ centre
-    return matrix
-
-
-def _displacement_mm(matrix: NDArray[np.float64], reference: Volume) -> float:
-    quarter = [((n - 1) * 0.25, (n - 1) * 0.75) for n in reference.shape]
-    corners = np.array([(*c, 1.0) for c in itertools.product(*quarter)]) @ reference.affine.T
-    return float(np.linalg.norm((corners @ matrix.T - corners)[:, :3], axis=1).max())

@@ -25,7 +25,6 @@ from mtinet.evaluation.diagnostics import run_findings
 from mtinet.evaluation.metrics import score_masks
 from mtinet.evaluation.summary import Summary, summarise, to_table
 from mtinet.imaging.masks import equivalent_diameter_mm
-from mtinet.imaging.resampling import resample_labels
 from mtinet.inference.lesions import measured_signal
 from mtinet.model.build import build_discriminator
 from mtinet.model.tdd import TaskDiscriminator
@@ -309,12 +308,10 @@ def reference_mask(study: Study, prepared: PreparedStudy) -> NDArray[np.int32] |
     if study.mask is None:
         return np.zeros(prepared.source_shape, dtype=np.int32)
     mask = read_nifti(study.mask, labels=True)
-    record = prepared.registrations.get(study.mask_phase)
-    if record is not None:
-        # it moves with the phase on which it was drawn
-        mask = Volume(mask.array, np.array(record["matrix"]) @ mask.affine)
     if study.mask_phase and study.mask_phase != study.reference_phase:
-        mask = resample_labels(mask, prepared.source_shape, prepared.source_affine)
+        # it moves with the phase on which it was drawn
+        motion = prepared.motion(study.mask_phase)
+        mask = motion.labels(mask, prepared.source_shape, prepared.source_affine)
     return np.asarray(mask.array, dtype=np.int32)
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas as pd
+
+from mtinet import files
 from mtinet.cohort import Cohort, Study
 from mtinet.config import Config
 from mtinet.data import cache as entries
@@ -15,6 +19,23 @@ from mtinet.data.prepared import PreparedStudy
 from mtinet.errors import UserError
 from mtinet.results import Finding
 from mtinet.workflows.pool import OnProgress, for_each
+
+
+_USED = {"none": "the phase as it lies", "rigid": "the rigid motion", "bspline": "the deformation"}
+
+_COLUMNS = (
+    "applied",
+    "outcome",
+    "reason",
+    "around",
+    "similarity_before",
+    "similarity_after",
+    "median_mm",
+    "max_mm",
+    "jacobian_min",
+    "jacobian_max",
+    "lesion_volume_change",
+)
 
 
 class Preparation(NamedTuple):
@@ -59,7 +80,7 @@ def prepare(
             findings.append(outcome)
         else:
             studies.append(outcome)
-            findings += _registration_findings(outcome)
+            findings += _study_findings(outcome)
     return Preparation(studies, findings)
 
 
@@ -114,16 +135,59 @@ def _prepare_one(job: _Job, item: tuple[Study, dict[int, str]]) -> PreparedStudy
         )
 
 
-def _registration_findings(study: PreparedStudy) -> list[Finding]:
-    return [
+def _study_findings(study: PreparedStudy) -> list[Finding]:
+    findings = [
         Finding(
-            "registration-not-kept",
+            "registration-rejected",
             "prepare",
-            "note",
-            f"{phase} was left where it is: {record['reason']}",
-            "Look at the phases on top of each other; nothing to do where they fit.",
+            "warning",
+            f"{phase}: {record['reason']}; used instead: {_USED[record['applied']]}",
+            "Look at the phases on top of each other; where they do not fit, export the phase again, give a "
+            "liver mask, or leave the phase out.",
             study.study_id,
         )
         for phase, record in study.registrations.items()
-        if not record["kept"]
+        if record["outcome"] == "rejected"
     ]
+    if study.lost_lesions:
+        numbers = ", ".join(map(str, study.lost_lesions))
+        findings.append(
+            Finding(
+                "lesion-outside",
+                "prepare",
+                "warning",
+                f"lesion {numbers} of the mask lies outside the field of view of {study.reference_phase}",
+                "Draw it on the reference phase, or leave the study out: nothing is measured in this lesion.",
+                study.study_id,
+            )
+        )
+    return findings
+
+
+def registration_table(studies: Sequence[PreparedStudy]) -> pd.DataFrame:
+    """Quality of the registration: a row for every study and phase that was registered.
+
+    Columns: ``study_id, phase, reference, applied, outcome, reason, around, similarity_before,
+    similarity_after, median_mm, max_mm, jacobian_min, jacobian_max, lesion_volume_change``
+    (docs/registration.md says what each means).
+
+    Parameters
+    ----------
+    studies : sequence of PreparedStudy
+    """
+    rows = [
+        {
+            "study_id": study.study_id,
+            "phase": phase,
+            "reference": study.reference_phase,
+            **{name: record[name] for name in _COLUMNS},
+        }
+        for study in studies
+        for phase, record in study.registrations.items()
+    ]
+    return pd.DataFrame(rows, columns=["study_id", "phase", "reference", *_COLUMNS])
+
+
+def write_registration_table(path: Path, studies: Sequence[PreparedStudy]) -> None:
+    """Write :func:`registration_table` as CSV."""
+    files.write_text(path, registration_table(studies).to_csv(index=False))

@@ -1,0 +1,195 @@
+"""Registration against known displacement: ``python benchmarks/registration.py``.
+
+Virtual patients of the development scanners, of a seed that nothing else uses, breathe by a known field.  Every
+phase is registered to the portal venous one as ``mtinet prepare --set preparation.registration=bspline`` does,
+with the liver's mask and without, and held against that field.  Prints a table and the gates, writes
+``registration.csv`` and exits 1 where a gate is missed.  ``--time`` measures seconds a phase at 192 x 192 x 64.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from page import DOCS, markdown, put_into
+from scipy import ndimage
+
+from mtinet import files
+from mtinet.cohort import Cohort, Study
+from mtinet.config import PreparationSettings, SimulationSettings, resolve_simulation
+from mtinet.data.alignment import target_of
+from mtinet.imaging.motion import Motion
+from mtinet.imaging.registration import register
+from mtinet.volume import Volume, read_nifti
+from mtinet.workflows.pool import for_each
+from mtinet.workflows.simulate import simulate
+
+COMMAND = "python benchmarks/registration.py"
+SEED = 5000
+BREATHING_MM = (3.0, 8.0)
+"""The presets' breathing, and one whose largest displacements are the two centimetres seen in real data."""
+
+SIZE = (192, 192, 64)
+FIELD_MM = (384.0, 320.0, 192.0)
+
+RESIDUAL_MM, LARGE_MM, LARGE_SHARE = 1.0, 3.0, 0.5
+VOLUME_CHANGE = 0.05
+SECONDS = 25.0
+
+
+# ---------------------------------------------------------------------- measures
+def displacement(cohort: Cohort, study: Study, phase: str) -> Volume:
+    """Grid of a phase, and its true field in world millimetres as an attribute of the array's fourth axis."""
+    image = nib.load(cohort.folder / "truth" / study.study_id / f"displacement_{phase}.nii.gz")
+    return np.asarray(image.dataobj, dtype=np.float32), image.affine
+
+
+def mapped_mm(motion: Motion, reference: Volume) -> NDArray[np.float64]:
+    """Where the reference's voxels lie in the phase, shape (X, Y, Z, 3)."""
+    points = np.stack(np.meshgrid(*map(np.arange, reference.shape), indexing="ij"), axis=-1)
+    world = points @ reference.affine[:3, :3].T + reference.affine[:3, 3]
+    if motion.deformation is not None:
+        world = world + motion.deformation.on_grid(reference.affine, (0, 0, 0), reference.shape)
+    inverse = np.linalg.inv(motion.matrix)
+    return np.asarray(world @ inverse[:3, :3].T + inverse[:3, 3])
+
+
+def residual_mm(
+    motion: Motion, reference: Volume, field: NDArray[np.float32], affine: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """How far each voxel of the reference is from where its content came from, mm, shape (X, Y, Z).
+
+    What is seen at y in the phase lies at y - d(y) in the reference phase.
+    """
+    mapped = mapped_mm(motion, reference)
+    inverse = np.linalg.inv(affine)
+    at = np.moveaxis(mapped @ inverse[:3, :3].T + inverse[:3, 3], -1, 0)
+    along = [ndimage.map_coordinates(field[..., a], at, order=1, mode="nearest") for a in range(3)]
+    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    came_from = mapped - np.stack(along, axis=-1) @ axes.T
+    still = mapped_mm(Motion(), reference)
+    return np.asarray(np.linalg.norm(came_from - still, axis=-1))
+
+
+def volumes_mm3(mask: Volume, motion: Motion, reference: Volume) -> dict[int, float]:
+    """Volume of every lesion brought to the reference, by the linear weight of its voxels."""
+    found = {}
+    for number in np.unique(mask.array)[1:]:
+        one = mask.with_array((mask.array == number).astype(np.float32))
+        found[int(number)] = float(motion.image(one, reference.shape, reference.affine).array.sum(dtype=float))
+    return {number: total * reference.voxel_mm3 for number, total in found.items()}
+
+
+def lesion_rows(
+    cohort: Cohort, study: Study, phase: str, image: Volume, reference: Volume, motion: Motion
+) -> Iterator[dict[str, float]]:
+    """Volume and enhancement of each lesion that both phases show, before and after."""
+    mask = read_nifti(study.mask, labels=True)
+    own = read_nifti(study.images[phase].with_name(f"mask_{phase}.nii.gz"), labels=True)
+    drawn, moved = volumes_mm3(own, Motion(), own), volumes_mm3(own, motion, reference)
+    rows = cohort.lesions[cohort.lesions["study_id"] == study.study_id]
+    lesions = rows.set_index(rows["lesion"].astype(int))
+    brought = {
+        name: m.image(image, reference.shape, reference.affine, fill=np.nan).array
+        for name, m in (("before", Motion()), ("after", motion))
+    }
+    for number in drawn:
+        inside = mask.array == number
+        # a lesion at the edge of the slices is not wholly seen in both phases
+        edge = any((m.array[..., [0, -1]] == number).any() for m in (mask, own))
+        if edge or not inside.any():
+            continue
+        truth = float(lesions.loc[number, f"noise_free_{phase}"])
+        errors = {f"error_{n}": abs(float(a[inside].mean()) / truth - 1.0) for n, a in brought.items()}
+        yield {"volume_change": moved[number] / drawn[number] - 1.0, "mm3": drawn[number], **errors}
+
+
+def measure(settings: PreparationSettings, item: tuple[Cohort, Study, bool]) -> list[dict[str, Any]]:
+    """Rows of a study: one a phase."""
+    cohort, study, masked = item
+    reference = read_nifti(study.images[study.reference_phase])
+    liver = read_nifti(study.liver_mask, labels=True).array > 0
+    start = time.perf_counter()
+    target = target_of(study if masked else without_liver(study), reference)
+    once = time.perf_counter() - start
+    rows = []
+    for phase in [p for p in study.images if p != study.reference_phase]:
+        image = read_nifti(study.images[phase])
+        start = time.perf_counter()
+        found = register(image.canonical(), target.image, target.region, settings.control_point_mm)
+        seconds = time.perf_counter() - start + once
+        truth = displacement(cohort, study, phase)
+        before = residual_mm(Motion(), reference, *truth)[liver]
+        after = residual_mm(found.motion, reference, *truth)[liver]
+        lesions = pd.DataFrame(lesion_rows(cohort, study, phase, image, reference, found.motion))
+        rows.append(
+            {
+                "study_id": study.study_id,
+                "phase": phase,
+                "region": "liver" if masked else "body",
+                "applied": found.applied,
+                "outcome": found.outcome,
+                "reason": found.reason,
+                "in_plane_mm": max(reference.spacing_mm[:2]),
+                "before_mm": float(np.median(before)),
+                "after_mm": float(np.median(after)),
+                "after_p95_mm": float(np.percentile(after, 95)),
+                "similarity_before": found.similarity_before,
+                "similarity_after": found.similarity_after,
+                "jacobian_min": found.jacobian_min,
+                "jacobian_max": found.jacobian_max,
+                "lesions": len(lesions),
+                "volume_change": float(lesions["volume_change"].abs().max()) if len(lesions) else np.nan,
+                "error_before": float(lesions["error_before"].mean()) if len(lesions) else np.nan,
+                "error_after": float(lesions["error_after"].mean()) if len(lesions) else np.nan,
+                "seconds": seconds,
+            }
+        )
+    return rows
+
+
+def without_liver(study: Study) -> Study:
+    """The study as a user has it who knows no liver mask."""
+    return Study(study.study_id, study.images, mask=study.mask)
+
+
+# ---------------------------------------------------------------------- gates
+def gates(table: pd.DataFrame) -> list[tuple[str, str, bool]]:
+    """Every gate: what, what was found, whether it holds."""
+    found = []
+    for region, rows in table.groupby("region", sort=False):
+        allowed = np.maximum(RESIDUAL_MM, rows["in_plane_mm"])
+        within = rows["after_mm"] <= allowed
+        large = rows[rows["before_mm"] > LARGE_MM]
+        halved = large["after_mm"] <= LARGE_SHARE * large["before_mm"]
+        volume = rows["volume_change"].max()
+        before, after = rows["error_before"].mean(), rows["error_after"].mean()
+        found += [
+            (
+                f"{region}: median residual at most 1 mm or a voxel",
+                f"{within.sum()} of {len(rows)}, largest {rows['after_mm'].max():.2f} mm",
+                bool(within.all()),
+            ),
+            (
+                f"{region}: at most half of what exceeds {LARGE_MM:g} mm",
+                f"{halved.sum()} of {len(large)}",
+                bool(halved.all()),
+            ),
+            (f"{region}: lesion volume changed by at most 5 %", f"at most {100 * volume:.1f} %", volume <= 0.05),
+            (
+                f"{region}: mean enhancement error no larger",
+                f"{100 * before:.2f} % before, {100 * after:.2f} % after",
+                bool(after <= before),
+            ),
+        ]
+    return found
