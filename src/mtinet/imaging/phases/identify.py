@@ -45,6 +45,7 @@ _EXTRACELLULAR_NAMES = re.compile(
 _GAP_UNUSED, _GAP_PHASE = -0.1, -1.4
 _BOLUS_WEIGHT = 3.5
 _MOST_STARTS = 36
+_CONTRADICTED = 0.01
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ def identify(study: Sequence[SeriesInfo], use_pixels: bool = True) -> Identifica
     if signals is not None and signals.unlike:
         found = _without(found, signals)
         signals = compare(found.candidates)
-    weighed = _weigh(found, find_order(found, study), signals, study)
+    order = _seen(find_order(found, study), signals)
+    weighed = _weigh(found, order, signals, study)
     if not weighed.order.candidates:
         return Identification(
             dict.fromkeys(PHASES), _none_left(), _listed(found, frozenset(), weighed.order, None)
@@ -116,6 +118,14 @@ def _without(found: Sorted, signals: Signals) -> Sorted:
         gone.pop(candidate.series.series_uid, None)
     more = tuple((c.series, signals.unlike[c.key]) for c in gone.values())
     return replace(found, candidates=kept, excluded=found.excluded + more)
+
+
+def _seen(order: Order, signals: Signals | None) -> Order:
+    """Series numbers that contradict the order in which vessels fade are not believed."""
+    if signals is None or order.basis != "numbers":
+        return order
+    ranks = [signals.order[c.key] for c in order.candidates]
+    return order if ranks == sorted(ranks) else replace(order, trust=min(order.trust, _CONTRADICTED))
 
 
 def _weigh(

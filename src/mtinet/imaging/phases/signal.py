@@ -38,6 +38,8 @@ _NOTHING = 0.1
 _FADES = -0.45
 """Fall of the brightest vessels below the darkest volume that an unenhanced volume cannot show."""
 
+_ALIKE, _EMPTY = 0.3, 0.2
+
 RATIOS: dict[Phase, tuple[float, float]] = {
     "arterial": (0.20, 0.45),
     "arterial_late": (0.33, 0.35),
@@ -87,7 +89,7 @@ def compare(candidates: Sequence[Candidate]) -> Signals | None:
     silent = np.zeros(NONE + 1)
     if len(volumes) < 2 or (stack := _stack(volumes)) is None:
         return None
-    unlike = _unlike(stack.inside)
+    unlike = _unlike(stack.whole, stack.body)
     kept = [n for n in range(len(keys)) if n not in unlike]
     weights = {c.key: silent for c in candidates}
     order = {c.key: n for n, c in enumerate(candidates)}
@@ -110,6 +112,9 @@ class Stack:
 
     Attributes
     ----------
+    whole : ndarray, shape (volumes, all voxels)
+        Smoothed signal with the air, each volume over its own bright level.
+    body : ndarray of bool, shape (all voxels,)
     inside : ndarray, shape (volumes, voxels)
         Smoothed signal of the voxels deep in the body.
     right : ndarray of bool, shape (voxels,)
@@ -118,6 +123,8 @@ class Stack:
         Gradient of the mean volume.
     """
 
+    whole: NDArray[np.float64]
+    body: NDArray[np.bool_]
     inside: NDArray[np.float64]
     right: NDArray[np.bool_]
     uneven: NDArray[np.float64]
@@ -138,7 +145,8 @@ def _stack(volumes: Sequence[Volume]) -> Stack | None:
         return None
     x = np.nonzero(deep)[0]
     uneven = ndimage.gaussian_gradient_magnitude(images.mean(axis=0), 1.0)[deep]
-    return Stack(images[:, deep], x > np.median(x) + _RIGHT_STEPS, np.asarray(uneven))
+    whole = scaled.reshape(len(scaled), -1)
+    return Stack(whole, body.ravel(), images[:, deep], x > np.median(x) + _RIGHT_STEPS, np.asarray(uneven))
 
 
 def _lattice(volumes: Sequence[Volume]) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
@@ -154,19 +162,19 @@ def _lattice(volumes: Sequence[Volume]) -> tuple[tuple[int, int, int], NDArray[n
     return (int(counts[0]), int(counts[1]), int(counts[2])), affine
 
 
-def _unlike(inside: NDArray[np.float64]) -> dict[int, str]:
-    """Volumes of another contrast: anti-correlated with the others, or empty where they have signal."""
-    if len(inside) < 3:
+def _unlike(whole: NDArray[np.float64], body: NDArray[np.bool_]) -> dict[int, str]:
+    """Volumes of another contrast, and differences: bright nowhere else than the others, or empty in fat."""
+    if len(whole) < 3:
         return {}
     found = {}
-    for n, image in enumerate(inside):
-        others = np.median(np.delete(inside, n, axis=0), axis=0)
-        low, high = np.percentile(image / np.maximum(others, 1e-6), (10.0, 90.0))
-        if float(np.corrcoef(image, others)[0, 1]) < 0.0:
+    for n, image in enumerate(whole):
+        others = np.median(np.delete(whole, n, axis=0), axis=0)
+        low, high = np.percentile(image[body] / np.maximum(others[body], 1e-6), (10.0, 90.0))
+        if float(np.corrcoef(image, others)[0, 1]) < _ALIKE:
             found[n] = "its pixels have another contrast than the dynamic series"
-        elif low < 0.12 * high:
+        elif low < _EMPTY * high:
             found[n] = "its pixels look like a difference of volumes: no signal in most of the body"
-    return found if len(inside) - len(found) >= 2 else {}
+    return found if len(whole) - len(found) >= 2 else {}
 
 
 def curves(stack: Stack) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
