@@ -39,6 +39,11 @@ _FADES = -0.45
 """Fall of the brightest vessels below the darkest volume that an unenhanced volume cannot show."""
 
 _ALIKE, _EMPTY = 0.3, 0.2
+"""Correlation with the other volumes, and the dark tenth of the ratio to them over the bright tenth, below
+which a volume is none of theirs."""
+
+_ADDS_UP = 0.08
+"""Mean departure from a sum, over the smaller term, up to which a volume is the difference of two others."""
 
 RATIOS: dict[Phase, tuple[float, float]] = {
     "arterial": (0.20, 0.45),
@@ -89,7 +94,7 @@ def compare(candidates: Sequence[Candidate]) -> Signals | None:
     silent = np.zeros(NONE + 1)
     if len(volumes) < 2 or (stack := _stack(volumes)) is None:
         return None
-    unlike = _unlike(stack.whole, stack.body)
+    unlike = {**_differences(stack.inside), **_unlike(stack.whole, stack.body)}
     kept = [n for n in range(len(keys)) if n not in unlike]
     weights = {c.key: silent for c in candidates}
     order = {c.key: n for n, c in enumerate(candidates)}
@@ -175,6 +180,21 @@ def _unlike(whole: NDArray[np.float64], body: NDArray[np.bool_]) -> dict[int, st
         elif low < _EMPTY * high:
             found[n] = "its pixels look like a difference of volumes: no signal in most of the body"
     return found if len(whole) - len(found) >= 2 else {}
+
+
+def _differences(inside: NDArray[np.float64]) -> dict[int, str]:
+    """Subtractions: volumes that add up with another one to a third.
+
+    Of the two terms the difference is the one that is empty where nothing enhances.
+    """
+    found = {}
+    for total in range(len(inside)):
+        for a, b in itertools.combinations([n for n in range(len(inside)) if n != total], 2):
+            rest = np.abs(inside[total] - inside[a] - inside[b]).mean()
+            if rest < _ADDS_UP * min(inside[a].mean(), inside[b].mean()):
+                emptier = min(a, b, key=lambda n: float(np.percentile(inside[n] / np.maximum(inside[total], 1e-6), 10.0)))
+                found[emptier] = "its pixels are the difference of two other volumes"
+    return found if len(inside) - len(found) >= 2 else {}
 
 
 def curves(stack: Stack) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
