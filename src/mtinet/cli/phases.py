@@ -13,9 +13,12 @@ from mtinet.cli.base import app, exit_for, findings_text, progress
 @app.command()
 def phases(
     source: Annotated[
-        Path, typer.Argument(metavar="SRC", help="Folder or zip of DICOM files, or a CSV with a row a series.")
+        Path,
+        typer.Argument(metavar="SRC", help="Folder or zip of DICOM files, or a CSV with a row a series."),
     ],
-    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the answer to this file.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Also write the answer to this file.")
+    ] = None,
     pixels: Annotated[
         bool, typer.Option("--pixels/--no-pixels", help="Look at the images too, not at attributes only.")
     ] = True,

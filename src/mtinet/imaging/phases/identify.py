@@ -128,9 +128,7 @@ def _seen(order: Order, signals: Signals | None) -> Order:
     return order if ranks == sorted(ranks) else replace(order, trust=min(order.trust, _CONTRADICTED))
 
 
-def _weigh(
-    found: Sorted, order: Order, signals: Signals | None, study: Sequence[SeriesInfo]
-) -> _Weighed:
+def _weigh(found: Sorted, order: Order, signals: Signals | None, study: Sequence[SeriesInfo]) -> _Weighed:
     readings = [c.reading for c in order.candidates]
     names = np.array([from_name(c, readings) for c in order.candidates]).reshape(-1, NONE + 1)
     if signals is not None:
