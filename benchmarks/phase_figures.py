@@ -155,9 +155,7 @@ def shuffled(study: Study, wanted: Expected, rng: np.random.Generator) -> tuple[
     for s, n in zip(study, numbers):
         renamed.setdefault(s.series_number, []).append(n)
     answers = {
-        phase: [
-            "#".join([n, *name.split("#")[1:]]) for name in names for n in renamed[name.split("#")[0]]
-        ]
+        phase: ["#".join([n, *name.split("#")[1:]]) for name in names for n in renamed[name.split("#")[0]]]
         for phase, names in wanted.items()
     }
     return new, answers
@@ -179,7 +177,9 @@ def virtual_figures(n: int, seed: int = 0, verbose: bool = False) -> dict[str, C
             name = f"virtual, {agent}, {'with' if timed else 'without'} times"
             found.setdefault(name, Counter()).update(counts)
             if verbose and counts["right"] < counts["total"]:
-                print(" ", name, index, {p: c and answer(c) for p, c in identification.phases.items()}, wanted)
+                print(
+                    " ", name, index, {p: c and answer(c) for p, c in identification.phases.items()}, wanted
+                )
     return found
 
 
@@ -213,9 +213,7 @@ def virtual_study(
             load=_loader(image),
         )
         uid = f"1.2.{rng.integers(1 << 40)}"
-        study.append(
-            SeriesInfo("v", uid, str(number), "series", n_images=image.shape[2], volumes=(info,))
-        )
+        study.append(SeriesInfo("v", uid, str(number), "series", n_images=image.shape[2], volumes=(info,)))
         if phase:
             wanted[phase].append(str(number))
     return study, wanted

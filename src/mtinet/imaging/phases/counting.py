@@ -218,5 +218,3 @@ def _parts(series: SeriesInfo, reading: Reading, unit: int) -> tuple[int, str]:
     if not 1 < parts <= _MOST_PARTS:
         return 1, ""
     return parts, f"{n} images = {parts} x {unit}"
-
-

@@ -45,6 +45,7 @@ _EXTRACELLULAR_NAMES = re.compile(
 _GAP_UNUSED, _GAP_PHASE = -0.1, -1.4
 _BOLUS_WEIGHT = 3.5
 _MOST_STARTS = 36
+_CONTRADICTED = 0.01
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ def identify(study: Sequence[SeriesInfo], use_pixels: bool = True) -> Identifica
     if signals is not None and signals.unlike:
         found = _without(found, signals)
         signals = compare(found.candidates)
-    weighed = _weigh(found, find_order(found, study), signals, study)
+    order = _seen(find_order(found, study), signals)
+    weighed = _weigh(found, order, signals, study)
     if not weighed.order.candidates:
         return Identification(
             dict.fromkeys(PHASES), _none_left(), _listed(found, frozenset(), weighed.order, None)
@@ -118,9 +120,15 @@ def _without(found: Sorted, signals: Signals) -> Sorted:
     return replace(found, candidates=kept, excluded=found.excluded + more)
 
 
-def _weigh(
-    found: Sorted, order: Order, signals: Signals | None, study: Sequence[SeriesInfo]
-) -> _Weighed:
+def _seen(order: Order, signals: Signals | None) -> Order:
+    """Series numbers that contradict the order in which vessels fade are not believed."""
+    if signals is None or order.basis != "numbers":
+        return order
+    ranks = [signals.order[c.key] for c in order.candidates]
+    return order if ranks == sorted(ranks) else replace(order, trust=min(order.trust, _CONTRADICTED))
+
+
+def _weigh(found: Sorted, order: Order, signals: Signals | None, study: Sequence[SeriesInfo]) -> _Weighed:
     readings = [c.reading for c in order.candidates]
     names = np.array([from_name(c, readings) for c in order.candidates]).reshape(-1, NONE + 1)
     if signals is not None:

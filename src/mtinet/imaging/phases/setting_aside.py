@@ -50,7 +50,9 @@ _NAMED: tuple[tuple[str, re.Pattern[str]], ...] = (
     ),
     (
         "calibration",
-        pattern([rf"calib\w*|asset ?cal|cal{END}|coil ?s|sense ?ref\w*|ref(?:erence)? ?scan|shim|b[01] ?map"]),
+        pattern(
+            [rf"calib\w*|asset ?cal|cal{END}|coil ?s|sense ?ref\w*|ref(?:erence)? ?scan|shim|b[01] ?map"]
+        ),
     ),
     (
         "second injection",

@@ -35,8 +35,12 @@ _EARLY_SHARE = 99.0
 _NOTHING = 0.1
 """Enhancement over the unenhanced liver below which a study shows no contrast at all."""
 
-_FADES = -0.45
-"""Fall of the brightest vessels below the darkest volume that an unenhanced volume cannot show."""
+_ALIKE, _EMPTY = 0.3, 0.2
+"""Correlation with the other volumes, and the dark tenth of the ratio to them over the bright tenth, below
+which a volume is none of theirs."""
+
+_ADDS_UP = 0.08
+"""Mean departure from a sum, over the smaller term, up to which a volume is the difference of two others."""
 
 RATIOS: dict[Phase, tuple[float, float]] = {
     "arterial": (0.20, 0.45),
@@ -87,7 +91,7 @@ def compare(candidates: Sequence[Candidate]) -> Signals | None:
     silent = np.zeros(NONE + 1)
     if len(volumes) < 2 or (stack := _stack(volumes)) is None:
         return None
-    unlike = _unlike(stack.inside)
+    unlike = {**_differences(stack.inside, stack.rim), **_unlike(stack.whole, stack.body)}
     kept = [n for n in range(len(keys)) if n not in unlike]
     weights = {c.key: silent for c in candidates}
     order = {c.key: n for n, c in enumerate(candidates)}
@@ -95,12 +99,13 @@ def compare(candidates: Sequence[Candidate]) -> Signals | None:
     told = {keys[n]: reason for n, reason in unlike.items()}
     if len(kept) < 2 or told:
         return Signals(weights, order, words, told)
-    vessel, liver, faded = curves(stack)
-    ranks = _ranks(vessel, liver)
+    vessel, liver, faded, brightness = curves(stack)
+    unenhanced = _unenhanced(vessel.max(), faded, brightness)
+    ranks = _ranks(vessel, liver, unenhanced > 0.0)
     for n, key in enumerate(keys):
-        weights[key] = _weights(vessel[n], liver[n], vessel.max(), faded)
+        weights[key] = _weights(vessel[n], liver[n], vessel.max(), unenhanced)
         order[key] = ranks[n]
-        words[key] = _words(vessel[n], liver[n], faded)
+        words[key] = _words(vessel[n], liver[n], unenhanced)
     return Signals(weights, order, words, told)
 
 
@@ -110,15 +115,23 @@ class Stack:
 
     Attributes
     ----------
+    whole : ndarray, shape (volumes, all voxels)
+        Smoothed signal with the air, each volume over its own bright level.
+    body : ndarray of bool, shape (all voxels,)
     inside : ndarray, shape (volumes, voxels)
         Smoothed signal of the voxels deep in the body.
+    rim : ndarray, shape (volumes,)
+        Mean signal between the skin and those voxels: fat and muscle.
     right : ndarray of bool, shape (voxels,)
         On the patient's right.
     uneven : ndarray, shape (voxels,)
         Gradient of the mean volume.
     """
 
+    whole: NDArray[np.float64]
+    body: NDArray[np.bool_]
     inside: NDArray[np.float64]
+    rim: NDArray[np.float64]
     right: NDArray[np.bool_]
     uneven: NDArray[np.float64]
 
@@ -138,7 +151,11 @@ def _stack(volumes: Sequence[Volume]) -> Stack | None:
         return None
     x = np.nonzero(deep)[0]
     uneven = ndimage.gaussian_gradient_magnitude(images.mean(axis=0), 1.0)[deep]
-    return Stack(images[:, deep], x > np.median(x) + _RIGHT_STEPS, np.asarray(uneven))
+    whole = scaled.reshape(len(scaled), -1)
+    rim = images[:, body & ~deep].mean(axis=1)
+    return Stack(
+        whole, body.ravel(), images[:, deep], rim, x > np.median(x) + _RIGHT_STEPS, np.asarray(uneven)
+    )
 
 
 def _lattice(volumes: Sequence[Volume]) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
@@ -154,22 +171,37 @@ def _lattice(volumes: Sequence[Volume]) -> tuple[tuple[int, int, int], NDArray[n
     return (int(counts[0]), int(counts[1]), int(counts[2])), affine
 
 
-def _unlike(inside: NDArray[np.float64]) -> dict[int, str]:
-    """Volumes of another contrast: anti-correlated with the others, or empty where they have signal."""
-    if len(inside) < 3:
+def _unlike(whole: NDArray[np.float64], body: NDArray[np.bool_]) -> dict[int, str]:
+    """Volumes of another contrast, and differences: bright nowhere else than the others, or empty in fat."""
+    if len(whole) < 3:
         return {}
     found = {}
-    for n, image in enumerate(inside):
-        others = np.median(np.delete(inside, n, axis=0), axis=0)
-        low, high = np.percentile(image / np.maximum(others, 1e-6), (10.0, 90.0))
-        if float(np.corrcoef(image, others)[0, 1]) < 0.0:
+    for n, image in enumerate(whole):
+        others = np.median(np.delete(whole, n, axis=0), axis=0)
+        low, high = np.percentile(image[body] / np.maximum(others[body], 1e-6), (10.0, 90.0))
+        if float(np.corrcoef(image, others)[0, 1]) < _ALIKE:
             found[n] = "its pixels have another contrast than the dynamic series"
-        elif low < 0.12 * high:
+        elif low < _EMPTY * high:
             found[n] = "its pixels look like a difference of volumes: no signal in most of the body"
+    return found if len(whole) - len(found) >= 2 else {}
+
+
+def _differences(inside: NDArray[np.float64], rim: NDArray[np.float64]) -> dict[int, str]:
+    """Subtractions: volumes that add up with another one to a third.
+
+    Of the two terms the difference is the one that is emptier under the skin, where hardly anything enhances.
+    """
+    found = {}
+    for total in range(len(inside)):
+        for a, b in itertools.combinations([n for n in range(len(inside)) if n != total], 2):
+            rest = np.abs(inside[total] - inside[a] - inside[b]).mean()
+            if rest < _ADDS_UP * min(inside[a].mean(), inside[b].mean()):
+                emptier = a if rim[a] < rim[b] else b
+                found[emptier] = "its pixels are the difference of two other volumes"
     return found if len(inside) - len(found) >= 2 else {}
 
 
-def curves(stack: Stack) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+def curves(stack: Stack) -> tuple[NDArray[np.float64], NDArray[np.float64], float, float]:
     """Vessel and liver curves against the darkest volume, over its liver's signal; and how far vessels fall.
 
     Returns
@@ -177,6 +209,8 @@ def curves(stack: Stack) -> tuple[NDArray[np.float64], NDArray[np.float64], floa
     vessel, liver : ndarray, shape (volumes,)
     faded : float
         Mean of the deepest fall below the darkest volume; near 0 where that volume is unenhanced.
+    brightness : float
+        Signal of the vessels over that of the liver in the darkest volume.
     """
     inside = stack.inside
     darkest = int(inside.mean(axis=1).argmin())
@@ -187,19 +221,35 @@ def curves(stack: Stack) -> tuple[NDArray[np.float64], NDArray[np.float64], floa
     gained = (inside - inside[darkest]) / max(float(np.median(inside[darkest][liver_like])), 1e-6)
     liver = np.median(gained[:, liver_like], axis=1)
     early = np.max(gained - liver[:, None], axis=0)
-    vessel = gained[:, early >= np.percentile(early, _EARLY_SHARE)].mean(axis=1)
+    enhancers = early >= np.percentile(early, _EARLY_SHARE)
+    vessel = gained[:, enhancers].mean(axis=1)
+    own = inside[darkest]
+    brightness = float(np.median(own[enhancers]) / max(float(np.median(own[liver_like])), 1e-6))
     deepest = gained.min(axis=0)
     faded = float(deepest[deepest <= np.percentile(deepest, 1.0)].mean())
-    return vessel, liver, faded
+    return vessel, liver, faded, brightness
 
 
-def _ranks(vessel: NDArray[np.float64], liver: NDArray[np.float64]) -> list[int]:
-    """Order in time: the darkest volume, any that comes before the vessels' peak, then as the vessels fade."""
+def _unenhanced(peak: float, faded: float, brightness: float) -> float:
+    """Log-odds that the darkest volume was taken before contrast.
+
+    Vessels then gain more than the unenhanced liver's own signal (1.2 to 5 times in virtual patients, under
+    0.9 against a later volume); nothing falls below it, up to motion (-0.2); its vessels are darker than
+    its liver.
+    """
+    gained = float(np.clip(10.0 * (peak - 1.05), -4.0, 5.0))
+    return gained + float(np.clip(25.0 * (faded + 0.2), -3.0, 3.0)) - (1.0 if brightness > 0.95 else 0.0)
+
+
+def _ranks(vessel: NDArray[np.float64], liver: NDArray[np.float64], unenhanced: bool) -> list[int]:
+    """Order in time: the volume before contrast, any that comes before the vessels' peak, then as they fade."""
     ratio = liver / np.maximum(vessel, 1e-3)
     darkest = int(np.argmin(np.abs(vessel) + np.abs(liver)))
     peak = int(np.argmax(vessel))
 
     def key(n: int) -> tuple[int, float]:
+        if not unenhanced:
+            return (2, -float(vessel[n]))
         if n == darkest:
             return (0, 0.0)
         rising = ratio[n] < 0.6 * ratio[peak] and ratio[n] < 0.5
@@ -209,18 +259,16 @@ def _ranks(vessel: NDArray[np.float64], liver: NDArray[np.float64]) -> list[int]
     return [ranked.index(n) for n in range(len(vessel))]
 
 
-def _weights(vessel: float, liver: float, peak: float, faded: float) -> NDArray[np.float64]:
+def _weights(vessel: float, liver: float, peak: float, unenhanced: float) -> NDArray[np.float64]:
     weights = np.zeros(NONE + 1)
     if peak < _NOTHING:  # nothing enhances: no volume is after contrast, as far as pixels tell
         weights[1:NONE] = -2.0
         return weights
-    if vessel < 0.08 * peak and liver < 0.15:
-        if faded < _FADES:  # the darkest volume already holds contrast
-            weights[0] = -6.0
-        else:
-            weights[1:NONE] = -10.0
+    if abs(vessel) < 1e-9 and abs(liver) < 1e-9:
+        weights[0] = min(unenhanced, 0.0)
+        weights[1:NONE] = -2.0 * max(unenhanced, 0.0)
         return weights
-    weights[0] = -10.0
+    weights[0] = -1.0 if vessel < 0.05 * peak and abs(liver) < 0.1 else -10.0
     ratio = max(liver, 0.02) / max(vessel, 0.02)
     for index, phase in enumerate(PHASES[1:], start=1):
         centre, spread = RATIOS[phase]
@@ -230,14 +278,18 @@ def _weights(vessel: float, liver: float, peak: float, faded: float) -> NDArray[
         if phase == "hepatobiliary":
             apart = min(apart, 0.0)
         weights[index] = max(-0.5 * apart * apart, -10.0)
+    if unenhanced < 0.0:  # the curves do not start from zero: only their order tells
+        weights[1:NONE] = 0.0
     return weights
 
 
-def _words(vessel: float, liver: float, faded: float) -> str:
+def _words(vessel: float, liver: float, unenhanced: float) -> str:
     if abs(vessel) < 1e-9 and abs(liver) < 1e-9:
-        if faded < _FADES:
-            return "the darkest volume, but its vessels are bright already"
+        if unenhanced < 0.0:
+            return "the darkest volume, but other volumes fall below it: it holds contrast already"
         return "the darkest volume: neither vessels nor liver enhance"
+    if unenhanced < 0.0:
+        return "no volume before contrast to compare with: vessels only fade from volume to volume"
     ratio = liver / max(vessel, 0.02)
     return (
         f"against the darkest volume vessels gain {100 * vessel:.0f} %, the liver {100 * liver:.0f} % of the "

@@ -1,0 +1,258 @@
+"""Phase identification: traps seen in real data, vendors' and languages' habits, and what must always hold."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtinet.dicom.series import Grid, SeriesInfo, VolumeInfo
+from mtinet.imaging.phases import identify
+from mtinet.volume import Volume
+
+DYNAMIC = [("Ax LAVA pre", 96), ("Ax LAVA art", 96), ("Ax LAVA portal", 96), ("Ax LAVA 3 min", 96)]
+
+
+def study(*series: tuple[str, int], agent: str = "", start: int = 1) -> list[SeriesInfo]:
+    return [
+        SeriesInfo("s", f"1.2.{n}", str(n), description=name, n_images=count, agent=agent)
+        for n, (name, count) in enumerate(series, start=start)
+    ]
+
+
+def answers(series: list[SeriesInfo]) -> dict[str, str]:
+    found = identify(series).phases
+    return {
+        phase: c.series_number if c.n_volumes == 1 else f"{c.series_number}#{c.volume}"
+        for phase, c in found.items()
+        if c is not None
+    }
+
+
+def reasons(series: list[SeriesInfo]) -> dict[str, str]:
+    return {item.series_number: item.reason for item in identify(series).excluded}
+
+
+# Series that hold several phases, from the list of traps in real data.
+@pytest.mark.parametrize(
+    ("series", "expected"),
+    [
+        pytest.param(
+            [("Ax LAVA pre", 96), ("Ax LAVA +C Multiphase 15,35,65", 288)],
+            {"pre": "1", "arterial": "2#0", "arterial_late": "2#1", "portal_venous": "2#2"},
+            id="times in the name",
+        ),
+        pytest.param(
+            [("lava pre", 112), ("lava post", 336)],
+            {"pre": "1", "arterial": "2#0", "portal_venous": "2#1", "delayed": "2#2"},
+            id="a multiple of the unenhanced volume",
+        ),
+        pytest.param(
+            [("T2 SPAIR AX", 42), ("DYNAMIC", 520), ("mDIXON +C DELAYED COR", 130)],
+            {"pre": "2#0", "arterial": "2#1", "portal_venous": "2#2", "delayed": "2#3"},
+            id="the unenhanced volume inside",
+        ),
+        pytest.param(
+            [("AX LAVA", 104), ("20SEC/1MIN POST LAVA AX F/S", 208)],
+            {"pre": "1", "arterial": "2#0", "portal_venous": "2#1"},
+            id="no delayed phase",
+        ),
+    ],
+)
+def test_a_series_that_holds_several_phases_comes_apart(series, expected):
+    assert answers(study(*series)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("COR ARTERIAL MPR", "reformat"),
+        ("SUB_S11-S9_1", "subtraction"),
+        ("(44675/14/1)-(44675/13/1)", "subtraction"),
+        ("ART MIP", "maximum intensity projection"),
+        ("t1_vibe_fs_cor_p2_bh post", "coronal"),
+        ("3 plane loc", "localizer"),
+        ("care_bolus_SAG", "bolus"),
+        ("Smart Prep", "bolus"),
+        ("realtime", "bolus"),
+        ("AX T2 HASTE post", "T2"),
+        ("ep2d_diff_b50_400_800_ADC", "diffusion"),
+        ("IN/OUT PHASE AXIAL", "phase"),
+        ("t1_vibe_dixon_tra_opp", "phase"),
+        ("FAT: Ax LAVA-Flex", "fat"),
+        ("LAVA PELVIS POST", "region"),
+        ("AX VIBE 2nd injection", "second injection"),
+    ],
+)
+def test_look_alikes_are_set_aside_with_the_reason(name, reason):
+    series = study(*DYNAMIC, (name, 96))
+    assert reason in reasons(series)["5"]
+    assert answers(series) == answers(study(*DYNAMIC))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("t1 vibe nativ", "t1 vibe arteriell", "t1 vibe portalvenös", "t1 vibe spät"),
+        ("VIBE sans inj", "VIBE artériel", "VIBE portal", "VIBE tardif"),
+        ("THRIVE sin contraste", "THRIVE arterial", "THRIVE venosa", "THRIVE tardia"),
+        ("LAVA basale senza mdc", "LAVA arteriosa", "LAVA portale", "LAVA ritardata"),
+        ("eTHRIVE blanco", "eTHRIVE arterieel", "eTHRIVE veneus portaal", "eTHRIVE laat"),
+        ("LAVA 平扫", "LAVA 动脉期", "LAVA 门脉期", "LAVA 延迟期"),
+        ("LAVA C-", "LAVA C+A", "LAVA C+V", "LAVA C+Delay"),
+        ("FAME pre", "FAME 20 sec", "FAME 70 sec", "FAME 3 min"),
+        ("mDIXON-W PRE", "mDIXON +C 1ST", "mDIXON +C 2ND", "mDIXON +C 3RD"),
+    ],
+)
+def test_names_alone_suffice_in_many_languages(names):
+    unordered = [replace(s, series_number="") for s in study(*((name, 90) for name in names))]
+    found = identify(unordered).phases
+    expected = {"pre": "1.2.1", "arterial": "1.2.2", "portal_venous": "1.2.3", "delayed": "1.2.4"}
+    assert {phase: c.series_uid for phase, c in found.items() if c} == expected
+
+
+def test_a_hepatobiliary_image_is_not_a_delayed_one():
+    series = study(*DYNAMIC[:3], ("Ax LAVA 3 min", 96), ("Ax LAVA HBP 20min", 96), agent="Eovist")
+    found = answers(series)
+    assert found["hepatobiliary"] == "5"
+    assert found["transitional"] == "4"
+    assert "delayed" not in found
+
+
+def test_where_nothing_tells_the_order_nothing_is_stated():
+    series = [replace(s, series_number="") for s in study(*[("VIBE_AXIAL_P", 72)] * 4)]
+    found = identify(series)
+    assert not any(found.phases.values())
+    assert any("order of acquisition is not known" in item.reason for item in found.missing)
+
+
+def test_a_gap_in_the_numbers_is_a_missing_phase_not_a_shift():
+    full = study(
+        ("HASTE", 30),
+        ("vibe", 72),
+        ("care bolus", 20),
+        ("vibe", 72),
+        ("vibe", 72),
+        ("vibe", 72),
+        ("vibe cor", 60),
+    )
+    without = [s for s in full if s.series_number != "4"]
+    assert answers(full) == {"pre": "2", "arterial": "4", "portal_venous": "5", "delayed": "6"}
+    assert answers(without) == {"pre": "2", "portal_venous": "5", "delayed": "6"}
+    reason = next(item.reason for item in identify(without).missing if item.phase == "arterial")
+    assert "series number is missing" in reason
+
+
+NAMES = st.sampled_from(
+    ["AX VIBE PRE", "AX VIBE POST", "vibe", "VIBE ART", "PORTAL VIBE", "VIBE 5 MIN", "lava", "T2 HASTE", "SUB",
+     "care bolus", "DYNAMIC", "HBP", "", "延迟", "loc", "20/60/180 sec +C lava"]
+)  # fmt: skip
+SERIES = st.lists(
+    st.tuples(NAMES, st.sampled_from([1, 30, 72, 144, 216, 288]), st.integers(1, 12)), max_size=7
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(SERIES, st.randoms(use_true_random=False))
+def test_what_always_holds(rows, random):
+    series = [
+        SeriesInfo("s", f"1.{n}", str(number), description=name, n_images=count)
+        for n, (name, count, number) in enumerate(rows)
+    ]
+    found = identify(series)
+    chosen = [(c.series_uid, c.volume) for c in found.phases.values() if c is not None]
+    assert len(set(chosen)) == len(chosen)
+    assert all(0.5 <= c.confidence <= 1.0 and c.evidence for c in found.phases.values() if c is not None)
+    assert all(0 <= c.volume < c.n_volumes for c in found.phases.values() if c is not None)
+    stated = {phase for phase, c in found.phases.items() if c is not None}
+    assert {"pre", "arterial", "portal_venous"} <= stated | {item.phase for item in found.missing}
+    accounted = {uid for uid, _ in chosen} | {item.series_uid for item in found.excluded}
+    assert accounted == {s.series_uid for s in series}
+    mixed = list(series)
+    random.shuffle(mixed)
+    assert identify(mixed).to_dict() == found.to_dict()
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.sampled_from(["AX T2 FS", "SUB", "DWI b500", "cor vibe", "pelvis vibe"]), st.integers(20, 60))
+def test_a_series_that_is_none_changes_nothing(name, number):
+    series = study(*DYNAMIC)
+    other = SeriesInfo("s", "9.9", str(number), description=name, n_images=50)
+    assert answers([*series, other]) == answers(series)
+
+
+def volume_series(levels, numbers, names=None, times=None, shape=(60, 48, 12)):
+    """A body with vessel and liver whose signal is given by volume: (vessel, liver)."""
+    x, y, _ = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
+    affine = np.diag([6.0, 6.0, 8.0, 1.0])
+    series = []
+    for n, ((vessel, liver), number) in enumerate(zip(levels, numbers)):
+        signal = np.where(x**2 + y**2 < 0.85, 200.0, 0.0)
+        signal[(x - 0.3) ** 2 + y**2 < 0.15] = liver
+        signal[(x + 0.1) ** 2 + (y + 0.4) ** 2 < 0.012] = vessel
+        noise = np.random.default_rng(n).normal(0, 4.0, shape)
+        image = Volume(np.abs(signal + noise).astype(np.float32), affine)
+        info = VolumeInfo(
+            0, shape[2], time_s=None if times is None else times[n], load=lambda image=image: image,
+            grid=Grid(shape, (6.0, 6.0, 8.0), (0.0, 0.0, 1.0), (0.0, 0.0, 0.0)),
+        )  # fmt: skip
+        name = "series" if names is None else names[n]
+        series.append(SeriesInfo("s", f"1.{n}", str(number), name, n_images=shape[2], volumes=(info,)))
+    return series
+
+
+EXTRACELLULAR = [(200.0, 300.0), (1300.0, 350.0), (900.0, 600.0), (700.0, 500.0)]
+
+
+def test_signal_decides_where_names_and_numbers_do_not():
+    found = identify(volume_series(EXTRACELLULAR, (7, 3, 9, 1))).phases
+    assert {phase: c.series_number for phase, c in found.items() if c} == {
+        "pre": "7", "arterial": "3", "portal_venous": "9", "delayed": "1"
+    }  # fmt: skip
+
+
+def test_signal_overrules_a_wrong_name_and_says_so():
+    names = ["vibe art", "vibe pre", "vibe portal", "vibe delayed"]
+    found = identify(volume_series(EXTRACELLULAR, (1, 2, 3, 4), names)).phases
+    assert found["pre"] is not None and found["pre"].series_number == "1"
+    assert any("overrules" in text for text in found["pre"].evidence)
+
+
+def test_pixels_are_left_alone_on_request():
+    series = volume_series(EXTRACELLULAR, (1, 2, 3, 4))
+
+    def refuse() -> Volume:
+        raise AssertionError("read")
+
+    blind = [replace(s, volumes=(replace(s.volumes[0], load=refuse),)) for s in series]
+    identify(blind, use_pixels=False)
+
+
+def test_a_subtraction_of_volumes_is_recognised_by_its_pixels():
+    series = volume_series(EXTRACELLULAR, (7, 3, 9, 1))
+    pre, late = (series[n].volumes[0].load() for n in (0, 2))
+    difference = Volume(np.maximum(late.array - pre.array, 0.0), pre.affine)
+    info = replace(series[0].volumes[0], load=lambda: difference)
+    decoy = replace(series[0], series_uid="1.9", series_number="5", volumes=(info,))
+    assert "difference" in reasons([*series, decoy])["5"]
+
+
+def test_times_decide_before_numbers():
+    series = volume_series(EXTRACELLULAR, (9, 8, 7, 6), times=[36000.0, 36100.0, 36145.0, 36260.0])
+    found = identify(series, use_pixels=False).phases
+    assert [found[p].series_number for p in ("pre", "arterial", "portal_venous")] == ["9", "8", "7"]
+
+
+def test_t2_and_coronal_volumes_are_set_aside_by_their_attributes():
+    first = volume_series(EXTRACELLULAR, (1, 2, 3, 4))[0]
+    long_echo = replace(first, volumes=(replace(first.volumes[0], echo_time_ms=90.0),))
+    grid = replace(first.volumes[0].grid, normal=(0.0, 1.0, 0.0))
+    coronal = replace(
+        first, series_uid="1.8", series_number="8", volumes=(replace(first.volumes[0], grid=grid),)
+    )
+    found = {item.series_number: item.reason for item in identify([long_echo, coronal]).excluded}
+    assert "T2" in found["1"]
+    assert "coronal" in found["8"]
