@@ -145,17 +145,14 @@ def test_a_smooth_deformation_is_found_and_the_same_bytes_come_twice(big_toy):
         np.testing.assert_array_equal(one.matrix, other.matrix)
 
 
-@pytest.mark.parametrize(
-    ("size_mm", "said"), [((0.0, 0.0, 150.0), "not breathing"), ((0.0, 0.0, -55.0), "folds|lowers")]
-)
-def test_a_deformation_that_is_not_trusted_leaves_what_came_before(pair, monkeypatch, size_mm, said):
+def test_a_deformation_that_is_not_trusted_leaves_what_came_before(pair, monkeypatch):
     reference, moved, _ = pair
     rigid = register(moved, reference)
-    wild = smooth(reference.affine, reference.shape, size_mm)
+    wild = smooth(reference.affine, reference.shape, (0.0, 0.0, 150.0))
     monkeypatch.setattr(registration_module.search, "bspline_to_ras", lambda _: wild)
     found = register(moved, reference, None, 120.0)
     assert (found.applied, found.outcome) == ("rigid", "rejected")
-    assert np.any([word in found.reason for word in said.split("|")])
+    assert "not breathing" in found.reason
     np.testing.assert_array_equal(found.motion.matrix, rigid.motion.matrix)
     assert found.motion.deformation is None
 
@@ -176,11 +173,11 @@ def test_a_fold_is_seen_and_rejected(pair, monkeypatch):
 def test_a_motion_that_lowers_the_similarity_is_rejected(toy, monkeypatch):
     reference = toy.images["portal_venous"]
     away = sitk.Euler3DTransform()
-    away.SetTranslation((20.0, 0.0, 0.0))
+    away.SetTranslation((40.0, 0.0, 0.0))
     monkeypatch.setattr(registration_module.search, "find_rigid", lambda *_: away)
     found = register(toy.images["delayed"], reference)
     assert (found.applied, found.outcome) == ("none", "rejected")
-    assert "lowers the similarity" in found.reason
+    assert "does not raise the similarity" in found.reason
     assert found.similarity_after == found.similarity_before
 
 
@@ -232,7 +229,8 @@ def test_a_phase_that_shows_most_of_the_region_is_registered(big_toy):
     reference, phase = big_toy.images["portal_venous"], big_toy.images["delayed"]
     moved = phase.affine.copy()
     moved[:3, 3] += (0.0, 8.0, 0.0)
-    part = Volume(phase.array[4:, :, 2:16], moved @ np.array(np.block([[np.eye(3), [[4], [0], [2]]], [0, 0, 0, 1]])))
+    moved[:3, 3] = (moved @ (4, 0, 2, 1))[:3]
+    part = Volume(phase.array[4:, :, 2:16], moved)
     found = register(part, reference, body_region(reference))
     assert found.applied == "rigid"
     np.testing.assert_allclose(found.motion.matrix[:3, 3], (0.0, -8.0, 0.0), atol=2.5)

@@ -199,10 +199,14 @@ class _Attempt:
     def _judged(self, found: Registration, instead: Registration, moved_mm: NDArray[Any]) -> Registration:
         """What was found, or what is used instead of it, with the reason."""
         gain = found.similarity_after - instead.similarity_after
+        moved = np.percentile(moved_mm, _NEARLY_EVERYWHERE) / self.smallest_mm
+        if moved < MIN_DISPLACEMENT_VOXELS or (gain < MIN_GAIN and moved < 1.0):
+            # nothing better was found close by: what came before stands, with its own verdict
+            return instead
         name = {"rigid": "the rigid motion", "bspline": "the deformation"}[found.applied]
         reason = ""
-        if gain < -MIN_GAIN:
-            reason = f"{name} lowers the similarity"
+        if gain < MIN_GAIN:
+            reason = f"{name} does not raise the similarity"
         elif found.max_mm > MAX_DISPLACEMENT_MM:
             reason = f"{name} moves by {found.max_mm:.0f} mm, which is not breathing"
         elif found.jacobian_min <= 0.0:
@@ -211,10 +215,6 @@ class _Attempt:
             reason = f"{name} moves much of the region out of the phase's field of view"
         if reason:
             return replace(instead, outcome="rejected", reason=reason)
-        moved = np.percentile(moved_mm, _NEARLY_EVERYWHERE)
-        if gain < MIN_GAIN or moved < MIN_DISPLACEMENT_VOXELS * self.smallest_mm:
-            # what came before stands, with its own verdict
-            return instead
         return found
 
     def _measured(self, found: Registration) -> Registration:
