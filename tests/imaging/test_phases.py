@@ -217,7 +217,7 @@ def test_signal_decides_where_names_and_numbers_do_not():
 def test_signal_overrules_a_wrong_name_and_says_so():
     names = ["vibe art", "vibe pre", "vibe portal", "vibe delayed"]
     found = identify(volume_series(EXTRACELLULAR, (1, 2, 3, 4), names)).phases
-    assert found["pre"] is not None and found["pre"].series_number == "1"
+    assert found["pre"].series_number == "1"
     assert any("overrules" in text for text in found["pre"].evidence)
 
 

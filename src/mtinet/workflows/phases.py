@@ -57,7 +57,8 @@ def identify_phases(
         The source cannot be read; the message names the repair.
     """
     if source.suffix.lower() == ".csv":
-        by_key, findings = read_series_table(source), []
+        by_key = read_series_table(source)
+        findings: list[Finding] = []
     else:
         by_key, findings = _read_dicom(source)
     found = []

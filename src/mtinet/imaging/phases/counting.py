@@ -11,6 +11,7 @@ from mtinet.imaging.phases.names import Reading, read_name
 from mtinet.imaging.phases.setting_aside import reason_for_series, reason_for_volume
 
 _MOST_PARTS = 8
+_UNUSUAL_PARTS = 0.3
 _FEWEST_SLICES = 20
 _USUAL_SLICES = 105.0
 """Images of a volumetric liver acquisition, interpolated through the slices as consoles do (80 to 130)."""
@@ -193,8 +194,12 @@ def _split_alone(images: int) -> int:
     """Images of a volume where nothing stands beside the only series: the usual number of slices decides."""
     if images <= 1.7 * _USUAL_SLICES:
         return images
-    possible = [images // n for n in range(2, _MOST_PARTS + 1) if images % n == 0]
-    return min(possible, key=lambda n: abs(math.log(n / _USUAL_SLICES)), default=images)
+    possible = [n for n in range(2, _MOST_PARTS + 1) if images % n == 0]
+
+    def unusual(n: int) -> float:  # three phases after contrast, or four with the unenhanced one inside
+        return abs(math.log(images / n / _USUAL_SLICES)) + (0.0 if n in (3, 4) else _UNUSUAL_PARTS)
+
+    return images // min(possible, key=unusual, default=1)
 
 
 def _named_parts(series: SeriesInfo, reading: Reading) -> int:

@@ -24,7 +24,7 @@ _INDEX = {phase: number for number, phase in enumerate(PHASES)}
 _REPEAT = {"pre": 1.0, "delayed": 1.0, "hepatobiliary": 1.0, "arterial": 2.5, "portal_venous": 2.5}
 """Cost (log) of another volume of the same phase; repeats before contrast and late are ordinary."""
 
-_ABSENT = {"pre": 2.5, "arterial": 3.0, "portal_venous": 3.0}
+_ABSENT: dict[Phase, float] = {"pre": 2.5, "arterial": 3.0, "portal_venous": 3.0}
 """Cost (log) of a study without the phase, whatever the agent."""
 
 
@@ -38,12 +38,12 @@ class World:
 
 
 EXTRACELLULAR = World(
-    0.85, {**_ABSENT, "delayed": 2.0}, {"arterial_late": 2.0, "transitional": 4.0, "hepatobiliary": 4.5}
+    0.85, {**_ABSENT, "delayed": 2.0}, {"arterial_late": 1.2, "transitional": 4.0, "hepatobiliary": 4.5}
 )
 HEPATOSPECIFIC = World(
     0.15,
     {**_ABSENT, "transitional": 0.7, "hepatobiliary": 0.7},
-    {"arterial_late": 2.0, "delayed": 3.0},
+    {"arterial_late": 1.2, "delayed": 3.0},
 )
 """With gadoxetate the image at 2 to 5 min is transitional (hepatocytes already take it up), not delayed."""
 

@@ -46,6 +46,8 @@ _GAP_UNUSED, _GAP_PHASE = -0.1, -1.4
 _BOLUS_WEIGHT = 3.5
 _MOST_STARTS = 36
 _CONTRADICTED = 0.01
+_NAME_BESIDE_SIGNAL = 0.5
+"""A name weighs less where the images can be looked at."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,7 @@ def _weigh(found: Sorted, order: Order, signals: Signals | None, study: Sequence
     readings = [c.reading for c in order.candidates]
     names = np.array([from_name(c, readings) for c in order.candidates]).reshape(-1, NONE + 1)
     if signals is not None:
+        names[:, :NONE] *= _NAME_BESIDE_SIGNAL
         names = names + np.array([signals.weights[c.key] for c in order.candidates])
     placed = np.zeros_like(names)
     for row, candidate in enumerate(order.candidates):
@@ -290,7 +293,7 @@ def _listed(
     """Series set aside, and candidates that became none of the phases."""
     listed = [
         Excluded(s.series_number, s.series_uid, s.description, reason)
-        for s, reason in dict((s.series_uid, (s, r)) for s, r in found.excluded).values()
+        for s, reason in {s.series_uid: (s, r) for s, r in found.excluded}.values()
     ]
     spare: dict[str, str] = {}
     for row, candidate in enumerate(order.candidates):

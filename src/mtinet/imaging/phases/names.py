@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 
 from mtinet.config import Phase
 from mtinet.dicom.series import SeriesInfo
@@ -51,7 +52,7 @@ _LATE_ARTERIAL = pattern(
     [r"late[ _-]*art\w*|art\w*[ _-]*late|sp[aä]e?t\w*[ _-]*art\w*|art\w*[ _-]*(?:tard\w*|sp[aä]e?t\w*)"],
     "动脉晚期",
 )
-_ARTERIAL = pattern([r"arteri\w*", rf"art{END}", rf"hap{END}", rf"c\+a{END}", r"dongmai"], "动脉|動脈")
+_ARTERIAL = pattern([r"art[eé]ri\w*", rf"art{END}", rf"hap{END}", rf"c\+a{END}", r"dongmai"], "动脉|動脈")
 _PORTAL = pattern(
     [
         rf"port[aeo]\w*|pvp?{END}|pvp|pven\w*|ven(?:ous|[oöó]s\w*|eu\w*)|ven{END}|hvp{END}",
@@ -180,7 +181,7 @@ def _times_s(text: str) -> tuple[float, ...]:
     listed = _LIST.search(text)
     if listed:
         numbers = [float(n) for n in re.findall(r"\d+", listed.group())]
-        rising = all(a < b for a, b in zip(numbers, numbers[1:]))
+        rising = all(a < b for a, b in pairwise(numbers))
         if rising and numbers[0] <= 60.0 and numbers[-1] <= 400.0 and POST.search(text):
             return tuple(numbers)
     found = [(m.start(), _number(m.group(1))) for m in _SECONDS.finditer(text)]

@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from mtinet.dicom.series import SeriesInfo
 from mtinet.imaging.phases.counting import Candidate, Sorted
-from mtinet.imaging.phases.names import name_of, subtraction_sources
+from mtinet.imaging.phases.names import Reading, name_of, subtraction_sources
 from mtinet.imaging.phases.setting_aside import BOLUS, DERIVED
 
 _SHUFFLED = 0.03
@@ -128,7 +129,7 @@ def _gaps(ordered: tuple[Candidate, ...], steps: dict[str, int], found: Sorted) 
     if span - len(used) > _MOST_LOST * span:
         return ()
     own = [steps[c.series.series_uid] for c in ordered]
-    places = []
+    places: list[int] = []
     for number in range(used[0], used[-1] + 1):
         if number not in used:
             place = sum(n < number for n in own)
@@ -196,7 +197,7 @@ def _trust(
     if pairs and not sources:
         odds -= 3.0
     odds += _rows(own, found, steps)
-    if bolus is not None and 0 < len(own):
+    if bolus is not None and own:
         position = sum(c.volume == 0 for c in ordered[:bolus])
         odds += 1.0 if position == min(1, len(own) - 1) or position == 1 else (-2.0 if position > 2 else 0.0)
     return 1.0 / (1.0 + math.exp(-odds))
@@ -207,17 +208,15 @@ def subtraction_sources_known(found: Sorted) -> bool:
     return any(subtraction_sources(name_of(series)) for series, _ in found.excluded)
 
 
-def _rank(reading: object) -> float | None:
+def _rank(reading: Reading) -> float | None:
     """Where a name puts its volume in time; None where it does not."""
-    phases = getattr(reading, "phases", ())
-    if getattr(reading, "pre", False) and not getattr(reading, "post", False):
+    if reading.pre and not reading.post:
         return 0.0
-    times = getattr(reading, "times_s", ())
-    if times:
-        return 1.0 + times[0] / 60.0
+    if reading.times_s:
+        return 1.0 + reading.times_s[0] / 60.0
     usual = {"arterial": 1.4, "arterial_late": 1.6, "portal_venous": 2.2, "transitional": 4.0, "delayed": 5.0}
-    if phases:
-        return usual.get(phases[0], 20.0)
+    if reading.phases:
+        return usual.get(reading.phases[0], 20.0)
     return None
 
 
@@ -236,7 +235,7 @@ def _rows(own: list[int], found: Sorted, steps: dict[str, int]) -> float:
     }
     if not others:
         return 0.0
-    broken = sum(any(a < n < b for n in others) for a, b in zip(own[1:], own[2:]))
+    broken = sum(any(a < n < b for n in others) for a, b in pairwise(own[1:]))
     share = broken / (len(own) - 2)
     if len(own) == 3:
         return 0.4 if broken == 0 else -1.5

@@ -18,7 +18,7 @@ def label(candidate: Candidate) -> str:
 def evidence(phase: Phase, row: int, order: Order, signals: Signals | None) -> tuple[str, ...]:
     """What speaks for naming a candidate so, and what against."""
     candidate = order.candidates[row]
-    found = [_name(phase, candidate, order)]
+    found = [_name(candidate, order)]
     if candidate.counted:
         found.append(candidate.counted)
     found += _place(row, order)
@@ -30,7 +30,7 @@ def evidence(phase: Phase, row: int, order: Order, signals: Signals | None) -> t
     return tuple(text for text in found if text)
 
 
-def _name(phase: Phase, candidate: Candidate, order: Order) -> str:
+def _name(candidate: Candidate, order: Order) -> str:
     reading = candidate.reading
     if reading.silent:
         others = sum(c.reading.text == reading.text for c in order.candidates) - 1
