@@ -8,31 +8,22 @@ with the liver's mask and without, and held against that field.  Prints a table 
 
 from __future__ import annotations
 
-import argparse
-import os
-import tempfile
 import time
 from collections.abc import Iterator
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from page import DOCS, markdown, put_into
 from scipy import ndimage
 
-from mtinet import files
 from mtinet.cohort import Cohort, Study
-from mtinet.config import PreparationSettings, SimulationSettings, resolve_simulation
+from mtinet.config import PreparationSettings
 from mtinet.data.alignment import target_of
 from mtinet.imaging.motion import Motion
 from mtinet.imaging.registration import register
 from mtinet.volume import Volume, read_nifti
-from mtinet.workflows.pool import for_each
-from mtinet.workflows.simulate import simulate
 
 COMMAND = "python benchmarks/registration.py"
 SEED = 5000
@@ -86,7 +77,9 @@ def volumes_mm3(mask: Volume, motion: Motion, reference: Volume) -> dict[int, fl
     found = {}
     for number in np.unique(mask.array)[1:]:
         one = mask.with_array((mask.array == number).astype(np.float32))
-        found[int(number)] = float(motion.image(one, reference.shape, reference.affine).array.sum(dtype=float))
+        found[int(number)] = float(
+            motion.image(one, reference.shape, reference.affine).array.sum(dtype=float)
+        )
     return {number: total * reference.voxel_mm3 for number, total in found.items()}
 
 
@@ -185,7 +178,11 @@ def gates(table: pd.DataFrame) -> list[tuple[str, str, bool]]:
                 f"{halved.sum()} of {len(large)}",
                 bool(halved.all()),
             ),
-            (f"{region}: lesion volume changed by at most 5 %", f"at most {100 * volume:.1f} %", volume <= 0.05),
+            (
+                f"{region}: lesion volume changed by at most 5 %",
+                f"at most {100 * volume:.1f} %",
+                volume <= 0.05,
+            ),
             (
                 f"{region}: mean enhancement error no larger",
                 f"{100 * before:.2f} % before, {100 * after:.2f} % after",

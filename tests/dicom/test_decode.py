@@ -66,9 +66,7 @@ def test_multi_frame_without_functional_groups_has_no_geometry(real_file):
 
 
 def test_bits_above_the_stored_ones_are_ignored_and_the_sign_extended(series_writer, reader):
-    writer = series_writer(
-        common={"BitsStored": 12, "HighBit": 11, "PixelRepresentation": 1}, shape=(2, 2)
-    )
+    writer = series_writer(common={"BitsStored": 12, "HighBit": 11, "PixelRepresentation": 1}, shape=(2, 2))
     path = writer.add(0, np.array([[0xF001, 0x0FFF], [0x0800, 0x07FF]], np.uint16))
     file = the_file(path)
     (frame,) = stored_frames(file, reader.header(file).format, [0])
@@ -120,13 +118,17 @@ class TestContainment:
     def child(self, reader):
         return reader._child.pid
 
-    @pytest.mark.parametrize(("number", "kind"), [("SIGSEGV", "crash"), ("SIGPROF", "time"), ("SIGKILL", "memory")])
+    @pytest.mark.parametrize(
+        ("number", "kind"), [("SIGSEGV", "crash"), ("SIGPROF", "time"), ("SIGKILL", "memory")]
+    )
     def test_a_child_that_dies_is_replaced(self, good, number, kind, monkeypatch):
         with Reader() as reader:
             reader.header(good)
             pid, answer = self.child(reader), reader._answer
             monkeypatch.setattr(
-                reader, "_answer", lambda t: (os.kill(pid, getattr(signal, number)), time.sleep(0.2), answer(0))[2]
+                reader,
+                "_answer",
+                lambda t: (os.kill(pid, getattr(signal, number)), time.sleep(0.2), answer(0))[2],
             )
             reader._child.stdin.write(b"")
             with pytest.raises(UnreadableError) as caught:

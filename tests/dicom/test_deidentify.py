@@ -76,7 +76,7 @@ def test_what_is_listed_as_dropped_is_what_goes(habit, tmp_path, exam_maker):
     originals = {tag: dataset[tag].value for tag in before if tag in dataset}
     deidentify(dataset, KEY)
     for item in listed[:-1]:
-        if item.tag in originals and originals[item.tag]:
+        if originals.get(item.tag):
             assert item.tag not in dataset or dataset[item.tag].value != originals[item.tag], item
     assert not [tag for tag in tags_of(dataset) if tag >> 16 & 1]
     kept = [tag for tag in originals if not action_of(tag) and dataset.get_item(tag) is not None]

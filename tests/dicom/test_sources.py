@@ -51,7 +51,9 @@ def test_unsafe_members_are_named_and_the_rest_is_read(volume, tmp_path):
     members = {p.name: p.read_bytes() for p in volume.glob("*.dcm")}
     one = next(iter(members.values()))
     bad = {"../up.dcm": one, "/abs.dcm": one, "C:/win.dcm": one, "a/../../up.dcm": one, "..\\up.dcm": one}
-    archive = write_zip(tmp_path / "in" / "x.zip", members | bad) if (tmp_path / "in").mkdir() is None else None
+    archive = (
+        write_zip(tmp_path / "in" / "x.zip", members | bad) if (tmp_path / "in").mkdir() is None else None
+    )
     before = {p for p in tmp_path.rglob("*")}
     studies, findings = read_studies(archive)
     assert ids(findings) == ["unsafe-member"] * 5

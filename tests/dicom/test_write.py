@@ -137,7 +137,11 @@ def test_phases_are_told_apart_as_each_vendor_does(tmp_path, exam_maker):
     philips = [pydicom.dcmread(path) for path in (tmp_path / "philips" / "s601").iterdir()]
     assert len({ds.AcquisitionTime for ds in philips}) == 4
     # what a viewer shows does not compare between phases: only the private scale slope makes it
-    by_phase = {int(ds.TemporalPositionIdentifier): ds for ds in philips if ds.SliceLocation == philips[0].SliceLocation}
+    by_phase = {
+        int(ds.TemporalPositionIdentifier): ds
+        for ds in philips
+        if ds.SliceLocation == philips[0].SliceLocation
+    }
     shown = {n: ds.pixel_array.mean() * float(ds.RescaleSlope) for n, ds in by_phase.items()}
     signal = {n: shown[n] / float(ds.RescaleSlope) / ds[0x2005100E].value for n, ds in by_phase.items()}
     assert signal[4] / signal[1] > 1.5
@@ -174,7 +178,9 @@ def test_what_is_no_magnitude_or_no_grid_is_refused(tmp_path, exam_maker):
 def test_every_habit_has_something_that_is_no_phase_except_enhanced(exam_maker):
     for habit in HABITS:
         decoys = [
-            series for series in series_of(exam_maker(habit)) if not any(stack.phase for stack in series.stacks)
+            series
+            for series in series_of(exam_maker(habit))
+            if not any(stack.phase for stack in series.stacks)
         ]
         assert bool(decoys) == (habit != "enhanced")
 

@@ -34,7 +34,15 @@ _PEEK = 140
 _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
 _DICOM_SUFFIXES = (".dcm", ".dicom", ".ima", ".dic")
 _NOT_ARCHIVED_DICOM = (".nii.gz", ".mgh.gz")
-ZIP_ERRORS = (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError, zlib.error, ValueError)
+ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    NotImplementedError,
+    RuntimeError,
+    OSError,
+    EOFError,
+    zlib.error,
+    ValueError,
+)
 """What reading a damaged, encrypted or unsupported zip raises."""
 
 

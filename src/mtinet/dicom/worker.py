@@ -52,7 +52,7 @@ def _quiet() -> None:
     import warnings
 
     import pydicom
-    import pydicom.pixels  # noqa: F401 - before the limit of memory is measured
+    import pydicom.pixels
 
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)

@@ -138,7 +138,8 @@ def register(
                 return found
             if thin is not None:
                 return replace(
-                    found, reason=found.reason or f"fewer than {THIN_SLICES} slices are moved in their plane only"
+                    found,
+                    reason=found.reason or f"fewer than {THIN_SLICES} slices are moved in their plane only",
                 )
             return attempt.bspline(found, control_point_mm)
         except RuntimeError as error:
@@ -221,7 +222,9 @@ class _Attempt:
         moved = self._displacement_mm(found.motion)
         low, high = 1.0, 1.0
         if found.motion.deformation is not None:
-            jacobian = found.motion.deformation.jacobian(self.grid.affine, (0, 0, 0), self.grid.shape)[self.inside]
+            jacobian = found.motion.deformation.jacobian(self.grid.affine, (0, 0, 0), self.grid.shape)[
+                self.inside
+            ]
             low, high = float(jacobian.min()), float(jacobian.max())
         return replace(
             found,
