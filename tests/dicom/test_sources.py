@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import zipfile
 
 import pytest
@@ -51,14 +52,12 @@ def test_unsafe_members_are_named_and_the_rest_is_read(volume, tmp_path):
     members = {p.name: p.read_bytes() for p in volume.glob("*.dcm")}
     one = next(iter(members.values()))
     bad = {"../up.dcm": one, "/abs.dcm": one, "C:/win.dcm": one, "a/../../up.dcm": one, "..\\up.dcm": one}
-    archive = (
-        write_zip(tmp_path / "in" / "x.zip", members | bad) if (tmp_path / "in").mkdir() is None else None
-    )
-    before = {p for p in tmp_path.rglob("*")}
+    archive = write_zip(tmp_path / "x.zip", members | bad)
+    before = set(tmp_path.rglob("*"))
     studies, findings = read_studies(archive)
     assert ids(findings) == ["unsafe-member"] * 5
     assert studies[0].series[0].info.n_images == 5
-    assert {p for p in tmp_path.rglob("*")} == before, "nothing is written"
+    assert set(tmp_path.rglob("*")) == before, "nothing is written"
 
 
 def test_a_link_in_a_zip_is_not_followed(volume, tmp_path):
@@ -73,7 +72,7 @@ def test_a_link_in_a_zip_is_not_followed(volume, tmp_path):
 
 
 def test_bombs_are_refused_by_what_the_zip_states(tmp_path):
-    bomb = write_zip(tmp_path / "bomb.zip", {"a.dcm": b"\0" * (300 << 20)}, compresslevel=9)
+    bomb = write_zip(tmp_path / "bomb.zip", {"a.dcm": b"\0" * (270 << 20)}, compresslevel=1)
     _, findings = read_studies(bomb)
     assert ids(findings) == ["zip-refused"]
     mixed = write_zip(tmp_path / "m.zip", {"a.dcm": b"\0" * (40 << 20), "b": os.urandom(1 << 20)})
@@ -129,8 +128,6 @@ def test_a_missing_source_is_an_error(tmp_path):
 
 def test_dicomdir_names_absent_files(real_file, tmp_path):
     """pydicom's DICOMDIR of 7 series; without its images everything is missing."""
-    import shutil
-
     root = real_file("MR_small.dcm").parent / "dicomdirtests"
     shutil.copy(root / "DICOMDIR", tmp_path / "DICOMDIR")
     _, findings = read_studies(tmp_path)

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from mtinet.dicom.contained import UnreadableError, shared_reader
 from mtinet.dicom.headers import PixelFormat
 from mtinet.dicom.intensity import Scaling
-from mtinet.dicom.sources import ZIP_ERRORS, SourceFile, open_member
+from mtinet.dicom.members import ZIP_ERRORS, open_member
+from mtinet.dicom.sources import SourceFile
 from mtinet.errors import UserError
 from mtinet.volume import Volume
 

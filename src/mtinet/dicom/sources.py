@@ -6,22 +6,18 @@ refused (a bomb, a path out of the archive, an archive in an archive) is named a
 
 from __future__ import annotations
 
-import io
 import os
 import stat
 import struct
 import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
 
+from mtinet.dicom.members import MAX_MEMBER_BYTES, ZIP_ERRORS
 from mtinet.errors import UnusableError
 from mtinet.results import Finding
 
-MAX_MEMBER_BYTES = 512 << 20
-"""Largest member of a zip that is read, bytes; larger ones must be unpacked."""
 MAX_MEMBERS = 500_000
 MAX_DIRECTORY_BYTES = 64 << 20
 """Largest central directory of a zip, bytes: what is kept in memory of it is some ten times larger."""
@@ -34,16 +30,6 @@ _PEEK = 140
 _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
 _DICOM_SUFFIXES = (".dcm", ".dicom", ".ima", ".dic")
 _NOT_ARCHIVED_DICOM = (".nii.gz", ".mgh.gz")
-ZIP_ERRORS = (
-    zipfile.BadZipFile,
-    NotImplementedError,
-    RuntimeError,
-    OSError,
-    EOFError,
-    zlib.error,
-    ValueError,
-)
-"""What reading a damaged, encrypted or unsupported zip raises."""
 
 
 @dataclass(frozen=True)
@@ -75,22 +61,6 @@ class SourceFile:
     def is_directory_file(self) -> bool:
         """A DICOMDIR by its name."""
         return PurePosixPath(self.name.replace("\\", "/")).name.upper() == "DICOMDIR"
-
-
-def open_member(path: Path, member: str) -> IO[bytes]:
-    """The file, or the whole member of a zip in memory, opened for reading.
-
-    Raises
-    ------
-    OSError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, NotImplementedError, zlib.error
-        It cannot be read (:data:`ZIP_ERRORS`).
-    """
-    if not member:
-        return path.open("rb")
-    with zipfile.ZipFile(path) as archive:
-        if archive.getinfo(member).file_size > MAX_MEMBER_BYTES:
-            raise ValueError(f"the member is larger than {MAX_MEMBER_BYTES >> 20} MiB")
-        return io.BytesIO(archive.read(member))
 
 
 def find_files(source: Path) -> tuple[list[SourceFile], list[Finding]]:

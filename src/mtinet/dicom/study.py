@@ -13,7 +13,8 @@ from pathlib import Path
 from mtinet.dicom.contained import UnreadableError, shared_reader
 from mtinet.dicom.contrast import dose_mmol_kg
 from mtinet.dicom.headers import DICOMDIR, MASK_CLASSES
-from mtinet.dicom.sources import ZIP_ERRORS, SourceFile, find_files, open_member, unreadable
+from mtinet.dicom.members import ZIP_ERRORS, open_member
+from mtinet.dicom.sources import SourceFile, find_files, unreadable
 from mtinet.dicom.volumes import DicomSeries, DicomVolume, Source, build_series
 from mtinet.results import Finding
 

@@ -7,6 +7,8 @@ and starts another.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import signal
@@ -19,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtinet.dicom.headers import NotDicomError, read_header
+from mtinet.dicom.members import open_member
 
 
 def main() -> None:
@@ -57,6 +60,8 @@ def _quiet() -> None:
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+    with contextlib.suppress(NotDicomError):  # what pydicom loads at first use is nobody's time
+        read_header(io.BytesIO(b"\0" * 128 + b"DICM" + b"\x08\0\x60\0CS\x02\0MR"), 142)
 
 
 def _limit_memory(extra_bytes: int) -> None:
@@ -87,8 +92,6 @@ def _send(answers: IO[bytes], values: dict[str, Any], data: bytes | memoryview =
 
 
 def _serve(request: dict[str, Any]) -> Iterator[tuple[dict[str, Any], bytes]]:
-    from mtinet.dicom.sources import open_member
-
     path, member = Path(request["path"]), request["member"]
     with open_member(path, member) as stream:
         if request["do"] == "header":
@@ -102,7 +105,7 @@ def _serve(request: dict[str, Any]) -> Iterator[tuple[dict[str, Any], bytes]]:
 def decode(stream: IO[bytes], frames: list[int]) -> Iterator[NDArray[Any]]:
     """Decoded frames, each rows x columns, stored values without rescale; gdcm first."""
     import pydicom
-    from pydicom.pixels import get_decoder
+    from pydicom.pixels import get_decoder  # type: ignore[attr-defined]
 
     dataset = pydicom.dcmread(stream, force=True)
     syntax = dataset.file_meta.TransferSyntaxUID

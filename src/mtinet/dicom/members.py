@@ -1,0 +1,31 @@
+"""Opening a file, or a member of a zip where it lies; light, because the child process starts with it."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+import zlib
+from pathlib import Path
+from typing import IO
+
+MAX_MEMBER_BYTES = 512 << 20
+"""Largest member of a zip that is read, bytes; larger ones must be unpacked."""
+
+ZIP_ERRORS = (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError, zlib.error, ValueError)
+"""What reading a damaged, encrypted or unsupported zip raises."""
+
+
+def open_member(path: Path, member: str) -> IO[bytes]:
+    """The file, or the whole member of a zip in memory, opened for reading.
+
+    Raises
+    ------
+    OSError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, NotImplementedError, zlib.error
+        It cannot be read (:data:`ZIP_ERRORS`).
+    """
+    if not member:
+        return path.open("rb")
+    with zipfile.ZipFile(path) as archive:
+        if archive.getinfo(member).file_size > MAX_MEMBER_BYTES:
+            raise ValueError(f"the member is larger than {MAX_MEMBER_BYTES >> 20} MiB")
+        return io.BytesIO(archive.read(member))
