@@ -240,7 +240,7 @@ class _Attempt:
         if motion.deformation is not None:
             moved = motion.deformation.on_grid(self.grid.affine, (0, 0, 0), self.grid.shape)
             points = points + moved[self.inside]
-        return _world(points, np.linalg.inv(motion.matrix))
+        return _world(points, np.asarray(np.linalg.inv(motion.matrix), dtype=np.float64))
 
     def _displacement_mm(self, motion: Motion) -> NDArray[np.float64]:
         return np.asarray(np.linalg.norm(self._mapped(motion) - self.points_mm, axis=1))
@@ -251,7 +251,7 @@ class _Attempt:
 
 def covered_fraction(points_mm: NDArray[np.float64], volume: Volume) -> float:
     """Share of points (n, 3) of the world that lie in a volume's field of view."""
-    at = _world(points_mm, np.linalg.inv(volume.affine))
+    at = _world(points_mm, np.asarray(np.linalg.inv(volume.affine), dtype=np.float64))
     within = (at >= -0.5) & (at <= np.array(volume.shape) - 0.5)
     return float(within.all(axis=1).mean())
 
