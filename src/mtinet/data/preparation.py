@@ -179,9 +179,7 @@ def _prepare_unnamed(
     )
 
 
-def _divide_by_field(
-    images: Mapping[Phase, NDArray[np.float32]], grid: Grid
-) -> tuple[float, float]:
+def _divide_by_field(images: Mapping[Phase, NDArray[np.float32]], grid: Grid) -> tuple[float, float]:
     """Divide every phase by one receive field, in place; its smallest and largest value."""
     bias = common_field([image.T for image in images.values()], grid.affine).T
     for image in images.values():
@@ -189,7 +187,9 @@ def _divide_by_field(
     return float(bias.min()), float(bias.max())
 
 
-def _prepared_masks(study: Study, reference: Volume, grid: Grid, aligned: Aligned, *, lesions: bool) -> _Masks:
+def _prepared_masks(
+    study: Study, reference: Volume, grid: Grid, aligned: Aligned, *, lesions: bool
+) -> _Masks:
     """The masks on the grid, moved as the phase was on which they were drawn."""
     masks = _Masks()
     if lesions and study.mask is not None:

@@ -185,9 +185,7 @@ def _check(mask: Path, image: Path, program: str) -> None:
     try:
         found, wanted = read_nifti(mask, labels=True), read_nifti(image)
     except VolumeError as error:
-        raise LiverCommandError(
-            f"--liver-command: the mask of {program} cannot be used: {error}"
-        ) from None
+        raise LiverCommandError(f"--liver-command: the mask of {program} cannot be used: {error}") from None
     if found.corner_distance_mm(wanted) > 0.1 * min(wanted.spacing_mm):
         raise LiverCommandError(
             f"--liver-command: the mask of {program} does not lie on the grid of {image} (shape {found.shape} "
