@@ -201,22 +201,21 @@ class _Attempt:
         """What was found, or what is used instead of it, with the reason."""
         gain = found.similarity_after - instead.similarity_after
         moved = np.percentile(moved_mm, _NEARLY_EVERYWHERE) / self.smallest_mm
-        if moved < MIN_DISPLACEMENT_VOXELS or (gain < MIN_GAIN and moved < 1.0):
-            # nothing better was found close by: what came before stands, with its own verdict
-            return instead
+        close = moved < MIN_DISPLACEMENT_VOXELS or (gain < MIN_GAIN and moved < 1.0)
         name = {"rigid": "the rigid motion", "bspline": "the deformation"}[found.applied]
         reason = ""
-        if gain < MIN_GAIN:
-            reason = f"{name} does not raise the similarity"
+        if found.jacobian_min <= 0.0:
+            reason = f"{name} folds (Jacobian determinant {found.jacobian_min:.2f})"
+        elif close:
+            # nothing better was found close by: what came before stands, with its own verdict
+            return instead
         elif found.max_mm > MAX_DISPLACEMENT_MM:
             reason = f"{name} moves by {found.max_mm:.0f} mm, which is not breathing"
-        elif found.jacobian_min <= 0.0:
-            reason = f"{name} folds (Jacobian determinant {found.jacobian_min:.2f})"
+        elif gain < MIN_GAIN:
+            reason = f"{name} does not raise the similarity"
         elif self._still_compared(found) < _COVERED_KEPT * self._still_compared(instead):
             reason = f"{name} moves much of the region out of the phase's field of view"
-        if reason:
-            return replace(instead, outcome="rejected", reason=reason)
-        return found
+        return replace(instead, outcome="rejected", reason=reason) if reason else found
 
     def _measured(self, found: Registration) -> Registration:
         moved = self._displacement_mm(found.motion)
