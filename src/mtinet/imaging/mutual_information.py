@@ -127,7 +127,7 @@ def find_rigid(levels: Sequence[Pair], axis: int | None = None) -> sitk.Euler3DT
             method.SetOptimizerWeights([*turns, *(1.0 - turn for turn in turns)])
         method.SetInitialTransform(transform, inPlace=True)
         method.Execute(level.fixed, level.moving)
-    return transform  # type: ignore[no-any-return]
+    return transform
 
 
 def find_bspline(levels: Sequence[Pair], control_point_mm: float) -> sitk.BSplineTransform:
