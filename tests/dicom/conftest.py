@@ -80,8 +80,10 @@ class Orthanc:
 
     def send(self, folder: Path) -> None:
         """``storescu`` a tree."""
-        words = ["storescu", "+sd", "+r", "-aec", "ORTHANC", "localhost", str(self.dicom_port), str(folder)]
-        subprocess.run(words, check=True, capture_output=True, timeout=300)
+        # only what is needed is proposed: the default list lacks segmentations
+        words = ["storescu", "+sd", "+r", "-R", "-aec", "ORTHANC", "localhost", str(self.dicom_port), str(folder)]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-2000:]
 
     def fetch(self, folder: Path) -> list[Path]:
         """Retrieve every instance, under names that tell nothing."""
