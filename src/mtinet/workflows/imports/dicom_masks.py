@@ -22,7 +22,9 @@ from mtinet.workflows.imports.screening import import_finding
 
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 _PART_OF_A_NAME = re.compile(r"[_-](?:mask|seg|lesion|liver)", re.IGNORECASE)
-_LIVER = re.compile(r"(?:^|[_\W])(?:liver|leber|foie|fegato)(?:[_\W]?mask|[_\W]?seg)?$", re.IGNORECASE)
+_LIVER = re.compile(
+    r"(?:^|[_\W])(?:liver|leber|foie|fegato|h[ií]gado|lever)(?:[_\W]?mask|[_\W]?seg)?$", re.IGNORECASE
+)
 
 
 @dataclass
@@ -130,7 +132,7 @@ def _read(
 ) -> tuple[Phase, MaskOnVolume]:
     """A mask and the phase that it lies on."""
     if path.name.lower().endswith(IMAGE_SUFFIXES):
-        on = read_mask_image(path, study.series)
+        on = read_mask_image(path, [c.volume for c in chosen.values()])
     else:
         on = read_masks(path, study.series)
     keys = {(c.series.info.series_uid, c.volume.info.index): phase for phase, c in chosen.items()}
@@ -148,13 +150,15 @@ def _read(
 
 def _add(masks: StudyMasks, on: MaskOnVolume, path: Path) -> None:
     """Put one file's regions among the study's."""
-    labels, liver = on.labels, on.liver
-    if path.name.lower().endswith(IMAGE_SUFFIXES) and liver is None and _LIVER.search(_stem(path)):
+    whole = [number for number, name in on.names.items() if _LIVER.search(name.strip())]
+    if path.name.lower().endswith(IMAGE_SUFFIXES) and len(on.names) < 2 and _LIVER.search(_stem(path)):
         # an image with one value has no names but that of its file
-        labels, liver = labels.with_array(np.zeros_like(labels.array)), labels
-    if liver is not None:
+        whole = list(voxel_counts(on.labels.array))
+    labels = on.labels.with_array(np.where(np.isin(on.labels.array, whole), 0, on.labels.array))
+    if whole:
         before = False if masks.liver is None else masks.liver.array != 0
-        masks.liver = liver.with_array(((liver.array != 0) | before).astype(np.uint8))
+        liver = np.isin(on.labels.array, whole) | before
+        masks.liver = on.labels.with_array(liver.astype(np.uint8))
         if not labels.array.any():
             return
     if masks.lesions is None:
