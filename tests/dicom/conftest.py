@@ -21,7 +21,9 @@ from mtinet.volume import Volume
 TIMES = {"arterial": 26.0, "portal_venous": 65.0, "delayed": 180.0, "hepatobiliary": 1200.0}
 
 
-def make_exam(habit="siemens", affine=None, shape=(22, 18, 5), phases=("pre", *TIMES), seed=0, **values) -> Exam:
+def make_exam(
+    habit="siemens", affine=None, shape=(22, 18, 5), phases=("pre", *TIMES), seed=0, **values
+) -> Exam:
     """An exam of noise about a gradient: no flip or exchange of axes leaves it as it is."""
     rng = np.random.default_rng(seed)
     if affine is None:
@@ -29,11 +31,15 @@ def make_exam(habit="siemens", affine=None, shape=(22, 18, 5), phases=("pre", *T
         affine[:3, 3] = (31.5, -12.25, 80.125)
     i, j, k = np.meshgrid(*(np.arange(n) for n in shape), indexing="ij")
     images = {
-        phase: Volume((100.0 * n + 3 * i + 7 * j + 11 * k + rng.integers(0, 40, shape)).astype(np.int16), affine)
+        phase: Volume(
+            (100.0 * n + 3 * i + 7 * j + 11 * k + rng.integers(0, 40, shape)).astype(np.int16), affine
+        )
         for n, phase in enumerate(phases, start=1)
     }
     facts = {"patient_id": "007", "study_id": "st1", "institution": "Site A", "dose_mmol_kg": 0.1, **values}
-    return Exam(habit=habit, images=images, times_s={p: TIMES[p] for p in phases if p != "pre"}, seed=seed, **facts)
+    return Exam(
+        habit=habit, images=images, times_s={p: TIMES[p] for p in phases if p != "pre"}, seed=seed, **facts
+    )
 
 
 @pytest.fixture(scope="session")
@@ -81,7 +87,17 @@ class Orthanc:
     def send(self, folder: Path) -> None:
         """``storescu`` a tree."""
         # only what is needed is proposed: the default list lacks segmentations
-        words = ["storescu", "+sd", "+r", "-R", "-aec", "ORTHANC", "localhost", str(self.dicom_port), str(folder)]
+        words = [
+            "storescu",
+            "+sd",
+            "+r",
+            "-R",
+            "-aec",
+            "ORTHANC",
+            "localhost",
+            str(self.dicom_port),
+            str(folder),
+        ]
         done = subprocess.run(words, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr[-2000:]
 
