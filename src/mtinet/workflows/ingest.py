@@ -311,7 +311,7 @@ def _study(out: Path, record: Mapping[str, Any], site: str, day: float | None) -
     mask, liver = paths.pop("mask", None), paths.pop("liver_mask", None)
     return Study(
         study_id=record["study_id"],
-        images=paths,  # type: ignore[arg-type]
+        images=paths,
         patient_id=record["patient_id"],
         site=site,
         mask=mask,
