@@ -16,12 +16,23 @@ from mtinet.dicom import contained
 from mtinet.dicom.study import read_studies
 from mtinet.errors import UserError
 
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
+
 REAL = [
     "MR_small.dcm", "MR_small_implicit.dcm", "MR_small_bigendian.dcm", "MR_small_RLE.dcm",
     "MR_small_jp2klossless.dcm", "MR_small_jpeg_ls_lossless.dcm", "CT_small.dcm", "rtstruct.dcm",
     "JPGLosslessP14SV1_1s_1f_8b.dcm", "emri_small_RLE.dcm",
 ]  # fmt: skip
-PATHS = ["../../../etc/passwd", "/etc/shadow", "C:\\Windows\\x", "..\\..\\x", "a\x00b", "NUL", "~root", "$(id)"]
+PATHS = [
+    "../../../etc/passwd",
+    "/etc/shadow",
+    "C:\\Windows\\x",
+    "..\\..\\x",
+    "a\x00b",
+    "NUL",
+    "~root",
+    "$(id)",
+]
 
 
 def truncated(data, rng):
@@ -91,14 +102,27 @@ HOSTILE = {
     "InstanceNumber": ["99999999999999999999"], "AcquisitionTime": ["999999", "x", "-1"],
     "RescaleSlope": ["0", "nan", "1e308"], "EchoTime": ["nan", "-1"],
 }  # fmt: skip
-MUTATIONS = [truncated, flipped, flipped, flipped_pixels, flipped_pixels, huge_length, deep, duplicated, edited, edited]
+MUTATIONS = [
+    truncated,
+    flipped,
+    flipped,
+    flipped_pixels,
+    flipped_pixels,
+    huge_length,
+    deep,
+    duplicated,
+    edited,
+    edited,
+]
 
 
 def zipped(data, rng):
     """The file in a zip, under a hostile name or beside a bomb, the zip itself damaged at times."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(rng.choice(["a.dcm", "../a.dcm", "/a.dcm", "x/../../a.dcm", "a\\..\\..\\b.dcm"]), data)
+        archive.writestr(
+            rng.choice(["a.dcm", "../a.dcm", "/a.dcm", "x/../../a.dcm", "a\\..\\..\\b.dcm"]), data
+        )
         if rng.random() < 0.2:
             archive.writestr("bomb.dcm", b"\0" * (2 << 20))
     damaged = bytearray(out.getvalue())

@@ -9,6 +9,7 @@ import pytest
 from mtinet.dicom.study import read_studies
 from mtinet.errors import UserError
 
+
 def only_series(folder):
     studies, findings = read_studies(folder)
     assert findings == []
@@ -160,10 +161,7 @@ def test_instance_order_decides_last_and_says_so(series_writer, by_place):
 def test_a_missing_slice_is_named_and_only_its_volume_is_refused(series_writer):
     writer = series_writer()
     plan = [
-        (v, p, {"TemporalPositionIdentifier": v + 1})
-        for v in range(3)
-        for p in range(8)
-        if (v, p) != (1, 4)
+        (v, p, {"TemporalPositionIdentifier": v + 1}) for v in range(3) for p in range(8) if (v, p) != (1, 4)
     ]
     fill(writer, plan)
     series, findings = only_series(writer.folder)

@@ -105,7 +105,9 @@ def frame_bytes(form: PixelFormat) -> int:
     return form.rows * form.columns * form.bits_allocated // 8
 
 
-def stored_frames(file: SourceFile, form: PixelFormat, frames: Sequence[int]) -> Iterator[NDArray[np.integer]]:
+def stored_frames(
+    file: SourceFile, form: PixelFormat, frames: Sequence[int]
+) -> Iterator[NDArray[np.integer]]:
     """Stored values of frames (from 0) of one file, each rows x columns.
 
     Raises

@@ -60,7 +60,9 @@ def orientations(images: Sequence[Image]) -> list[list[Image]]:
             continue
         directions = np.concatenate([along.row, along.column])
         for first, spacing, members in groups:
-            if np.abs(first - directions).max() < SAME_DIRECTION and np.allclose(spacing, image.spacing, 1e-4):
+            if np.abs(first - directions).max() < SAME_DIRECTION and np.allclose(
+                spacing, image.spacing, 1e-4
+            ):
                 members.append(image)
                 break
         else:

@@ -381,7 +381,9 @@ def _philips(places: Sequence[Any], element: int) -> float | None:
             tag = (0x2005, block << 8 | element)
             if tag in place:
                 value = place[tag].value
-                if isinstance(value, bytes) and len(value) == 4:  # VR UN: stored by somebody who did not know it
+                if (
+                    isinstance(value, bytes) and len(value) == 4
+                ):  # VR UN: stored by somebody who did not know it
                     value = struct.unpack("<f", value)[0]
                 number = _finite(value)
                 if number is not None:

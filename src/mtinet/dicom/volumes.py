@@ -165,7 +165,10 @@ def _usable(sources: Iterable[Source], notes: _Notes) -> _ByImage:
                 usable[key] = (image, source)
     if twice:
         notes.add(
-            "duplicate-file", "note", f"holds {twice} images twice; one copy of each is used", "Nothing to do."
+            "duplicate-file",
+            "note",
+            f"holds {twice} images twice; one copy of each is used",
+            "Nothing to do.",
         )
     if colour:
         notes.add("colour", "note", f"holds {colour} colour images; they are left out", "Nothing to do.")
@@ -262,7 +265,9 @@ def _refuse_mixed_formats(headers: Sequence[Header]) -> None:
     rows, columns = sizes.pop()
     if rows * columns * len(headers) > MAX_VOXELS:
         raise StackError(
-            "too-large", f"it has more than {MAX_VOXELS} voxels", "Check the export: no MR series is so large."
+            "too-large",
+            f"it has more than {MAX_VOXELS} voxels",
+            "Check the export: no MR series is so large.",
         )
 
 
