@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -179,5 +178,5 @@ def _volume_change(motion: Motion, lesions: NDArray[np.uint8], grid: Grid) -> fl
         z, y, x = box
         low, high = (x.start, y.start, z.start), (x.stop, y.stop, z.stop)
         jacobian = motion.deformation.jacobian(grid.affine, low, high)
-        changes.append(float(jacobian[lesions[box].T == number].mean()) - 1.0)
+        changes.append(float(jacobian[number == lesions[box].T].mean()) - 1.0)
     return max(changes, key=abs, default=None)

@@ -20,7 +20,6 @@ from mtinet.errors import UserError
 from mtinet.results import Finding
 from mtinet.workflows.pool import OnProgress, for_each
 
-
 _USED = {"none": "the phase as it lies", "rigid": "the rigid motion", "bspline": "the deformation"}
 
 _COLUMNS = (
