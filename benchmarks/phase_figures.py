@@ -1,17 +1,17 @@
-"""How well phases are identified: ``python benchmarks/phase_figures.py TABLE.csv EXPECTED.json [--virtual N]``.
+"""How well phases are identified: ``python benchmarks/phase_figures.py TABLE.csv EXPECTED.json``.
 
-TABLE is a list of series as ``mtinet phases`` reads it, EXPECTED holds for each study and phase the acceptable
-answers (``SERIES`` or ``SERIES#VOLUME``; an empty list: the study lacks the phase).  Printed are, for
+TABLE is a list of series as ``mtinet phases`` reads it, EXPECTED holds for each study and phase the
+acceptable answers (``SERIES`` or ``SERIES#VOLUME``; an empty list: the study lacks the phase).  Printed are, for
 
 - the table as it is;
-- the table with the series of one labelled phase deleted, each in turn: all acceptable ones, so the phase must
-  come out empty, and so must every other phase that only they held; the rest must stay as it was;
+- the table with the series of one labelled phase deleted, each in turn: all acceptable ones, so the phase
+  must come out empty, and so must every other phase that only they held; the rest must stay as it was;
 - the table with one meaningless name for every series;
 - the table with the series numbers of each study shuffled: nothing then tells series of the same name apart;
 
 how many phases are right, wrong, wrong although stated with a confidence above 0.8, and missed (empty where
-there is an answer).  ``--virtual N`` adds virtual studies with pixels, meaningless names and shuffled numbers,
-with and without times, and with decoys beside the phases.
+there is an answer).  ``--virtual N`` adds N virtual studies with pixels, meaningless names and shuffled
+numbers, with and without times, and with decoys beside the phases.
 """
 
 from __future__ import annotations
@@ -164,11 +164,10 @@ def shuffled(study: Study, wanted: Expected, rng: np.random.Generator) -> tuple[
 def virtual_figures(n: int, seed: int = 0, verbose: bool = False) -> dict[str, Counter[str]]:
     """Virtual studies with pixels: names that say nothing, shuffled numbers, decoys beside the phases."""
     found: dict[str, Counter[str]] = {}
-    for timed in (True, False):
-        for index in range(n):
-            agent = ("gadobutrol", "gadoxetate")[index % 2]
-            settings = virtual_settings(agent, seed)
-            images = simulate_patient(settings, index // 2).images
+    for index in range(n):
+        agent = ("gadobutrol", "gadoxetate")[index % 2]
+        images = simulate_patient(virtual_settings(agent, seed), index // 2).images
+        for timed in (True, False):
             times = dict(zip(images, (0.0, 60.0, 100.0, 240.0, 1260.0))) if timed else {}
             rng = np.random.default_rng([seed, 1, index])
             study, wanted = virtual_study(images, times, rng)

@@ -67,9 +67,7 @@ def test_multi_frame_without_functional_groups_has_no_geometry(real_file):
 
 
 def test_bits_above_the_stored_ones_are_ignored_and_the_sign_extended(series_writer, reader):
-    writer = series_writer(
-        common={"BitsStored": 12, "HighBit": 11, "PixelRepresentation": 1}, shape=(2, 2)
-    )
+    writer = series_writer(common={"BitsStored": 12, "HighBit": 11, "PixelRepresentation": 1}, shape=(2, 2))
     path = writer.add(0, np.array([[0xF001, 0x0FFF], [0x0800, 0x07FF]], np.uint16))
     file = the_file(path)
     (frame,) = stored_frames(file, reader.header(file).format, [0])
@@ -117,7 +115,8 @@ class TestContainment:
         return the_file(series_writer("good").add(0, 1))
 
     @pytest.mark.parametrize(
-        ("number", "kind"), [("SIGSEGV", "crash"), ("SIGABRT", "crash"), ("SIGPROF", "time"), ("SIGKILL", "memory")]
+        ("number", "kind"),
+        [("SIGSEGV", "crash"), ("SIGABRT", "crash"), ("SIGPROF", "time"), ("SIGKILL", "memory")],
     )
     def test_a_child_that_dies_is_replaced(self, good, number, kind, monkeypatch):
         with Reader() as reader:

@@ -84,8 +84,8 @@ def test_what_is_listed_as_dropped_is_what_goes(habit, tmp_path, exam_maker):
 
 
 def test_references_between_files_hold(tmp_path, exam_maker):
-    first, second = (instance(tmp_path / name, exam_maker) for name in "ab")
-    second.SOPInstanceUID += ".1"
+    write_exam(tmp_path, exam_maker("philips", phases=("pre", "arterial")))
+    first, second = map(pydicom.dcmread, sorted(tmp_path.rglob("s601/*.dcm"))[:2])
     study, classes = first.StudyInstanceUID, first.SOPClassUID
     deidentify(first, KEY)
     deidentify(second, KEY)
@@ -99,7 +99,7 @@ def test_references_between_files_hold(tmp_path, exam_maker):
 WORDS = st.text("ABCDEFGHJKLMNPQRSTVXYZ", min_size=8, max_size=12)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None, derandomize=True)
 @given(st.lists(WORDS, min_size=8, max_size=8, unique=True), st.sampled_from(["philips", "enhanced"]))
 def test_no_original_identity_remains_anywhere(made, words, habit):
     dataset = pydicom.dcmread(io.BytesIO(made[habit]))
@@ -132,9 +132,16 @@ def test_no_original_identity_remains_anywhere(made, words, habit):
     pydicom.dcmread(io.BytesIO(after)).pixel_array  # noqa: B018
 
 
+class Made(dict):
+    """Files by habit; their bytes would fill the report of a failure."""
+
+    def __repr__(self):
+        return "files"
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, exam_maker):
-    return {
-        habit: stored(instance(tmp_path_factory.mktemp(habit), exam_maker, habit))
+    return Made(
+        (habit, stored(instance(tmp_path_factory.mktemp(habit), exam_maker, habit)))
         for habit in ("philips", "enhanced")
-    }
+    )

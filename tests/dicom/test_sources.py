@@ -71,13 +71,31 @@ def test_a_link_in_a_zip_is_not_followed(volume, tmp_path):
     assert "link" in findings[0].meaning
 
 
+def restate_size(path, size):
+    """Another unpacked size in the zip's directory and in the member's own header."""
+    data = bytearray(path.read_bytes())
+    for mark, at in ((b"PK\x01\x02", 24), (b"PK\x03\x04", 22)):
+        start = data.index(mark)
+        data[start + at : start + at + 4] = size.to_bytes(4, "little")
+    path.write_bytes(data)
+
+
 def test_bombs_are_refused_by_what_the_zip_states(tmp_path):
-    bomb = write_zip(tmp_path / "bomb.zip", {"a.dcm": b"\0" * (270 << 20)}, compresslevel=1)
+    bomb = write_zip(tmp_path / "bomb.zip", {"a.dcm": b"\0" * (4 << 20)})
+    _, findings = read_studies(bomb)
+    assert ids(findings) == ["unsafe-member"]
+    assert "250 times" in findings[0].meaning
+    restate_size(bomb, 0x7FFFFFFF)
     _, findings = read_studies(bomb)
     assert ids(findings) == ["zip-refused"]
-    mixed = write_zip(tmp_path / "m.zip", {"a.dcm": b"\0" * (40 << 20), "b": os.urandom(1 << 20)})
-    _, findings = read_studies(mixed)
-    assert ids(findings) == ["unsafe-member"]
+
+
+def test_a_bomb_that_understates_its_size_is_not_unpacked_further(volume, tmp_path):
+    data = next(volume.glob("*.dcm")).read_bytes()
+    bomb = write_zip(tmp_path / "bomb.zip", {"a.dcm": data + b"\0" * (4 << 20)})
+    restate_size(bomb, len(data))
+    _, findings = read_studies(bomb)
+    assert ids(findings) == ["unreadable-file"]
 
 
 def test_archives_within_archives_are_named(volume, tmp_path):

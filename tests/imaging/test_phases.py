@@ -1,4 +1,4 @@
-"""Phase identification: traps seen in real data, vendors' and languages' habits, and what must always hold."""
+"""Phase identification: traps seen in real data, habits of vendors and languages, and what always holds."""
 
 from __future__ import annotations
 
@@ -147,8 +147,8 @@ def test_a_gap_in_the_numbers_is_a_missing_phase_not_a_shift():
 
 
 NAMES = st.sampled_from(
-    ["AX VIBE PRE", "AX VIBE POST", "vibe", "VIBE ART", "PORTAL VIBE", "VIBE 5 MIN", "lava", "T2 HASTE", "SUB",
-     "care bolus", "DYNAMIC", "HBP", "", "延迟", "loc", "20/60/180 sec +C lava"]
+    ["AX VIBE PRE", "AX VIBE POST", "vibe", "VIBE ART", "PORTAL VIBE", "VIBE 5 MIN", "lava", "T2 HASTE",
+     "SUB", "care bolus", "DYNAMIC", "HBP", "", "延迟", "loc", "20/60/180 sec +C lava"]
 )  # fmt: skip
 SERIES = st.lists(
     st.tuples(NAMES, st.sampled_from([1, 30, 72, 144, 216, 288]), st.integers(1, 12)), max_size=7

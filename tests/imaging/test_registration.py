@@ -74,7 +74,7 @@ def test_a_known_motion_is_found(pair):
 
 def test_what_fits_already_stays(toy):
     reference = toy.images["portal_venous"]
-    found = register(reference, reference, body_region(reference), 80.0)
+    found = register(reference, reference, body_region(reference), 200.0)
     assert (found.applied, found.outcome) == ("none", "agrees")
     np.testing.assert_array_equal(found.motion.matrix, np.eye(4))
     assert found.motion.deformation is None
@@ -120,6 +120,12 @@ def test_thin_stacks_at_different_places_are_left_alone(toy_maker):
 
 
 # ---------------------------------------------------------------------- deformation
+def let_it_find(monkeypatch, deformation):
+    """Let the search for a deformation end with this one."""
+    monkeypatch.setattr(registration_module.search, "find_bspline", lambda *_: sitk.BSplineTransform(3))
+    monkeypatch.setattr(registration_module.search, "bspline_to_ras", lambda _: deformation)
+
+
 def test_a_smooth_deformation_is_found_and_the_same_bytes_come_twice(big_toy):
     reference = cut_to_the_middle(big_toy, "portal_venous")
     phase = big_toy.images["arterial"]
@@ -133,7 +139,7 @@ def test_a_smooth_deformation_is_found_and_the_same_bytes_come_twice(big_toy):
     results = []
     for threads in (1, 3):
         sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
-        results.append(register(moved, reference, region, 60.0))
+        results.append(register(moved, reference, region, 90.0))
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
     found = results[0]
     assert (found.applied, found.around) == ("bspline", "liver")
@@ -149,7 +155,7 @@ def test_a_deformation_that_is_not_trusted_leaves_what_came_before(pair, monkeyp
     reference, moved, _ = pair
     rigid = register(moved, reference)
     wild = smooth(reference.affine, reference.shape, (0.0, 0.0, 150.0))
-    monkeypatch.setattr(registration_module.search, "bspline_to_ras", lambda _: wild)
+    let_it_find(monkeypatch, wild)
     found = register(moved, reference, None, 120.0)
     assert (found.applied, found.outcome) == ("rigid", "rejected")
     assert "not breathing" in found.reason
@@ -164,7 +170,7 @@ def test_a_fold_is_seen_and_rejected(pair, monkeypatch):
     coefficients = np.zeros((5, 5, 5, 3))
     coefficients[2, 2, 2, 2], coefficients[2, 2, 3, 2] = 50.0, -50.0
     fold = Deformation(coefficients, lattice)
-    monkeypatch.setattr(registration_module.search, "bspline_to_ras", lambda _: fold)
+    let_it_find(monkeypatch, fold)
     found = register(moved, reference, None, 120.0)
     assert (found.applied, found.outcome) == ("rigid", "rejected")
     assert "folds" in found.reason

@@ -258,9 +258,12 @@ def _each(value: Any, change: Callable[[str], str]) -> Any:
 
 
 def _listed(value: Any) -> list[Any]:
+    """Values of an element, however many; a name is one value although it can be iterated over."""
+    from pydicom.multival import MultiValue
+
     if value is None:
         return []
-    return list(value) if not isinstance(value, str) and hasattr(value, "__iter__") else [value]
+    return list(value) if isinstance(value, (MultiValue, list)) else [value]
 
 
 def _identities(dataset: Dataset) -> set[str]:

@@ -285,7 +285,9 @@ def _frame(date: str, stack: Stack, scaling: Scaling, index: int, k: int) -> Dat
     if scaling.scale_slope is not None:
         private = _item()
         add_scale_slope(private, scaling.scale_slope)
-        frame.private_block(0x2005, _PRIVATE_GROUP, create=True).add_new(0x0F, "SQ", [private])
+        # always in block 14, where readers look for it
+        frame.add_new(0x20050014, "LO", _PRIVATE_GROUP)
+        frame.add_new(0x2005140F, "SQ", [private])
     return frame
 
 

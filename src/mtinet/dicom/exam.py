@@ -58,9 +58,9 @@ class Exam:
         """A UID that is a function of the seed, the ids and ``parts``."""
         from pydicom.uid import generate_uid
 
-        return generate_uid(
-            entropy_srcs=["mtinet", str(self.seed), self.patient_id, self.study_id, *map(str, parts)]
-        )
+        # one text with separators: pydicom joins its sources, and "1", "10" would be "11", "0"
+        text = "\n".join(["mtinet", str(self.seed), self.patient_id, self.study_id, *map(str, parts)])
+        return generate_uid(entropy_srcs=[text])
 
     def number(self, name: str, below: int) -> int:
         """A number from 0 that is a function of the seed, the ids and ``name``."""

@@ -161,7 +161,7 @@ class Header:
     def from_plain(cls, values: dict[str, Any]) -> Header:
         """The reverse of :meth:`to_plain`."""
         images = tuple(
-            Image(**{k: tuple(v) if isinstance(v, list) else v for k, v in image.items()})
+            Image(**{k: tuple(v) if isinstance(v, list) else v for k, v in image.items()})  # type: ignore[arg-type]
             for image in values["images"]
         )
         pixel_format = PixelFormat(**values["format"]) if values["format"] else None
@@ -283,7 +283,7 @@ def _images(dataset: Any, frames: int, study_date: str) -> tuple[Image, ...]:
     shared = _items(dataset, "SharedFunctionalGroupsSequence")[:1]
     images = []
     for k, group in enumerate(groups):
-        values = _image(_macros([group, *shared]) + [dataset], dataset, study_date)
+        values = _image([*_macros([group, *shared]), dataset], dataset, study_date)
         uid = values.pop("uid")
         values.pop("number")
         images.append(Image(uid, k, k + 1, **values))

@@ -450,7 +450,7 @@ def _values(array: NDArray[Any]) -> list[int]:
 def _slicer_segments(image: Any) -> list[tuple[str, int, int]]:
     """Name, layer and value of each segment that 3D Slicer has written into an NRRD header."""
     keys = set(image.GetMetaDataKeys())
-    found = []
+    found: list[tuple[str, int, int]] = []
     while (prefix := f"Segment{len(found)}_") + "LabelValue" in keys:
         texts = {
             name: image.GetMetaData(prefix + name) if prefix + name in keys else default

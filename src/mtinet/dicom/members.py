@@ -11,7 +11,15 @@ from typing import IO
 MAX_MEMBER_BYTES = 512 << 20
 """Largest member of a zip that is read, bytes; larger ones must be unpacked."""
 
-ZIP_ERRORS = (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError, zlib.error, ValueError)
+ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    NotImplementedError,
+    RuntimeError,
+    OSError,
+    EOFError,
+    zlib.error,
+    ValueError,
+)
 """What reading a damaged, encrypted or unsupported zip raises."""
 
 

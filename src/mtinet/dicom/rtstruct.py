@@ -96,7 +96,7 @@ def fill(points: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.bool
     high = np.minimum(np.ceil(points.max(axis=0)).astype(int) + 1, shape)
     if np.any(high <= low):
         return filled
-    box = grid_points_in_poly(tuple(high - low), points - low)
+    box = grid_points_in_poly(tuple(high - low), points - low)  # type: ignore[no-untyped-call]
     filled[low[0] : high[0], low[1] : high[1]] = box
     return filled
 

@@ -99,10 +99,10 @@ def read_studies(
         study = one[1].study
         by_study[study["patient_id"], study["study_uid"]].append(one)
     studies = [_study(members, findings) for members in by_study.values()]
-    studies = [study for study in studies if study.series or study.masks]
-    return sorted(
-        _name_shared_uids(studies), key=lambda s: (s.patient_id, s.study_date, s.study_uid)
-    ), findings
+    for empty in (study for study in studies if not study.series and not study.masks):
+        findings += empty.findings
+    studies = _name_shared_uids([study for study in studies if study.series or study.masks])
+    return sorted(studies, key=lambda s: (s.patient_id, s.study_date, s.study_uid)), findings
 
 
 def _study(sources: Sequence[Source], file_findings: list[Finding]) -> DicomStudy:
@@ -110,6 +110,7 @@ def _study(sources: Sequence[Source], file_findings: list[Finding]) -> DicomStud
     key = text["study_uid"]
     by_series: dict[str, list[Source]] = defaultdict(list)
     masks: list[Path] = []
+    others: list[str] = []
     findings: list[Finding] = []
     for file, header in sources:
         if header.sop_class in MASK_CLASSES:
@@ -121,6 +122,20 @@ def _study(sources: Sequence[Source], file_findings: list[Finding]) -> DicomStud
                 )
         elif header.format is not None:
             by_series[header.series["series_uid"]].append((file, header))
+        else:
+            others.append(file.name)
+    if others:
+        findings.append(
+            Finding(
+                "not-an-image",
+                "import",
+                "note",
+                f"{len(others)} files hold no image (reports, presentation states, ...), the first {others[0]}.",
+                "Nothing to do, unless an image is missed: its header is then damaged; export it again.",
+                case=key,
+                value=float(len(others)),
+            )
+        )
     series = []
     for members in by_series.values():
         one, found = build_series(key, members)

@@ -158,7 +158,7 @@ def find_bspline(levels: Sequence[Pair], control_point_mm: float) -> sitk.BSplin
         )
         method.SetInitialTransform(transform, inPlace=True)
         method.Execute(level.fixed, level.moving)
-    return transform
+    return transform  # type: ignore[no-any-return]
 
 
 def rigid_to_ras(transform: sitk.Euler3DTransform) -> NDArray[np.float64]:
@@ -194,7 +194,7 @@ def _box(compared: Pair) -> sitk.Image:
     inside = np.argwhere(sitk.GetArrayViewFromImage(compared.inside))
     low = np.maximum(inside.min(axis=0) - 1, 0)[::-1]
     high = np.minimum(inside.max(axis=0)[::-1] + 2, compared.fixed.GetSize())
-    return sitk.RegionOfInterest(compared.fixed, (high - low).tolist(), low.tolist())
+    return sitk.RegionOfInterest(compared.fixed, (high - low).tolist(), low.tolist())  # type: ignore[no-any-return]
 
 
 def _middle(compared: Pair) -> list[float]:

@@ -201,22 +201,21 @@ class _Attempt:
         """What was found, or what is used instead of it, with the reason."""
         gain = found.similarity_after - instead.similarity_after
         moved = np.percentile(moved_mm, _NEARLY_EVERYWHERE) / self.smallest_mm
-        if moved < MIN_DISPLACEMENT_VOXELS or (gain < MIN_GAIN and moved < 1.0):
-            # nothing better was found close by: what came before stands, with its own verdict
-            return instead
+        close = moved < MIN_DISPLACEMENT_VOXELS or (gain < MIN_GAIN and moved < 1.0)
         name = {"rigid": "the rigid motion", "bspline": "the deformation"}[found.applied]
         reason = ""
-        if gain < MIN_GAIN:
-            reason = f"{name} does not raise the similarity"
+        if found.jacobian_min <= 0.0:
+            reason = f"{name} folds (Jacobian determinant {found.jacobian_min:.2f})"
+        elif close:
+            # nothing better was found close by: what came before stands, with its own verdict
+            return instead
         elif found.max_mm > MAX_DISPLACEMENT_MM:
             reason = f"{name} moves by {found.max_mm:.0f} mm, which is not breathing"
-        elif found.jacobian_min <= 0.0:
-            reason = f"{name} folds (Jacobian determinant {found.jacobian_min:.2f})"
+        elif gain < MIN_GAIN:
+            reason = f"{name} does not raise the similarity"
         elif self._still_compared(found) < _COVERED_KEPT * self._still_compared(instead):
             reason = f"{name} moves much of the region out of the phase's field of view"
-        if reason:
-            return replace(instead, outcome="rejected", reason=reason)
-        return found
+        return replace(instead, outcome="rejected", reason=reason) if reason else found
 
     def _measured(self, found: Registration) -> Registration:
         moved = self._displacement_mm(found.motion)
@@ -240,7 +239,7 @@ class _Attempt:
         if motion.deformation is not None:
             moved = motion.deformation.on_grid(self.grid.affine, (0, 0, 0), self.grid.shape)
             points = points + moved[self.inside]
-        return _world(points, np.linalg.inv(motion.matrix))
+        return _world(points, np.asarray(np.linalg.inv(motion.matrix), dtype=np.float64))
 
     def _displacement_mm(self, motion: Motion) -> NDArray[np.float64]:
         return np.asarray(np.linalg.norm(self._mapped(motion) - self.points_mm, axis=1))
@@ -251,7 +250,7 @@ class _Attempt:
 
 def covered_fraction(points_mm: NDArray[np.float64], volume: Volume) -> float:
     """Share of points (n, 3) of the world that lie in a volume's field of view."""
-    at = _world(points_mm, np.linalg.inv(volume.affine))
+    at = _world(points_mm, np.asarray(np.linalg.inv(volume.affine), dtype=np.float64))
     within = (at >= -0.5) & (at <= np.array(volume.shape) - 0.5)
     return float(within.all(axis=1).mean())
 

@@ -36,11 +36,16 @@ class Step(Protocol):
     """A line of the inclusion table."""
 
     @property
-    def step(self) -> str: ...
+    def step(self) -> str:
+        """What was done."""
+
     @property
-    def studies(self) -> int: ...
+    def studies(self) -> int:
+        """How many were left out there."""
+
     @property
-    def reason(self) -> str: ...
+    def reason(self) -> str:
+        """Why."""
 
 
 @dataclass(frozen=True)

@@ -150,7 +150,7 @@ def _from_counts(items: list[tuple[SeriesInfo, Reading]], silent: bool) -> tuple
 def _reconstructions_apart(
     items: list[tuple[SeriesInfo, Reading]],
 ) -> tuple[list[tuple[SeriesInfo, Reading]], Excluded]:
-    """Without names: numbers from 100 beside acquisitions below are reconstructions, as consoles number them."""
+    """Without names: numbers from 100 beside lower ones are reconstructions, as consoles number them."""
 
     def high(series: SeriesInfo) -> bool:
         return series.series_number.isdigit() and int(series.series_number) >= 100

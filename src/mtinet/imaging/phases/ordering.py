@@ -1,4 +1,4 @@
-"""In which order volumes were acquired: by their times, else by series numbers as far as those can be trusted.
+"""In which order volumes were acquired: by their times, else by series numbers as far as they can be trusted.
 
 Consoles number series in the order of acquisition, without gaps.  An export may have lost that: numbers are
 checked against what is known (scouts first, bolus tracking right before the arterial phase, reconstructions

@@ -75,10 +75,10 @@ _NAMED: tuple[tuple[str, re.Pattern[str]], ...] = (
         pattern(
             [
                 r"in[ /_+&-]*(?:and )?(?:out|opp?)|opp?\w*[ /_+-]*in(?![^\W\d_])|ip ?[/+-]? ?o?op",
-                r"(?:in|out|opp\w*)[ /_-]*(?:of)?[ /_-]*(?:phase?|ph{e})|dual[ _-]*(?:ffe|e|fgre|gre)".replace(
-                    "{e}", END
-                ),
-                rf"(?:en|hors)[ -]?phase|fuera de fase|fase opuesta|fuori fase|opp{END}|oop{END}|gegenphas\w*",
+                r"(?:in|out|opp\w*)[ /_-]*(?:of)?[ /_-]*(?:phase?|ph{e})".replace("{e}", END),
+                r"dual[ _-]*(?:ffe|e|fgre|gre)",
+                rf"(?:en|hors)[ -]?phase|fuera de fase|fase opuesta|fuori fase|opp{END}|oop{END}",
+                r"gegenphas\w*",
                 r"inphase|outphase|double? ?echo",
             ],
             "同反相位|正反相位|双回波",
@@ -97,8 +97,10 @@ _NAMED: tuple[tuple[str, re.Pattern[str]], ...] = (
         "T2-weighted or steady-state",
         pattern(
             [
-                r"(?:fs|ss|b|e)?-?t2|haste|ss ?-?fse|fr?fse|fse|tse|u?tse|blade|propeller|multi ?vane|tru?e?fi",
-                r"true ?fisp|(?:fs)?fiesta|balanced|b-?(?:ffe|tfe)|mrcp|space|cube|stir|tirm|rare|flair|cine|pd",
+                r"(?:fs|ss|b|e)?-?t2|haste|ss ?-?fse|fr?fse|fse|tse|u?tse|blade|propeller|multi ?vane",
+                r"tru?e?fi",
+                r"true ?fisp|(?:fs)?fiesta|balanced|b-?(?:ffe|tfe)|mrcp|space|cube|stir|tirm|rare|flair",
+                r"cine|pd",
                 r"ssh|ssfp|single ?shot|jet{e}|fase{e}".replace("{e}", END),
             ]
         ),

@@ -2,8 +2,8 @@
 
 No organ is segmented.  Against the darkest volume the strongest early enhancers (aorta, renal cortex, spleen)
 give a vessel curve V, the even tissue of the body's right half gives a liver curve L.  After an injection V
-peaks in the arterial phase and only falls from there, and L/V only rises: about 0.2 in the arterial phase, 0.7
-in the portal venous one, 1 in the transitional and above 2 in the hepatobiliary one.
+peaks in the arterial phase and only falls from there, and L/V only rises: about 0.2 in the arterial phase,
+0.7 in the portal venous one, 1 in the transitional and above 2 in the hepatobiliary one.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ _DEPTH = 3
 _RIGHT_STEPS = 3
 _MIN_VOXELS = 300
 _EARLY_SHARE = 99.0
+_LOOKS_DYNAMIC = -1.5
+"""Log-weight against "none of the phases" for a volume that enhances as a phase does."""
+
 _NOTHING = 0.1
 """Enhancement over the unenhanced liver below which a study shows no contrast at all."""
 
@@ -242,7 +245,7 @@ def _unenhanced(peak: float, faded: float, brightness: float) -> float:
 
 
 def _ranks(vessel: NDArray[np.float64], liver: NDArray[np.float64], unenhanced: bool) -> list[int]:
-    """Order in time: the volume before contrast, any that comes before the vessels' peak, then as they fade."""
+    """Order in time: the unenhanced volume, any that comes before the vessels' peak, then as they fade."""
     ratio = liver / np.maximum(vessel, 1e-3)
     darkest = int(np.argmin(np.abs(vessel) + np.abs(liver)))
     peak = int(np.argmax(vessel))
@@ -268,6 +271,7 @@ def _weights(vessel: float, liver: float, peak: float, unenhanced: float) -> NDA
         weights[0] = min(unenhanced, 0.0)
         weights[1:NONE] = -2.0 * max(unenhanced, 0.0)
         return weights
+    weights[NONE] = _LOOKS_DYNAMIC
     weights[0] = -1.0 if vessel < 0.05 * peak and abs(liver) < 0.1 else -10.0
     ratio = max(liver, 0.02) / max(vessel, 0.02)
     for index, phase in enumerate(PHASES[1:], start=1):
