@@ -29,7 +29,12 @@ FAST = {"sites": ["A", "B", "C"], "spacing_mm": [6.0, 6.0, 5.0]}
 
 def simulated(folder, subjects, **options):
     settings = resolve_simulation(
-        "tiny", None, [], options={"subjects": subjects, **options}, sites=FAST["sites"], spacing_mm=FAST["spacing_mm"]
+        "tiny",
+        None,
+        [],
+        options={"subjects": subjects, **options},
+        sites=FAST["sites"],
+        spacing_mm=FAST["spacing_mm"],
     )
     return simulate(folder, settings, workers=1, dicom=True)
 
@@ -91,7 +96,10 @@ def gains(origin, outcome, by_original):
     for study in origin.studies:
         mine = outcome.cohort[by_original[study.patient_id]["study_id"]]
         yield [
-            float(read_nifti(mine.images[p]).array.sum(dtype=float) / read_nifti(study.images[p]).array.sum(dtype=float))
+            float(
+                read_nifti(mine.images[p]).array.sum(dtype=float)
+                / read_nifti(study.images[p]).array.sum(dtype=float)
+            )
             for p in study.images
         ]
 
@@ -125,8 +133,10 @@ def test_every_decision_is_recorded_with_its_evidence(imported):
 def everything_written(folder):
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         content = path.read_bytes()
-        yield path, str(path.relative_to(folder)).encode() + (
-            gzip.decompress(content) if path.suffix == ".gz" else content
+        yield (
+            path,
+            str(path.relative_to(folder)).encode()
+            + (gzip.decompress(content) if path.suffix == ".gz" else content),
         )
 
 
@@ -198,7 +208,9 @@ def test_labels_masks_and_phases_that_the_user_gives(one_study, tmp_path):
     shutil.copy(origin.mask, masks / "lesions.nii.gz")
     shutil.copy(origin.liver_mask, masks / "liver.nii.gz")
     labels = tmp_path / "labels.csv"
-    labels.write_text(f"patient_id,label,site,time_delayed_s\n{origin.patient_id},Haemangioma,NO,301\nnobody,hcc,,\n")
+    labels.write_text(
+        f"patient_id,label,site,time_delayed_s\n{origin.patient_id},Haemangioma,NO,301\nnobody,hcc,,\n"
+    )
     first = bring_in(place, tmp_path / "out", masks=tmp_path / "masks", labels=labels)
     study = first.cohort.studies[0]
     assert (study.label, study.site, study.times_s["delayed"]) == ("hemangioma", "NO", 301.0)
@@ -213,7 +225,9 @@ def test_labels_masks_and_phases_that_the_user_gives(one_study, tmp_path):
     entry = told["studies"][study.study_id]["phases"]
     entry["delayed"], entry["arterial"] = None, entry["delayed"]
     corrected = tmp_path / "phases.json"
-    corrected.write_text(json.dumps({"schema": 1, study.study_id: {p: entry[p] for p in ("arterial", "delayed")}}))
+    corrected.write_text(
+        json.dumps({"schema": 1, study.study_id: {p: entry[p] for p in ("arterial", "delayed")}})
+    )
     again = bring_in(place, tmp_path / "out", masks=tmp_path / "masks", phases=corrected)
     changed = again.cohort.studies[0]
     assert set(changed.images) == {"pre", "arterial", "portal_venous"}
@@ -277,7 +291,9 @@ def contents(folder):
 
 def killed_and_resumed(command, seen, enough):
     """Start a command, kill it when ``seen()`` reaches ``enough``, and run it to its end."""
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True) as run:
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as run:
         deadline = time.monotonic() + 600
         while seen() < enough and run.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -302,10 +318,14 @@ def import_prepare_resume(tmp_path, subjects, options):
     }  # fmt: skip
     prepare = {out: [*python, "prepare", str(out), "--preset", "tiny", "--workers", "1"] for out in outs}
     subprocess.run(make[outs[0]], check=True, capture_output=True)
-    killed_and_resumed(make[outs[1]], lambda: len(list(outs[1].glob(".imported/study-*.json"))), subjects // 2)
+    killed_and_resumed(
+        make[outs[1]], lambda: len(list(outs[1].glob(".imported/study-*.json"))), subjects // 2
+    )
     assert contents(outs[0]) == contents(outs[1])
     subprocess.run(prepare[outs[0]], check=True, capture_output=True)
-    killed_and_resumed(prepare[outs[1]], lambda: len(list(outs[1].glob(".cache/[!.]*/meta.json"))), subjects // 2)
+    killed_and_resumed(
+        prepare[outs[1]], lambda: len(list(outs[1].glob(".cache/[!.]*/meta.json"))), subjects // 2
+    )
     config = resolve("tiny")
     ready = [prepare_cohort(out, config, workers=1).studies for out in outs]
     assert len(ready[0]) == subjects
