@@ -61,7 +61,7 @@ UNET = (
     "training.learning_rate=3e-3",
     "training.validate_every=0",
 )
-"""What differs from the preset ``small``: a quarter of an hour on two idle cores."""
+"""What differs from the preset ``small``: over an hour on one core."""
 
 TARGETS = {
     "means": (0.70, 0.90),
