@@ -1,7 +1,8 @@
 """A prepared study: all its phases on one grid in normalised units, and what is known about its lesions.
 
 On disk a prepared study is a folder with ``image.npy`` (float32), ``mask.npy`` and ``liver.npy`` (uint8),
-``deformation_<phase>.npy`` (control points, float64) and ``meta.json``; the arrays are memory-mapped.  In memory it is the same without a folder.
+``deformation_<phase>.npy`` (control points, float64) and ``meta.json``; the arrays are memory-mapped.  In
+memory it is the same without a folder.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """A volume on another grid: linear for images, linear weight of each label for masks.
 
-A deformation is composed with the change of grid, so that nothing is interpolated twice.  Both work slab by slab along the last axis of the output, so that their memory stays flat however large the
-output is.  Where the new grid is coarser, the source is first smoothed to the new voxel (otherwise a voxel
-would show one point of the tissue it covers instead of its mean).
+A deformation is composed with the change of grid, so that nothing is interpolated twice.  Both work slab by
+slab along the last axis of the output, so that their memory stays flat however large the output is.  Where
+the new grid is coarser, the source is first smoothed to the new voxel (otherwise a voxel would show one
+point of the tissue it covers instead of its mean).
 """
 
 from __future__ import annotations
