@@ -1,10 +1,10 @@
 """Registration against known displacement: ``python benchmarks/registration.py``.
 
-Virtual patients of the development scanners, of a seed that nothing else uses, breathe by a known field.  Every
-phase is registered to the portal venous one as ``mtinet prepare --set preparation.registration=bspline`` does,
-with the liver's mask and without, and held against that field.  Prints a table and the gates and exits 1 where
-a gate is missed; ``--docs docs`` also fills docs/registration.md.  ``--time 5`` measures seconds a phase at
-192 x 192 x 64.
+Virtual patients of the development scanners, of a seed that nothing else uses, breathe by a known field.
+Every phase is registered to the portal venous one as ``mtinet prepare --set
+preparation.registration=bspline`` does, with the liver's mask and without, and held against that field.
+Prints a table and the gates and exits 1 where a gate is missed; ``--docs docs`` also fills
+docs/registration.md.  ``--time 5`` measures seconds a phase at 192 x 192 x 64.
 """
 
 from __future__ import annotations

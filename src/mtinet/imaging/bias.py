@@ -1,8 +1,8 @@
 """One smooth receive field for all phases of a study, by N4.
 
 Tustison NJ et al., IEEE Trans Med Imaging 2010;29:1310.  A field estimated a phase would take enhancement for
-inhomogeneity and remove part of it.  One field is estimated on the phases' geometric mean and divides them all,
-so that the ratio of two phases stays voxel by voxel what it was.
+inhomogeneity and remove part of it.  One field is estimated on the phases' geometric mean and divides them
+all, so that the ratio of two phases stays voxel by voxel what it was.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def common_field(images: Sequence[NDArray[np.float32]], affine: NDArray[np.float
     Returns
     -------
     ndarray of float32, same shape
-        Positive, with a geometric mean of 1 in the body; 1 everywhere where there is no body to estimate from.
+        Positive, with a geometric mean of 1 in the body; 1 everywhere without a body to estimate it from.
     """
     logs = np.zeros(images[0].shape, dtype=np.float32)
     count = np.zeros(images[0].shape, dtype=np.uint8)

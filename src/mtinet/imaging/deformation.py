@@ -1,8 +1,8 @@
 """A smooth deformation: cubic B-splines on a lattice of control points.
 
-``x -> x + u(x)`` in world millimetres, ``u(x) = sum of c_i b(t(x) - i)`` with ``t`` the position in the lattice
-and ``b`` the product of three cubic B-splines (Rueckert D et al., IEEE Trans Med Imaging 1999;18:712).  Beyond
-the lattice the outermost control points go on.
+``x -> x + u(x)`` in world millimetres, ``u(x) = sum of c_i b(t(x) - i)`` with ``t`` the position in the
+lattice and ``b`` the product of three cubic B-splines (Rueckert D et al., IEEE Trans Med Imaging
+1999;18:712).  Beyond the lattice the outermost control points go on.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Deformation:
     def _bases(
         self, affine: NDArray[np.float64], low: Index, high: Index
     ) -> tuple[list[NDArray[np.float64]], list[int]]:
-        """Values and slopes of every control point's spline along each lattice axis, and the grid axis of each.
+        """Every control point's spline and its slope along each lattice axis, and the grid axis of each.
 
         On a grid that runs along the lattice the spline of three coordinates is a product of three sums.
         """
@@ -109,7 +109,7 @@ class Deformation:
 
 
 def _basis(at: NDArray[Any], count: int) -> NDArray[np.float64]:
-    """Cubic B-splines of ``count`` control points at positions, and their slopes: shape (2, positions, count)."""
+    """Cubic B-splines of ``count`` control points, and their slopes: shape (2, positions, count)."""
     first = np.floor(at).astype(int)
     t = at - first
     values = (

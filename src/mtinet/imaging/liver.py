@@ -169,8 +169,8 @@ def _run(words: list[str], image: Path, timeout_s: float) -> None:
     if program.returncode:
         said = (stderr or stdout).decode(errors="replace").strip()[-_OUTPUT_SHOWN:] or "no output"
         raise LiverCommandError(
-            f"--liver-command: {words[0]} failed on {image} (exit code {program.returncode}): {said}; run it by "
-            "hand on this file"
+            f"--liver-command: {words[0]} failed on {image} (exit code {program.returncode}): {said}; run it "
+            "by hand on this file"
         )
 
 
@@ -188,10 +188,11 @@ def _check(mask: Path, image: Path, program: str) -> None:
         raise LiverCommandError(f"--liver-command: the mask of {program} cannot be used: {error}") from None
     if found.corner_distance_mm(wanted) > 0.1 * min(wanted.spacing_mm):
         raise LiverCommandError(
-            f"--liver-command: the mask of {program} does not lie on the grid of {image} (shape {found.shape} "
-            f"against {wanted.shape}); let it write on the input's grid"
+            f"--liver-command: the mask of {program} does not lie on the grid of {image} (shape "
+            f"{found.shape} against {wanted.shape}); let it write on the input's grid"
         )
     if not found.array.any():
         raise LiverCommandError(
-            f"--liver-command: the mask of {program} for {image} is empty; check that the image shows the liver"
+            f"--liver-command: the mask of {program} for {image} is empty; check that the image "
+            "shows the liver"
         )

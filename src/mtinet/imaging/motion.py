@@ -14,7 +14,7 @@ from mtinet.volume import Volume
 
 @dataclass(frozen=True, eq=False)
 class Motion:
-    """From the reference's world to a phase's: what is seen at ``x`` lies at ``inverse(matrix) @ (x + u(x))``.
+    """From the reference's world to a phase's: ``x`` is seen at ``inverse(matrix) @ (x + u(x))``.
 
     Attributes
     ----------

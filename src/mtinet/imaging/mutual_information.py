@@ -133,8 +133,8 @@ def find_rigid(levels: Sequence[Pair], axis: int | None = None) -> sitk.Euler3DT
 def find_bspline(levels: Sequence[Pair], control_point_mm: float) -> sitk.BSplineTransform:
     """Smooth deformation of the reference's world, from the identity.
 
-    The lattice covers the box around the region only: ITK's cost of an iteration is the number of samples times
-    that of all control points.
+    The lattice covers the box around the region only: ITK's cost of an iteration is the number of samples
+    times that of all control points.
 
     Parameters
     ----------

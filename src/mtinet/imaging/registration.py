@@ -1,8 +1,8 @@
 """Registration of a phase to the reference phase: what was found, whether it is trusted, and why.
 
-A rigid motion, then a smooth deformation of what it leaves.  Nothing is interpolated here: the rigid motion is
-a change of the volume's affine, and a registered phase is resampled once, together with the deformation and the
-change of grid.
+A rigid motion, then a smooth deformation of what it leaves.  Nothing is interpolated here: the rigid motion
+is a change of the volume's affine, and a registered phase is resampled once, together with the deformation
+and the change of grid.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class Registration:
     applied : {"none", "rigid", "bspline"}
         What the phase is moved by.
     outcome : {"applied", "agrees", "rejected"}
-        ``agrees``: the phases lie on each other already.  ``rejected``: a motion was found and is not trusted,
-        or none could be found; ``applied`` says what is used instead.
+        ``agrees``: the phases lie on each other already.  ``rejected``: a motion was found and is not
+        trusted, or none could be found; ``applied`` says what is used instead.
     reason : str
         Why not more was applied; empty where everything asked for was.
     motion : Motion
@@ -96,8 +96,9 @@ def register(
     """Find the motion that brings a phase onto the reference.
 
     Mattes mutual information, several resolutions, seeded sampling, one thread: the same input gives the same
-    motion, whatever the machine's number of threads.  A step is taken only if it helps: a rigid motion that is
-    not trusted leaves the phase where it is, and a deformation that is not trusted leaves the rigid motion.
+    motion, whatever the machine's number of threads.  A step is taken only if it helps: a rigid motion that
+    is not trusted leaves the phase where it is, and a deformation that is not trusted leaves the rigid
+    motion.
 
     Parameters
     ----------
