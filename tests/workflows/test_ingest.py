@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -29,7 +28,12 @@ FAST = {"sites": ["A", "B", "C"], "spacing_mm": [6.0, 6.0, 5.0]}
 
 def simulated(folder, subjects, **options):
     settings = resolve_simulation(
-        "tiny", None, [], options={"subjects": subjects, **options}, sites=FAST["sites"], spacing_mm=FAST["spacing_mm"]
+        "tiny",
+        None,
+        [],
+        options={"subjects": subjects, **options},
+        sites=FAST["sites"],
+        spacing_mm=FAST["spacing_mm"],
     )
     return simulate(folder, settings, workers=1, dicom=True)
 
@@ -91,7 +95,10 @@ def gains(origin, outcome, by_original):
     for study in origin.studies:
         mine = outcome.cohort[by_original[study.patient_id]["study_id"]]
         yield [
-            float(read_nifti(mine.images[p]).array.sum(dtype=float) / read_nifti(study.images[p]).array.sum(dtype=float))
+            float(
+                read_nifti(mine.images[p]).array.sum(dtype=float)
+                / read_nifti(study.images[p]).array.sum(dtype=float)
+            )
             for p in study.images
         ]
 
@@ -125,8 +132,10 @@ def test_every_decision_is_recorded_with_its_evidence(imported):
 def everything_written(folder):
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         content = path.read_bytes()
-        yield path, str(path.relative_to(folder)).encode() + (
-            gzip.decompress(content) if path.suffix == ".gz" else content
+        yield (
+            path,
+            str(path.relative_to(folder)).encode()
+            + (gzip.decompress(content) if path.suffix == ".gz" else content),
         )
 
 
@@ -146,6 +155,7 @@ def test_nothing_that_names_a_patient_is_written(scanned, imported):
     assert not who.is_relative_to(imported.cohort.folder)
 
 
+@pytest.mark.slow
 def test_a_name_in_a_description_does_not_get_through(scanned, tmp_path):
     study = next((scanned / "dicom").glob("p*/*"))
     shutil.copytree(study, tmp_path / "DOE_JANE" / study.name)
@@ -162,6 +172,7 @@ def test_a_name_in_a_description_does_not_get_through(scanned, tmp_path):
     assert any("broken.dcm" in f.case for f in outcome.findings)
 
 
+@pytest.mark.slow
 def test_a_later_import_from_a_zip_gives_the_patient_the_same_id(scanned, imported, tmp_path):
     place = next((scanned / "dicom").glob("p*"))
     with zipfile.ZipFile(tmp_path / "later.zip", "w") as packed:
@@ -189,6 +200,7 @@ def one_study(scanned, tmp_path):
     return place, origin
 
 
+@pytest.mark.slow
 def test_labels_masks_and_phases_that_the_user_gives(one_study, tmp_path):
     place, origin = one_study
     for path in place.rglob("s900/*"):
@@ -198,7 +210,9 @@ def test_labels_masks_and_phases_that_the_user_gives(one_study, tmp_path):
     shutil.copy(origin.mask, masks / "lesions.nii.gz")
     shutil.copy(origin.liver_mask, masks / "liver.nii.gz")
     labels = tmp_path / "labels.csv"
-    labels.write_text(f"patient_id,label,site,time_delayed_s\n{origin.patient_id},Haemangioma,NO,301\nnobody,hcc,,\n")
+    labels.write_text(
+        f"patient_id,label,site,time_delayed_s\n{origin.patient_id},Haemangioma,NO,301\nnobody,hcc,,\n"
+    )
     first = bring_in(place, tmp_path / "out", masks=tmp_path / "masks", labels=labels)
     study = first.cohort.studies[0]
     assert (study.label, study.site, study.times_s["delayed"]) == ("hemangioma", "NO", 301.0)
@@ -211,16 +225,19 @@ def test_labels_masks_and_phases_that_the_user_gives(one_study, tmp_path):
 
     told = json.loads((first.cohort.folder / "import.json").read_text())
     entry = told["studies"][study.study_id]["phases"]
-    entry["delayed"], entry["arterial"] = None, entry["delayed"]
+    entry["delayed"], entry["transitional"] = None, entry["delayed"]
     corrected = tmp_path / "phases.json"
-    corrected.write_text(json.dumps({"schema": 1, study.study_id: {p: entry[p] for p in ("arterial", "delayed")}}))
+    corrected.write_text(
+        json.dumps({"schema": 1, study.study_id: {p: entry[p] for p in ("transitional", "delayed")}})
+    )
     again = bring_in(place, tmp_path / "out", masks=tmp_path / "masks", phases=corrected)
     changed = again.cohort.studies[0]
-    assert set(changed.images) == {"pre", "arterial", "portal_venous"}
-    before, after = read_nifti(origin.images["delayed"]), read_nifti(changed.images["arterial"])
+    assert set(changed.images) == {"pre", "arterial", "portal_venous", "transitional"}
+    before, after = read_nifti(origin.images["delayed"]), read_nifti(changed.images["transitional"])
     assert np.corrcoef(before.canonical().array.ravel(), after.canonical().array.ravel())[0, 1] > 0.999
 
 
+@pytest.mark.slow
 def test_broken_files_are_named_and_do_not_stop_the_rest(one_study, tmp_path):
     place, origin = one_study
     files = sorted(place.rglob("*.dcm"))
@@ -233,6 +250,7 @@ def test_broken_files_are_named_and_do_not_stop_the_rest(one_study, tmp_path):
     assert any("half.dcm" in f.case for f in outcome.findings)
 
 
+@pytest.mark.slow
 def test_a_study_of_one_phase_is_left_out_with_its_reason(scanned, one_study, tmp_path):
     place, origin = one_study
     other = next(p for p in (scanned / "dicom").glob("p*") if p.name != origin.patient_id)
@@ -277,7 +295,9 @@ def contents(folder):
 
 def killed_and_resumed(command, seen, enough):
     """Start a command, kill it when ``seen()`` reaches ``enough``, and run it to its end."""
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True) as run:
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as run:
         deadline = time.monotonic() + 600
         while seen() < enough and run.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -302,10 +322,14 @@ def import_prepare_resume(tmp_path, subjects, options):
     }  # fmt: skip
     prepare = {out: [*python, "prepare", str(out), "--preset", "tiny", "--workers", "1"] for out in outs}
     subprocess.run(make[outs[0]], check=True, capture_output=True)
-    killed_and_resumed(make[outs[1]], lambda: len(list(outs[1].glob(".imported/study-*.json"))), subjects // 2)
+    killed_and_resumed(
+        make[outs[1]], lambda: len(list(outs[1].glob(".imported/study-*.json"))), subjects // 2
+    )
     assert contents(outs[0]) == contents(outs[1])
     subprocess.run(prepare[outs[0]], check=True, capture_output=True)
-    killed_and_resumed(prepare[outs[1]], lambda: len(list(outs[1].glob(".cache/[!.]*/meta.json"))), subjects // 2)
+    killed_and_resumed(
+        prepare[outs[1]], lambda: len(list(outs[1].glob(".cache/[!.]*/meta.json"))), subjects // 2
+    )
     config = resolve("tiny")
     ready = [prepare_cohort(out, config, workers=1).studies for out in outs]
     assert len(ready[0]) == subjects
@@ -328,7 +352,7 @@ def test_forty_studies_from_dicom_to_prepared_through_two_kills(tmp_path):
 @pytest.mark.slow
 def test_the_same_through_a_real_dicom_node(scanned, imported, orthanc, tmp_path):
     for path in (scanned / "dicom").glob("p*"):
-        orthanc.store(path)
-    orthanc.retrieve(tmp_path / "back")
+        orthanc.send(path)
+    orthanc.fetch(tmp_path / "back")
     outcome = bring_in(tmp_path / "back", tmp_path / "out", labels=scanned / "dicom" / "labels.csv")
     assert_same_cohort(Cohort.read(scanned), outcome, mapping(outcome))
