@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -136,3 +143,92 @@ def toy_cohort_writer():
 def toy_cohort(tmp_path: Path) -> Cohort:
     """Six patients (:func:`write_toy_cohort`)."""
     return write_toy_cohort(tmp_path / "cohort", 6)
+
+
+@dataclass(frozen=True)
+class Orthanc:
+    """A DICOM node that runs for the tests."""
+
+    url: str
+    dicom_port: int
+
+    def get(self, path: str) -> bytes:
+        with urllib.request.urlopen(f"{self.url}/{path}", timeout=60) as answer:
+            return answer.read()
+
+    def json(self, path: str):
+        return json.loads(self.get(path))
+
+    def send(self, folder: Path) -> None:
+        """``storescu`` a tree."""
+        # only what is needed is proposed: the default list lacks segmentations
+        words = [
+            "storescu",
+            "+sd",
+            "+r",
+            "-R",
+            "-aec",
+            "ORTHANC",
+            "localhost",
+            str(self.dicom_port),
+            str(folder),
+        ]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-2000:]
+
+    def fetch(self, folder: Path) -> list[Path]:
+        """Retrieve every instance, under names that tell nothing."""
+        folder.mkdir(parents=True)
+        paths = []
+        for number, instance in enumerate(sorted(self.json("instances"))):
+            paths.append(folder / f"{number:06d}")
+            paths[-1].write_bytes(self.get(f"instances/{instance}/file"))
+        return paths
+
+
+@pytest.fixture
+def orthanc(tmp_path: Path) -> Iterator[Orthanc]:
+    """An empty Orthanc on free ports."""
+    program = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin")
+    if program is None or shutil.which("storescu") is None:
+        pytest.skip("Orthanc or dcmtk is not installed (Debian packages orthanc and dcmtk)")
+    ports = []
+    sockets = [socket.socket() for _ in range(2)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+        ports.append(one.getsockname()[1])
+    for one in sockets:
+        one.close()
+    place = tmp_path / "orthanc"
+    place.mkdir()
+    settings = {
+        "Name": "mtinet tests",
+        "StorageDirectory": str(place / "storage"),
+        "IndexDirectory": str(place / "storage"),
+        "HttpPort": ports[0],
+        "DicomPort": ports[1],
+        "RemoteAccessAllowed": False,
+        "AuthenticationEnabled": False,
+        "UnknownSopClassAccepted": True,
+        "DicomAlwaysAllowStore": True,
+        "Plugins": [],
+    }
+    (place / "orthanc.json").write_text(json.dumps(settings))
+    log = (place / "log").open("w")
+    server = subprocess.Popen([program, str(place / "orthanc.json")], stdout=log, stderr=subprocess.STDOUT)
+    node = Orthanc(f"http://127.0.0.1:{ports[0]}", ports[1])
+    try:
+        for _ in range(150):
+            try:
+                node.json("system")
+                break
+            except OSError:
+                assert server.poll() is None, (place / "log").read_text()
+                time.sleep(0.2)
+        else:
+            pytest.fail((place / "log").read_text())
+        yield node
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+        log.close()

@@ -155,6 +155,7 @@ def test_nothing_that_names_a_patient_is_written(scanned, imported):
     assert not who.is_relative_to(imported.cohort.folder)
 
 
+@pytest.mark.slow
 def test_a_name_in_a_description_does_not_get_through(scanned, tmp_path):
     study = next((scanned / "dicom").glob("p*/*"))
     shutil.copytree(study, tmp_path / "DOE_JANE" / study.name)
@@ -171,6 +172,7 @@ def test_a_name_in_a_description_does_not_get_through(scanned, tmp_path):
     assert any("broken.dcm" in f.case for f in outcome.findings)
 
 
+@pytest.mark.slow
 def test_a_later_import_from_a_zip_gives_the_patient_the_same_id(scanned, imported, tmp_path):
     place = next((scanned / "dicom").glob("p*"))
     with zipfile.ZipFile(tmp_path / "later.zip", "w") as packed:
@@ -198,6 +200,7 @@ def one_study(scanned, tmp_path):
     return place, origin
 
 
+@pytest.mark.slow
 def test_labels_masks_and_phases_that_the_user_gives(one_study, tmp_path):
     place, origin = one_study
     for path in place.rglob("s900/*"):
@@ -222,18 +225,19 @@ def test_labels_masks_and_phases_that_the_user_gives(one_study, tmp_path):
 
     told = json.loads((first.cohort.folder / "import.json").read_text())
     entry = told["studies"][study.study_id]["phases"]
-    entry["delayed"], entry["arterial"] = None, entry["delayed"]
+    entry["delayed"], entry["transitional"] = None, entry["delayed"]
     corrected = tmp_path / "phases.json"
     corrected.write_text(
-        json.dumps({"schema": 1, study.study_id: {p: entry[p] for p in ("arterial", "delayed")}})
+        json.dumps({"schema": 1, study.study_id: {p: entry[p] for p in ("transitional", "delayed")}})
     )
     again = bring_in(place, tmp_path / "out", masks=tmp_path / "masks", phases=corrected)
     changed = again.cohort.studies[0]
-    assert set(changed.images) == {"pre", "arterial", "portal_venous"}
-    before, after = read_nifti(origin.images["delayed"]), read_nifti(changed.images["arterial"])
+    assert set(changed.images) == {"pre", "arterial", "portal_venous", "transitional"}
+    before, after = read_nifti(origin.images["delayed"]), read_nifti(changed.images["transitional"])
     assert np.corrcoef(before.canonical().array.ravel(), after.canonical().array.ravel())[0, 1] > 0.999
 
 
+@pytest.mark.slow
 def test_broken_files_are_named_and_do_not_stop_the_rest(one_study, tmp_path):
     place, origin = one_study
     files = sorted(place.rglob("*.dcm"))
@@ -246,6 +250,7 @@ def test_broken_files_are_named_and_do_not_stop_the_rest(one_study, tmp_path):
     assert any("half.dcm" in f.case for f in outcome.findings)
 
 
+@pytest.mark.slow
 def test_a_study_of_one_phase_is_left_out_with_its_reason(scanned, one_study, tmp_path):
     place, origin = one_study
     other = next(p for p in (scanned / "dicom").glob("p*") if p.name != origin.patient_id)
@@ -347,7 +352,7 @@ def test_forty_studies_from_dicom_to_prepared_through_two_kills(tmp_path):
 @pytest.mark.slow
 def test_the_same_through_a_real_dicom_node(scanned, imported, orthanc, tmp_path):
     for path in (scanned / "dicom").glob("p*"):
-        orthanc.store(path)
-    orthanc.retrieve(tmp_path / "back")
+        orthanc.send(path)
+    orthanc.fetch(tmp_path / "back")
     outcome = bring_in(tmp_path / "back", tmp_path / "out", labels=scanned / "dicom" / "labels.csv")
     assert_same_cohort(Cohort.read(scanned), outcome, mapping(outcome))

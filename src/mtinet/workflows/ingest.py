@@ -276,6 +276,7 @@ def _cohort(
     days = _days(jobs)
     studies: list[Study] = []
     without: list[str] = []
+    contradicted: list[Finding] = []
     for job, record in zip(jobs, records, strict=True):
         row = None if table is None else table.row(job.study, job.study_id, job.patient_id)
         if record["left_out"]:
@@ -285,12 +286,16 @@ def _cohort(
             study = with_row(study, row, table.path)
         elif table is not None:
             without.append(job.study_id)
+        rising = [study.times_s[p] for p in PHASES if p in study.times_s]
+        if rising != sorted(rising):
+            study = replace(study, times_s={})
+            contradicted.append(_times_contradict(study.study_id))
         studies.append(study)
     if not studies:
         reasons = sorted({record["left_out"]["reason"] for record in records})
         details = "".join(f"\n- {f.case}: {f.meaning}. {f.action}" for f in _of_records(records)[:10])
         raise UnusableError(f"no study can be used ({'; '.join(reasons)}){details}")
-    said = [] if table is None else label_findings(table, without, shown=True)
+    said = contradicted if table is None else [*contradicted, *label_findings(table, without, shown=True)]
     classes = classes_of([study.label for study in studies])
     cohort = Cohort(
         name=options.name or out.resolve().name,
@@ -304,6 +309,17 @@ def _cohort(
         lines = "".join(f"\n- {f.case + ': ' if f.case else ''}{f.meaning}. {f.action}" for f in errors)
         raise UserError(f"the import would make a cohort with errors:{lines}")
     return cohort, said
+
+
+def _times_contradict(study_id: str) -> Finding:
+    return import_finding(
+        "times-contradict",
+        "warning",
+        "the times of the phases do not rise in their order: they are left empty",
+        "Compare the phases on qc.html with their times in import.json; correct a phase with --phases-json, or the "
+        "times in labels.csv.",
+        study_id,
+    )
 
 
 def _study(out: Path, record: Mapping[str, Any], site: str, day: float | None) -> Study:
@@ -350,7 +366,10 @@ def _without_identity(findings: Sequence[Finding], study_of: Callable[[str], str
     stored = []
     for number, finding in enumerate(findings, 1):
         case = finding.case
-        if case and case == Path(case).name and case.replace(".", "").isdecimal():
+        if finding.id == "label-without-images":
+            # the rows' ids are those of the hospital
+            stored.append(replace(finding, meaning=finding.meaning.split(":")[0]))
+        elif case and case == Path(case).name and case.replace(".", "").isdecimal():
             stored.append(replace(finding, case=study_of(case)))
         elif case and ("/" in case or "\\" in case or "." in case):
             meaning = finding.meaning.replace(case, "the file").replace(Path(case).name, "the file")
