@@ -154,7 +154,7 @@ def test_a_smooth_deformation_is_found_and_the_same_bytes_come_twice(big_toy):
 def test_a_deformation_that_is_not_trusted_leaves_what_came_before(pair, monkeypatch):
     reference, moved, _ = pair
     rigid = register(moved, reference)
-    wild = smooth(reference.affine, reference.shape, (0.0, 0.0, 150.0))
+    wild = Deformation(np.full((4, 4, 4, 3), 90.0), np.diag([60.0, 60.0, 60.0, 1.0]))
     let_it_find(monkeypatch, wild)
     found = register(moved, reference, None, 120.0)
     assert (found.applied, found.outcome) == ("rigid", "rejected")

@@ -219,6 +219,8 @@ def write_page(
 def _study(
     study: Study, drawn: StudyPictures, imported: Mapping[str, Any], findings: Sequence[Finding]
 ) -> dict[str, Any]:
+    # notes are grouped at the head of the page: beside the pictures they would hide what matters
+    findings = [finding for finding in findings if finding.severity != "note"]
     facts = [("patient", study.patient_id), ("class", class_name(study.label)), ("site", study.site)]
     facts += [
         ("mask", f"on {phase_name(study.mask_phase or study.reference_phase)}" if study.mask else "none")

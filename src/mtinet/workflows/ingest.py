@@ -27,7 +27,7 @@ from mtinet.workflows.imports.dicom_study import RECORDS, StudyJob, import_study
 from mtinet.workflows.imports.inclusion import Inclusion, InclusionRow, write_inclusion
 from mtinet.workflows.imports.labels import classes_of
 from mtinet.workflows.imports.screening import import_finding
-from mtinet.workflows.imports.writing import refuse_unsafe, used_phases
+from mtinet.workflows.imports.writing import UNNAMED, refuse_unsafe, used_phases
 from mtinet.workflows.pool import OnProgress, for_each
 from mtinet.workflows.qc import IMPORT_FILE
 
@@ -35,7 +35,6 @@ IMPORT_FORMAT = 1
 """Version of ``import.json``."""
 
 _TABLES = "tables.json"
-_NO_CLASS_YET = "unlabelled"
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,8 @@ def ingest(
         if record["left_out"]:
             inclusion.leave_out(record["study_id"], record["left_out"]["step"], record["left_out"]["reason"])
     cohort, said = _cohort(out, records, jobs, options, table)
-    findings = [*_unused(overruling, jobs), *findings, *_of_records(records), *said]
+    files_said = [replace(f, meaning=f.meaning.rstrip(".")) for f in findings]
+    findings = [*_unused(overruling, jobs), *files_said, *_of_records(records), *said]
     dropped = [] if options.keep_ids else _dropped()
     mapping = None if options.keep_ids else _write_mapping(out, jobs, options)
     _write(out, cohort, records, inclusion, _without_identity(findings, names), dropped, options)
@@ -295,7 +295,7 @@ def _cohort(
     cohort = Cohort(
         name=options.name or out.resolve().name,
         studies=tuple(studies),
-        classes=classes or (_NO_CLASS_YET,),
+        classes=classes or UNNAMED,
         phases=tuple(p for p in PHASES if p in used_phases(studies) or p in DEFAULT_PHASES),
         folder=out,
     )
@@ -311,7 +311,7 @@ def _study(out: Path, record: Mapping[str, Any], site: str, day: float | None) -
     mask, liver = paths.pop("mask", None), paths.pop("liver_mask", None)
     return Study(
         study_id=record["study_id"],
-        images=paths,  # type: ignore[arg-type]
+        images=paths,
         patient_id=record["patient_id"],
         site=site,
         mask=mask,

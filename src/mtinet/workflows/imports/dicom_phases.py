@@ -141,10 +141,10 @@ def read_overruling(path: Path | None) -> dict[str, dict[str, Any]]:
         told = json.loads(path.read_text(encoding="utf-8"))
         studies = told.get("studies", told)
         entries = {key: value for key, value in studies.items() if key != "schema"}
-        result = {}
+        result: dict[str, dict[str, Any]] = {}
         for key, entry in entries.items():
             by_phase = entry.get("phases", entry)
-            result[str(key)] = {p: by_phase[p] for p in PHASES if p in by_phase}
+            result[str(key)] = {str(p): by_phase[p] for p in PHASES if p in by_phase}
             if any(item is not None and not isinstance(item, dict) for item in result[str(key)].values()):
                 raise ValueError(f"a phase of {key} is neither an object nor null")
     except OSError as error:

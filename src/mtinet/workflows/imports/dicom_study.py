@@ -123,7 +123,7 @@ def _import(job: StudyJob) -> dict[str, Any]:
     return {
         "study_id": job.study_id,
         "patient_id": job.patient_id,
-        "left_out": None if usable else _why_left_out(job.study, choice, images),
+        "left_out": None if usable else _why_left_out(job.study, choice),
         "files": written,
         "mask_phase": masks.phase if usable and (masks.lesions or masks.liver) else "",
         "mask_source": masks.source,
@@ -183,7 +183,7 @@ def _drop_apart(
     if reference is None:
         return
     for phase in [p for p in images if p != reference]:
-        if overlap_fraction(images[reference], images[phase]) > 0.0:  # type: ignore[index]
+        if overlap_fraction(images[reference], images[phase]) > 0.0:
             continue
         del images[phase]
         reason = f"its field of view does not overlap that of {reference}"
@@ -271,7 +271,7 @@ def _write(job: StudyJob, images: Mapping[Phase, Volume], masks: StudyMasks) -> 
     return paths
 
 
-def _why_left_out(study: DicomStudy, choice: PhaseChoice, images: Mapping[Phase, Volume]) -> dict[str, str]:
+def _why_left_out(study: DicomStudy, choice: PhaseChoice) -> dict[str, str]:
     if not study.series or not any(s.volumes for s in study.series):
         return {"step": "images", "reason": "no volume of MR images"}
     if choice.chosen and len(choice.chosen) >= MIN_PHASES:
@@ -283,7 +283,7 @@ def _acquisition(study: DicomStudy, chosen: Mapping[Phase, ChosenVolume]) -> dic
     """Field, TR, TE, flip angle of the reference phase, and the dose, where known."""
     values: dict[str, float | None] = {"dose_mmol_kg": study.dose_mmol_kg}
     order = ("portal_venous", "delayed", "arterial", "pre", *PHASES)
-    reference = next((chosen[p] for p in order if p in chosen), None)  # type: ignore[index]
+    reference = next((chosen[p] for p in order if p in chosen), None)
     if reference is not None:
         info = reference.volume.info
         values["field_T"] = reference.series.info.field_T

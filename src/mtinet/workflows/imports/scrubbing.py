@@ -66,7 +66,10 @@ class Scrubber:
     def finding(self, finding: Finding, case: str) -> Finding:
         """A finding about ``case`` without identity."""
         return replace(
-            finding, meaning=self.text(finding.meaning), action=self.text(finding.action), case=case
+            finding,
+            meaning=self.text(finding.meaning).rstrip("."),
+            action=self.text(finding.action),
+            case=case,
         )
 
     def plain(self, value: Any) -> Any:
