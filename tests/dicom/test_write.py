@@ -149,7 +149,7 @@ def test_phases_are_told_apart_as_each_vendor_does(tmp_path, exam_maker):
 
 
 def test_fractions_are_quantised_below_a_thousandth_of_the_brightest_voxel(tmp_path, exam_maker):
-    for habit in HABITS:
+    for habit in ("ge", "enhanced"):
         exam = exam_maker(habit, phases=("pre", "arterial"))
         noisy = {
             phase: image.with_array(image.array / np.float32(7.3)) for phase, image in exam.images.items()
