@@ -147,9 +147,7 @@ def test_overlapping_segments_are_named_and_the_smaller_is_not_lost(siemens, tmp
     parts = [frames(siemens.grid.with_array(part)) for part in (small, large, np.zeros_like(small))]
     segmentation(siemens, "BINARY", parts).save_as(tmp_path / "seg.dcm")
     found = read_masks(tmp_path / "seg.dcm", siemens.study.series)
-    assert_same_places(
-        found.labels, siemens.grid.with_array(np.where(small, 1, 2 * large).astype(np.uint8))
-    )
+    assert_same_places(found.labels, siemens.grid.with_array(np.where(small, 1, 2 * large).astype(np.uint8)))
     said = {finding.id: finding.meaning for finding in found.findings}
     assert "'S1 (Lesion)' and 'S2 (Lesion)' share 4 voxels" in said["overlapping-segments"]
     assert "'S3 (Lesion)' is empty" in said["empty-segment"]
@@ -334,5 +332,3 @@ def test_segments_of_3d_slicer_keep_their_names_and_layers(siemens, tmp_path):
     found = read_mask_image(tmp_path / "m.seg.nrrd", volumes)
     assert found.names == {1: "left", 2: "right"}
     assert [int((found.labels.array == n).sum()) for n in (1, 2)] == [16, 16]
-
-
