@@ -87,7 +87,9 @@ def resample(
         return Volume(np.array(volume.array, dtype=np.float32), affine)
     source = _smoothed(np.asarray(volume.array, dtype=np.float32), matrix)
     out = np.empty(shape, dtype=np.float32)
-    sampling = _Sampling(matrix, np.linalg.inv(volume.affine)[:3, :3], affine, deformation)
+    sampling = _Sampling(
+        matrix, np.asarray(np.linalg.inv(volume.affine)[:3, :3], dtype=np.float64), affine, deformation
+    )
     for low, high in _slabs((0, 0, 0), shape):
         out[..., low[2] : high[2]] = _interpolate(source, sampling, low, high, fill)
     return Volume(out, affine)
@@ -123,7 +125,9 @@ def resample_labels(
         return Volume(volume.array.copy(), affine)
     out = np.zeros(shape, dtype=volume.array.dtype)
     labels = volume.array.astype(np.int32, copy=False)
-    sampling = _Sampling(matrix, np.linalg.inv(volume.affine)[:3, :3], affine, deformation)
+    sampling = _Sampling(
+        matrix, np.asarray(np.linalg.inv(volume.affine)[:3, :3], dtype=np.float64), affine, deformation
+    )
     for index, box in enumerate(ndimage.find_objects(labels)):
         if box is not None:
             _place_label(labels, index + 1, box, sampling, out)
