@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import mtinet
 from mtinet.dicom.headers import Header
 from mtinet.dicom.sources import SourceFile
 from mtinet.errors import UserError
@@ -136,7 +135,7 @@ class Reader:
         if self._child is not None and self._child.poll() is None:
             return
         self.close()
-        place = str(Path(mtinet.__file__).parents[1])
+        place = str(Path(__file__).parents[2])
         paths = [place, *filter(None, [os.environ.get("PYTHONPATH")])]
         self._buffer.clear()
         self._child = subprocess.Popen(
