@@ -98,7 +98,7 @@ def test_volumes_whose_slices_all_have_their_own_time(series_writer):
 
 
 def test_ge_trigger_time_of_every_slice_with_one_acquisition_time(series_writer):
-    """dcm_qa_ge, fMRI_Multiphase_Des: SliceTiming 0.9, 0.4, 0.8, ... within each second, one AcquisitionTime."""
+    """dcm_qa_ge, fMRI_Multiphase_Des: SliceTiming 0.9, 0.4, ... in each second, one AcquisitionTime."""
     timing = [0.9, 0.4, 0.8, 0.3, 0.7, 0.2, 0.6, 0.1, 0.5, 0.0]
     writer = series_writer(common={"AcquisitionTime": "072925.000000", "Manufacturer": "GE MEDICAL SYSTEMS"})
     fill(writer, [(v, p, {"TriggerTime": 1000.0 * (v + timing[p])}) for v in range(4) for p in range(10)])

@@ -44,7 +44,7 @@ def test_philips_without_scale_slope_is_not_comparable():
 
 
 def test_philips_repeats_its_display_scale_as_a_real_world_value():
-    """dcm_qa_philips_enh 2101_WIP_fcMRI_cl: PhilipsRWVSlope = PhilipsRescaleSlope = 0.703785, and a scale slope."""
+    """dcm_qa_philips_enh 2101_WIP_fcMRI_cl: PhilipsRWVSlope = PhilipsRescaleSlope = 0.703785."""
     values = {"rescale": (0.703785, 0.0), "real_world": (0.703785, 0.0), "real_world_unit": "1"}
     assert scaling(image(**values, scale_slope=0.0556675), PHILIPS).slope == pytest.approx(1 / 0.0556675)
     assert not scaling(image(**values), PHILIPS).comparable

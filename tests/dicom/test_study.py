@@ -73,7 +73,8 @@ def test_what_is_known_of_a_series_and_a_study(series_writer):
     common = {
         "StudyDate": "20250102", "PatientName": "Doe^Jane", "AccessionNumber": "A1", "InstitutionName": "H",
         "SeriesDescription": "t1 vibe fs tra arteriell", "ProtocolName": "vibe", "Manufacturer": "SIEMENS",
-        "ManufacturerModelName": "Skyra", "MagneticFieldStrength": 3.0, "EchoTime": 1.35, "RepetitionTime": 3.35,
+        "ManufacturerModelName": "Skyra", "MagneticFieldStrength": 3.0, "EchoTime": 1.35,
+        "RepetitionTime": 3.35,
         "FlipAngle": 12, "ImageType": ["ORIGINAL", "PRIMARY", "M"], "ContrastBolusAgent": "Gadovist",
         "ContrastBolusStartTime": "101000.5", "ContrastBolusVolume": 7.5, "PatientWeight": 75,
         "StudyDescription": "MR Leber", "BodyPartExamined": "LIVER",

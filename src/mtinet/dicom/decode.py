@@ -1,7 +1,7 @@
 """The voxels of a volume: stored values read or decoded, scaled, and put on the volume's grid.
 
-Uncompressed pixels are read in this process once their length agrees with rows, columns and frames; everything else
-is decoded in the child process of :mod:`mtinet.dicom.contained`.
+Uncompressed pixels are read in this process once their length agrees with rows, columns and frames;
+everything else is decoded in the child process of :mod:`mtinet.dicom.contained`.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def _uncompressed(
 
 
 def _without_unused_bits(array: NDArray[np.integer], form: PixelFormat) -> NDArray[np.integer]:
-    """Bits above the highest stored one may hold anything (overlays of old scanners); the sign is extended."""
+    """Bits above the highest stored one may hold anything (old overlays); the sign is extended."""
     unused = form.bits_allocated - form.bits_stored
     if unused == 0:
         return array

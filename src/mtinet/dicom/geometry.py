@@ -122,7 +122,7 @@ def _refuse_gaps(places: NDArray[np.float64]) -> None:
         at = int(np.argmin(gaps))
         raise StackError(
             "duplicated-slice",
-            f"{int((gaps <= SAME_PLACE_MM).sum())} slices lie where another lies (slices {at + 1} and {at + 2})",
+            f"{int((gaps <= SAME_PLACE_MM).sum())} slices lie where another lies (slices {at + 1}, {at + 2})",
             "Export the series once more; if it was exported twice into one folder, remove one copy.",
         )
     if is_whole(places):

@@ -1,8 +1,8 @@
 """A series comes apart into volumes.
 
-What tells the volumes of a series apart differs between vendors (temporal position, acquisition time, trigger time,
-echo, kind of image), and each of these also varies within one volume.  So an attribute is believed where it
-divides the images into whole stacks, and nothing is divided that is whole already.
+What tells the volumes of a series apart differs between vendors (temporal position, acquisition time, trigger
+time, echo, kind of image), and each of these also varies within one volume.  So an attribute is believed where
+it divides the images into whole stacks, and nothing is divided that is whole already.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ def orientations(images: Sequence[Image]) -> list[list[Image]]:
 def divide(images: Sequence[Image]) -> list[Stack]:
     """The volumes that images of one orientation make, in the order of acquisition.
 
-    A volume that is not whole (a slice missing, repeated or off the grid) is returned as it is; its geometry will
-    be refused by name.
+    A volume that is not whole (a slice missing, repeated or off the grid) is returned as it is; its geometry
+    will be refused by name.
     """
     parts = _divide(list(images)) or _divide_nearly(list(images))
     return sorted((Stack(_along_normal(part), by) for part, by in parts), key=_when)
@@ -100,7 +100,7 @@ def _divide(images: list[Image]) -> Parts | None:
 
 
 def _divide_nearly(images: list[Image]) -> Parts:
-    """Where something is missing or double: the attribute that leaves most stacks whole and no place double."""
+    """Where something is missing or double: the attribute that leaves most stacks whole."""
     best: Parts = [(images, ())]
     best_score = 0.0
     if not _repeats(images):

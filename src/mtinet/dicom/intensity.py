@@ -1,9 +1,9 @@
 """From stored values to intensities that can be compared between volumes.
 
-MR scanners other than Philips store their signal directly, or with a rescale.  Philips stretches every series over
-the range of its numbers: what is displayed, PV·RS + RI, has lost the scale that series have in common, and
-the floating-point value (PV·RS + RI) / (RS·SS) with the private scale slope SS (2005,100E) gives it back (Chenevert TL
-et al., Transl Oncol 2014;7:65).
+MR scanners other than Philips store their signal directly, or with a rescale.  Philips stretches every series
+over the range of its numbers: what is displayed, PV·RS + RI, has lost the scale that series have in common,
+and the floating-point value (PV·RS + RI) / (RS·SS) with the private scale slope SS (2005,100E) gives it back
+(Chenevert TL et al., Transl Oncol 2014;7:65).
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def scaling(image: Image, manufacturer: str) -> Scaling:
     Returns
     -------
     Scaling
-        For Philips without a scale slope it is the displayed value, which is not comparable; a real world value
-        mapping is taken there if it has a physical unit (without one it repeats the displayed value).
+        For Philips without a scale slope it is the displayed value, which is not comparable; a real world
+        value mapping is taken there if it has a physical unit (without one it repeats the displayed value).
     """
     slope, intercept = image.rescale or (1.0, 0.0)
     slope = slope or 1.0

@@ -187,7 +187,7 @@ def _take_member(
                 "import",
                 "error",
                 f"{name} is not read: {why}.",
-                "Export the images again, or unpack the archive with a tool that you trust and import the folder.",
+                "Export the images again, or unpack the archive with a tool you trust and import the folder.",
                 case=name,
             )
         )

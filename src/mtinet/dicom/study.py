@@ -130,7 +130,7 @@ def _study(sources: Sequence[Source], file_findings: list[Finding]) -> DicomStud
                 "not-an-image",
                 "import",
                 "note",
-                f"{len(others)} files hold no image (reports, presentation states, ...), the first {others[0]}.",
+                f"{len(others)} files hold no image (reports, for example), the first {others[0]}.",
                 "Nothing to do, unless an image is missed: its header is then damaged; export it again.",
                 case=key,
                 value=float(len(others)),

@@ -28,8 +28,8 @@ class DicomVolume:
     Attributes
     ----------
     info : VolumeInfo
-        ``info.load()`` gives the voxels: ``float32``, comparable between volumes where ``comparable`` says so,
-        with a RAS affine whose third axis runs along the slices' normal.
+        ``info.load()`` gives the voxels: ``float32``, comparable between volumes where ``comparable`` says
+        so, with a RAS affine whose third axis runs along the slices' normal.
     instance_uids : tuple of str
         SOPInstanceUID of each slice along the third axis.  A multi-frame file that holds the whole volume is
         named once, and ``frame_numbers`` tells its frames.
@@ -115,8 +115,8 @@ def build_series(study_key: str, sources: Sequence[Source]) -> tuple[DicomSeries
         notes.add(
             "not-comparable",
             "warning",
-            "has no Philips scale slope (2005,100E), so its intensities are those of the display and enhancement "
-            "is unverified",
+            "has no Philips scale slope (2005,100E), so its intensities are those of the display and "
+            "enhancement is unverified",
             "Export the series again with its private attributes.",
         )
     text = first.series

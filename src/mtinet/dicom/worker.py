@@ -1,8 +1,8 @@
 """The child process that opens files: it reads headers and decodes pixels under limits of memory and time.
 
-It is started by :mod:`mtinet.dicom.contained` and speaks lines of JSON, each followed by as many bytes as the line
-says.  Damaged and hostile files may make it crash, hang or run out of memory; its parent then names the file
-and starts another.
+It is started by :mod:`mtinet.dicom.contained` and speaks lines of JSON, each followed by as many bytes as
+the line says.  Damaged and hostile files may make it crash, hang or run out of memory; its parent then names
+the file and starts another.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def _quiet() -> None:
     import warnings
 
     import pydicom
-    import pydicom.pixels
+    import pydicom.pixels  # before the limit of memory is measured
 
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
@@ -105,7 +105,7 @@ def _serve(request: dict[str, Any]) -> Iterator[tuple[dict[str, Any], bytes]]:
 def decode(stream: IO[bytes], frames: list[int]) -> Iterator[NDArray[Any]]:
     """Decoded frames, each rows x columns, stored values without rescale; gdcm first."""
     import pydicom
-    from pydicom.pixels import get_decoder  # type: ignore[attr-defined]
+    from pydicom.pixels.decoders import get_decoder
 
     dataset = pydicom.dcmread(stream, force=True)
     syntax = dataset.file_meta.TransferSyntaxUID
