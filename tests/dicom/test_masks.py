@@ -147,9 +147,7 @@ def test_overlapping_segments_are_named_and_the_smaller_is_not_lost(siemens, tmp
     parts = [frames(siemens.grid.with_array(part)) for part in (small, large, np.zeros_like(small))]
     segmentation(siemens, "BINARY", parts).save_as(tmp_path / "seg.dcm")
     found = read_masks(tmp_path / "seg.dcm", siemens.study.series)
-    assert_same_places(
-        found.labels, siemens.grid.with_array(np.where(small, 1, 2 * large).astype(np.uint8))
-    )
+    assert_same_places(found.labels, siemens.grid.with_array(np.where(small, 1, 2 * large).astype(np.uint8)))
     said = {finding.id: finding.meaning for finding in found.findings}
     assert "'S1 (Lesion)' and 'S2 (Lesion)' share 4 voxels" in said["overlapping-segments"]
     assert "'S3 (Lesion)' is empty" in said["empty-segment"]
@@ -262,7 +260,7 @@ def test_a_structure_without_reference_goes_by_frame_of_reference_and_geometry(s
 CORNERS = arrays(np.float64, st.tuples(st.integers(3, 9), st.just(2)), elements=st.floats(-3.0, 22.0))
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(CORNERS)
 def test_polygons_are_filled_by_the_even_odd_rule(corners):
     # away from lattice points, where inside and outside are a matter of rounding
@@ -334,5 +332,3 @@ def test_segments_of_3d_slicer_keep_their_names_and_layers(siemens, tmp_path):
     found = read_mask_image(tmp_path / "m.seg.nrrd", volumes)
     assert found.names == {1: "left", 2: "right"}
     assert [int((found.labels.array == n).sum()) for n in (1, 2)] == [16, 16]
-
-

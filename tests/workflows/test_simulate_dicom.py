@@ -107,4 +107,6 @@ def test_processes_write_the_same_bytes(simulated, tmp_path):
 def test_every_instance_has_a_uid_of_its_own(simulated):
     out, _ = simulated
     paths = list((out / "dicom").rglob("*.dcm"))
-    assert len({pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID for path in paths}) == len(paths)
+    assert len({pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID for path in paths}) == len(
+        paths
+    )

@@ -211,9 +211,31 @@ def read_header(stream: IO[bytes], size: int) -> Header:
         pixel_format,
         _images(dataset, pixel_format.frames, study["study_date"]),
         field_T=_number(dataset, "MagneticFieldStrength"),
-        agent_start_s=seconds_from_midnight(_text(dataset, "ContrastBolusStartTime")),
-        agent_ml=_number(dataset, "ContrastBolusTotalDose") or _number(dataset, "ContrastBolusVolume"),
+        agent_start_s=_agent_start_s(dataset, agents),
+        agent_ml=_agent_ml(dataset, agents),
         weight_kg=_number(dataset, "PatientWeight"),
+    )
+
+
+def _agent_start_s(dataset: Any, agents: Sequence[Any]) -> float | None:
+    """Start of injection; enhanced files tell it in the profile of their first agent."""
+    profiles = [p for agent in agents[:1] for p in _items(agent, "ContrastAdministrationProfileSequence")]
+    times = (
+        seconds_from_midnight(_text(place, "ContrastBolusStartTime")) for place in (dataset, *profiles[:1])
+    )
+    return next((time for time in times if time is not None), None)
+
+
+def _agent_ml(dataset: Any, agents: Sequence[Any]) -> float | None:
+    """Volume of agent; enhanced files tell it with their first agent."""
+    places = (dataset, *agents[:1])
+    return next(
+        (
+            volume
+            for place in places
+            if (volume := _number(place, "ContrastBolusTotalDose") or _number(place, "ContrastBolusVolume"))
+        ),
+        None,
     )
 
 
