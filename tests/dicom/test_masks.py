@@ -260,7 +260,7 @@ def test_a_structure_without_reference_goes_by_frame_of_reference_and_geometry(s
 CORNERS = arrays(np.float64, st.tuples(st.integers(3, 9), st.just(2)), elements=st.floats(-3.0, 22.0))
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(CORNERS)
 def test_polygons_are_filled_by_the_even_odd_rule(corners):
     # away from lattice points, where inside and outside are a matter of rounding

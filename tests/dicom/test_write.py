@@ -197,3 +197,19 @@ def test_a_pacs_gives_back_what_was_sent(habit, tmp_path, orthanc, exam_maker):
     assert back.keys() == sent.keys()
     for uid, ds in sent.items():
         assert back[uid] == ds
+
+
+@pytest.mark.parametrize("habit", HABITS)
+def test_agent_dose_and_times_after_injection_come_back(habit, tmp_path, exam_maker):
+    exam = exam_maker(habit, agent="gadoxetate", dose_mmol_kg=0.025)
+    write_exam(tmp_path, exam)
+    (study,) = read_studies(tmp_path)[0]
+    assert study.dose_mmol_kg == pytest.approx(0.025, rel=1e-3)
+    after = [
+        volume.info.time_s + (volume.info.trigger_time_ms or 0.0) / 1000.0 - series.info.agent_start_s
+        for series in study.series
+        for volume in series.volumes
+        if series.info.agent_start_s is not None and volume.info.time_s is not None
+    ]
+    for phase, seconds in exam.times_s.items():
+        assert min(abs(time - seconds) for time in after) < 0.01, phase
