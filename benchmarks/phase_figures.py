@@ -1,7 +1,8 @@
 """How well phases are identified: ``python benchmarks/phase_figures.py TABLE.csv EXPECTED.json``.
 
 TABLE is a list of series as ``mtinet phases`` reads it, EXPECTED holds for each study and phase the
-acceptable answers (``SERIES`` or ``SERIES#VOLUME``; an empty list: the study lacks the phase).  Printed are, for
+acceptable answers (``SERIES`` or ``SERIES#VOLUME``; an empty list: the study lacks the phase).  Printed are,
+for
 
 - the table as it is;
 - the table with the series of one labelled phase deleted, each in turn: all acceptable ones, so the phase
@@ -34,6 +35,11 @@ from mtinet.volume import Volume
 from mtinet.workflows.phases import read_series_table
 
 CONFIDENT = 0.8
+TIMES_S: dict[Phase, float] = {
+    "pre": 0.0, "arterial": 60.0, "portal_venous": 100.0, "transitional": 240.0, "delayed": 220.0,
+    "hepatobiliary": 1260.0,
+}  # fmt: skip
+"""When phases are taken, seconds after the unenhanced one; the injection starts at 35 s."""
 Expected = Mapping[str, Sequence[str]]
 Study = list[SeriesInfo]
 
@@ -168,7 +174,7 @@ def virtual_figures(n: int, seed: int = 0, verbose: bool = False) -> dict[str, C
         agent = ("gadobutrol", "gadoxetate")[index % 2]
         images = simulate_patient(virtual_settings(agent, seed), index // 2).images
         for timed in (True, False):
-            times = dict(zip(images, (0.0, 60.0, 100.0, 240.0, 1260.0))) if timed else {}
+            times = {phase: TIMES_S[phase] for phase in images} if timed else {}
             rng = np.random.default_rng([seed, 1, index])
             study, wanted = virtual_study(images, times, rng)
             identification = identify(study)

@@ -155,7 +155,7 @@ SERIES = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(SERIES, st.randoms(use_true_random=False))
 def test_what_always_holds(rows, random):
     series = [

@@ -10,7 +10,7 @@ from mtinet.dicom.series import SeriesInfo, VolumeInfo
 from mtinet.imaging.phases.names import Reading, read_name
 from mtinet.imaging.phases.setting_aside import reason_for_series, reason_for_volume
 
-_MOST_PARTS = 8
+_MOST_PARTS = 6
 _UNUSUAL_PARTS = 0.3
 _FEWEST_SLICES = 20
 _USUAL_SLICES = 105.0

@@ -2,7 +2,7 @@
 
 A hypothesis gives each volume a phase or none.  Phases rise along the order of acquisition where that is
 known.  Its weight is the product of what speaks for each name (names, times, signal) and of how usual its
-set of phases is.  The sums over all hypotheses are formed exactly, volume by volume.
+set of phases is.  The sums over all hypotheses are formed volume by volume.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ NONE = len(PHASES)
 """Column of "none of the phases"."""
 
 _INDEX = {phase: number for number, phase in enumerate(PHASES)}
+_NEGLIGIBLE = 14.0
+"""Hypotheses whose beginnings are less probable than the best one's by that much (log) are dropped."""
+
 _REPEAT = {"pre": 1.0, "delayed": 1.0, "hepatobiliary": 1.0, "arterial": 2.5, "portal_venous": 2.5}
 """Cost (log) of another volume of the same phase; repeats before contrast and late are ordinary."""
 
@@ -94,14 +97,17 @@ def marginals(items: Sequence[Item], world: World) -> tuple[NDArray[np.float64],
         after: dict[State, float] = defaultdict(lambda: -math.inf)
         for before, state, _, weight in moves:
             after[state] = _log_add(after[state], forward[-1][before] + weight)
-        forward.append(dict(after))
-        steps.append(moves)
+        least = max(after.values()) - _NEGLIGIBLE
+        forward.append({state: weight for state, weight in after.items() if weight >= least})
+        steps.append([move for move in moves if move[1] in forward[-1]])
     backward = {state: set_weight(state[0], world) for state in forward[-1]}
     log_sum = _log_sum([forward[-1][state] + weight for state, weight in backward.items()])
     table = np.zeros((len(items), len(PHASES) + 1))
     for number in range(len(items) - 1, -1, -1):
         earlier: dict[State, float] = defaultdict(lambda: -math.inf)
         for before, state, label, weight in steps[number]:
+            if state not in backward:  # all that could follow was negligible
+                continue
             onward = weight + backward[state]
             table[number, label] += math.exp(forward[number][before] + onward - log_sum)
             earlier[before] = _log_add(earlier[before], onward)
