@@ -6,17 +6,15 @@ exhaust recursion, memory or time; :meth:`Header.from_plain` takes its answer on
 
 from __future__ import annotations
 
-import math
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import IO, Any
 
+from mtinet.dicom.attributes import finite, first, items, number, numbers, text, whole
 from mtinet.dicom.times import date_and_seconds, days_between, seconds_from_midnight
 
 MAX_FRAMES = 100_000
-MAX_TEXT = 1024
-"""Letters that are kept of a text: a hostile one may have millions."""
 
 DICOMDIR = "1.2.840.10008.1.3.10"
 MASK_CLASSES = {
@@ -51,10 +49,10 @@ _SERIES = {
     "agent": "ContrastBolusAgent",
 }
 _OTHERS = (
-    "SOPClassUID", "SOPInstanceUID", "NumberOfFrames", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit",
-    "PixelRepresentation", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "InstanceNumber",
-    "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices",
-    "AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime", "ContentTime", "TriggerTime", "FrameReferenceTime",
+    "SOPClassUID", "SOPInstanceUID", "NumberOfFrames", "Rows", "Columns", "BitsAllocated", "BitsStored",
+    "HighBit", "PixelRepresentation", "SamplesPerPixel", "InstanceNumber", "ImagePositionPatient",
+    "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices",
+    "AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime", "TriggerTime", "FrameReferenceTime",
     "TemporalPositionIdentifier", "AcquisitionNumber", "EchoTime", "EffectiveEchoTime", "RepetitionTime",
     "FlipAngle", "ImageType", "RescaleSlope", "RescaleIntercept", "RealWorldValueMappingSequence",
     "MagneticFieldStrength", "PatientWeight", "ContrastBolusStartTime", "ContrastBolusVolume",
@@ -160,12 +158,14 @@ class Header:
     @classmethod
     def from_plain(cls, values: dict[str, Any]) -> Header:
         """The reverse of :meth:`to_plain`."""
-        images = tuple(
-            Image(**{k: tuple(v) if isinstance(v, list) else v for k, v in image.items()})  # type: ignore[arg-type]
-            for image in values["images"]
-        )
+        images = tuple(Image(**_tuples(image)) for image in values["images"])
         pixel_format = PixelFormat(**values["format"]) if values["format"] else None
         return cls(**{**values, "images": images, "format": pixel_format, "files": tuple(values["files"])})
+
+
+def _tuples(values: dict[str, Any]) -> dict[str, Any]:
+    """JSON has lists only."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
 
 
 class NotDicomError(ValueError):
@@ -187,20 +187,20 @@ def read_header(stream: IO[bytes], size: int) -> Header:
     tags: list[Any] = [*_STUDY.values(), *_SERIES.values(), *_OTHERS, *_PRIVATE]
     dataset: Any = pydicom.dcmread(stream, force=True, stop_before_pixels=True, specific_tags=tags)
     meta = dataset.file_meta
-    sop_class = _text(dataset, "SOPClassUID") or _text(meta, "MediaStorageSOPClassUID")
+    sop_class = text(dataset, "SOPClassUID") or text(meta, "MediaStorageSOPClassUID")
     if sop_class == DICOMDIR:
         return Header(sop_class, {}, {}, None, files=_listed_files(stream))
-    study = {name: _text(dataset, keyword) for name, keyword in _STUDY.items()}
-    series = {name: _text(dataset, keyword) for name, keyword in _SERIES.items()}
+    study = {name: text(dataset, keyword) for name, keyword in _STUDY.items()}
+    series = {name: text(dataset, keyword) for name, keyword in _SERIES.items()}
     if not sop_class:
         raise NotDicomError("it names no SOP class")
     if not study["study_uid"] or not series["series_uid"]:
         raise NotDicomError("it names no study or no series (StudyInstanceUID, SeriesInstanceUID)")
-    series["sequence"] = series["sequence"] or _text(dataset, "PulseSequenceName")
-    agents = _items(dataset, "ContrastBolusAgentSequence")
+    series["sequence"] = series["sequence"] or text(dataset, "PulseSequenceName")
+    agents = items(dataset, "ContrastBolusAgentSequence")
     if not series["agent"] and agents:
-        series["agent"] = _text(agents[0], "CodeMeaning")
-    columns = _number(dataset, "Columns")
+        series["agent"] = text(agents[0], "CodeMeaning")
+    columns = number(dataset, "Columns")
     if sop_class in MASK_CLASSES or columns is None:
         return Header(sop_class, study, series, None)
     pixel_format = _pixel_format(dataset, stream, size)
@@ -210,18 +210,18 @@ def read_header(stream: IO[bytes], size: int) -> Header:
         series,
         pixel_format,
         _images(dataset, pixel_format.frames, study["study_date"]),
-        field_T=_number(dataset, "MagneticFieldStrength"),
+        field_T=number(dataset, "MagneticFieldStrength"),
         agent_start_s=_agent_start_s(dataset, agents),
         agent_ml=_agent_ml(dataset, agents),
-        weight_kg=_number(dataset, "PatientWeight"),
+        weight_kg=number(dataset, "PatientWeight"),
     )
 
 
 def _agent_start_s(dataset: Any, agents: Sequence[Any]) -> float | None:
     """Start of injection; enhanced files tell it in the profile of their first agent."""
-    profiles = [p for agent in agents[:1] for p in _items(agent, "ContrastAdministrationProfileSequence")]
+    profiles = [p for agent in agents[:1] for p in items(agent, "ContrastAdministrationProfileSequence")]
     times = (
-        seconds_from_midnight(_text(place, "ContrastBolusStartTime")) for place in (dataset, *profiles[:1])
+        seconds_from_midnight(text(place, "ContrastBolusStartTime")) for place in (dataset, *profiles[:1])
     )
     return next((time for time in times if time is not None), None)
 
@@ -233,7 +233,7 @@ def _agent_ml(dataset: Any, agents: Sequence[Any]) -> float | None:
         (
             volume
             for place in places
-            if (volume := _number(place, "ContrastBolusTotalDose") or _number(place, "ContrastBolusVolume"))
+            if (volume := number(place, "ContrastBolusTotalDose") or number(place, "ContrastBolusVolume"))
         ),
         None,
     )
@@ -247,8 +247,8 @@ def _listed_files(stream: IO[bytes]) -> tuple[str, ...]:
     tags: list[Any] = ["DirectoryRecordSequence"]
     dataset: Any = pydicom.dcmread(stream, force=True, specific_tags=tags)
     names = []
-    for record in _items(dataset, "DirectoryRecordSequence"):
-        parts = _text(record, "ReferencedFileID").split("\\")
+    for record in items(dataset, "DirectoryRecordSequence"):
+        parts = text(record, "ReferencedFileID").split("\\")
         if parts != [""]:
             names.append("/".join(parts))
     return tuple(names)
@@ -257,7 +257,7 @@ def _listed_files(stream: IO[bytes]) -> tuple[str, ...]:
 def _pixel_format(dataset: Any, stream: IO[bytes], size: int) -> PixelFormat:
     meta = dataset.file_meta
     implicit, little = dataset.original_encoding
-    syntax = _text(meta, "TransferSyntaxUID")
+    syntax = text(meta, "TransferSyntaxUID")
     if not syntax:  # no meta information: pydicom has guessed the encoding
         syntax = _IMPLICIT if implicit else ("1.2.840.10008.1.2.1" if little else "1.2.840.10008.1.2.2")
     native = syntax.startswith("1.2.840.10008.1.2") and syntax[17:] in ("", ".1", ".2")
@@ -271,18 +271,18 @@ def _pixel_format(dataset: Any, stream: IO[bytes], size: int) -> PixelFormat:
             order = "<" if little else ">"
             stated = struct.unpack(f"{order}L", element[4:8] if implicit else element[8:12])[0]
             length = min(int(stated), max(0, size - offset))
-    allocated = _whole(dataset, "BitsAllocated", 16)
-    stored = _whole(dataset, "BitsStored", allocated)
+    allocated = whole(dataset, "BitsAllocated", 16)
+    stored = whole(dataset, "BitsStored", allocated)
     return PixelFormat(
         syntax,
-        rows=_whole(dataset, "Rows", 0),
-        columns=_whole(dataset, "Columns", 0),
-        frames=max(1, _whole(dataset, "NumberOfFrames", 1)),
+        rows=whole(dataset, "Rows", 0),
+        columns=whole(dataset, "Columns", 0),
+        frames=max(1, whole(dataset, "NumberOfFrames", 1)),
         bits_allocated=allocated,
         bits_stored=stored,
-        high_bit=_whole(dataset, "HighBit", stored - 1),
-        signed=_whole(dataset, "PixelRepresentation", 0) == 1,
-        samples=_whole(dataset, "SamplesPerPixel", 1),
+        high_bit=whole(dataset, "HighBit", stored - 1),
+        signed=whole(dataset, "PixelRepresentation", 0) == 1,
+        samples=whole(dataset, "SamplesPerPixel", 1),
         big_endian=not little,
         offset=offset,
         length=length,
@@ -291,18 +291,18 @@ def _pixel_format(dataset: Any, stream: IO[bytes], size: int) -> PixelFormat:
 
 
 def _images(dataset: Any, frames: int, study_date: str) -> tuple[Image, ...]:
-    groups = _items(dataset, "PerFrameFunctionalGroupsSequence")
+    groups = items(dataset, "PerFrameFunctionalGroupsSequence")
     if not groups:
         one = _image([dataset], dataset, study_date)
-        uid, number = one.pop("uid"), one.pop("number")
+        uid, instance = one.pop("uid"), one.pop("number")
         if frames == 1:
-            return (Image(uid, -1, number, **one),)
+            return (Image(uid, -1, instance, **one),)
         # frames without functional groups have no place of their own: only their number is known
         count = min(frames, MAX_FRAMES)
         return tuple(Image(uid, k, k + 1, image_type=one["image_type"]) for k in range(count))
     if len(groups) != frames or frames > MAX_FRAMES:
         raise ValueError(f"it states {frames} frames and describes {len(groups)}")
-    shared = _items(dataset, "SharedFunctionalGroupsSequence")[:1]
+    shared = items(dataset, "SharedFunctionalGroupsSequence")[:1]
     images = []
     for k, group in enumerate(groups):
         values = _image([*_macros([group, *shared]), dataset], dataset, study_date)
@@ -320,45 +320,45 @@ _MACROS = (
 
 
 def _macros(groups: Sequence[Any]) -> list[Any]:
-    """The functional groups that tell of a frame, its own before the shared ones; Philips' private one too."""
+    """The functional groups that tell of a frame, its own before the shared; Philips' private one too."""
     found = []
     for group in groups:
         found.append(group)
         for keyword in _MACROS:
-            found += _items(group, keyword)[:1]
-        found += _items(group, (0x2005, 0x140F))[:1]
+            found += items(group, keyword)[:1]
+        found += items(group, (0x2005, 0x140F))[:1]
     return found
 
 
 def _image(places: Sequence[Any], dataset: Any, study_date: str) -> dict[str, Any]:
     """What is known of an image; the first of ``places`` that has an attribute gives it."""
-    position = _numbers(places, "ImagePositionPatient", 3)
+    position = numbers(places, "ImagePositionPatient", 3)
     time_s = _time(places, study_date)
-    slope = _first(places, "RescaleSlope")
-    intercept = _first(places, "RescaleIntercept")
-    trigger = _first(places, "NominalCardiacTriggerDelayTime", "TriggerTime", "FrameReferenceTime")
-    offset_s = _first(places, "TemporalPositionTimeOffset")
+    slope = first(places, "RescaleSlope")
+    intercept = first(places, "RescaleIntercept")
+    trigger = first(places, "NominalCardiacTriggerDelayTime", "TriggerTime", "FrameReferenceTime")
+    offset_s = first(places, "TemporalPositionTimeOffset")
     if trigger is None:
         begin_s = offset_s if offset_s is not None else _philips(places, 0xA0)
         trigger = None if begin_s is None else 1000.0 * begin_s
     real_world, unit = _real_world(places)
-    temporal = _first(places, "TemporalPositionIndex", "TemporalPositionIdentifier")
-    acquisition = _first(places, "FrameAcquisitionNumber", "AcquisitionNumber")
-    frame_type = next((t for p in places if (t := _text(p, "FrameType"))), "") or _text(dataset, "ImageType")
+    temporal = first(places, "TemporalPositionIndex", "TemporalPositionIdentifier")
+    acquisition = first(places, "FrameAcquisitionNumber", "AcquisitionNumber")
+    frame_type = next((t for p in places if (t := text(p, "FrameType"))), "") or text(dataset, "ImageType")
     return {
-        "uid": _text(dataset, "SOPInstanceUID"),
-        "number": _whole(dataset, "InstanceNumber", 0),
+        "uid": text(dataset, "SOPInstanceUID"),
+        "number": whole(dataset, "InstanceNumber", 0),
         "position": position,
-        "orientation": _numbers(places, "ImageOrientationPatient", 6),
-        "spacing": _numbers(places, "PixelSpacing", 2),
-        "thickness_mm": _first(places, "SpacingBetweenSlices") or _first(places, "SliceThickness"),
+        "orientation": numbers(places, "ImageOrientationPatient", 6),
+        "spacing": numbers(places, "PixelSpacing", 2),
+        "thickness_mm": first(places, "SpacingBetweenSlices") or first(places, "SliceThickness"),
         "time_s": time_s,
         "trigger_ms": trigger,
         "temporal_position": None if temporal is None else int(temporal),
         "acquisition_number": None if acquisition is None else int(acquisition),
-        "echo_time_ms": _first(places, "EffectiveEchoTime", "EchoTime"),
-        "repetition_time_ms": _first(places, "RepetitionTime"),
-        "flip_angle_deg": _first(places, "FlipAngle"),
+        "echo_time_ms": first(places, "EffectiveEchoTime", "EchoTime"),
+        "repetition_time_ms": first(places, "RepetitionTime"),
+        "flip_angle_deg": first(places, "FlipAngle"),
         "image_type": tuple(frame_type.split("\\")) if frame_type else (),
         "rescale": None if slope is None else (slope, intercept or 0.0),
         "real_world": real_world,
@@ -373,10 +373,10 @@ def _time(places: Sequence[Any], study_date: str) -> float | None:
     for place in places:
         for keyword in ("FrameAcquisitionDateTime", "FrameReferenceDateTime", "AcquisitionDateTime"):
             if time_s is None:
-                day, time_s = date_and_seconds(_text(place, keyword))
+                day, time_s = date_and_seconds(text(place, keyword))
         if time_s is None:
-            time_s = seconds_from_midnight(_text(place, "AcquisitionTime"))
-            day = _text(place, "AcquisitionDate") if time_s is not None else ""
+            time_s = seconds_from_midnight(text(place, "AcquisitionTime"))
+            day = text(place, "AcquisitionDate") if time_s is not None else ""
     if time_s is None:
         return None
     # a study may run past midnight; other distances are dates that somebody has changed
@@ -385,11 +385,11 @@ def _time(places: Sequence[Any], study_date: str) -> float | None:
 
 def _real_world(places: Sequence[Any]) -> tuple[tuple[float, float] | None, str]:
     for place in places:
-        for item in _items(place, "RealWorldValueMappingSequence"):
-            slope, intercept = _number(item, "RealWorldValueSlope"), _number(item, "RealWorldValueIntercept")
+        for item in items(place, "RealWorldValueMappingSequence"):
+            slope, intercept = number(item, "RealWorldValueSlope"), number(item, "RealWorldValueIntercept")
             if slope:
-                units = _items(item, "MeasurementUnitsCodeSequence")
-                return (slope, intercept or 0.0), _text(units[0], "CodeValue") if units else ""
+                units = items(item, "MeasurementUnitsCodeSequence")
+                return (slope, intercept or 0.0), text(units[0], "CodeValue") if units else ""
     return None, ""
 
 
@@ -397,7 +397,7 @@ def _philips(places: Sequence[Any], element: int) -> float | None:
     """A number of Philips' private group (2005,xx__), whichever block its creator has reserved."""
     for place in places:
         blocks = [b for b in range(0x10, 0x20) if (0x2005, b) in place]
-        ours = [b for b in blocks if _text(place, (0x2005, b)).startswith(_PHILIPS_CREATOR)]
+        ours = [b for b in blocks if text(place, (0x2005, b)).startswith(_PHILIPS_CREATOR)]
         # some anonymisers drop the creators and leave the numbers in their usual place
         for block in ours or ([] if blocks else [0x10]):
             tag = (0x2005, block << 8 | element)
@@ -407,74 +407,7 @@ def _philips(places: Sequence[Any], element: int) -> float | None:
                     isinstance(value, bytes) and len(value) == 4
                 ):  # VR UN: stored by somebody who did not know it
                     value = struct.unpack("<f", value)[0]
-                number = _finite(value)
-                if number is not None:
-                    return number
+                found = finite(value)
+                if found is not None:
+                    return found
     return None
-
-
-def _first(places: Iterable[Any], *keywords: str) -> float | None:
-    for keyword in keywords:
-        for place in places:
-            value = _number(place, keyword)
-            if value is not None:
-                return value
-    return None
-
-
-def _numbers(places: Iterable[Any], keyword: str, count: int) -> Any:
-    for place in places:
-        try:
-            values = tuple(float(v) for v in place.get(keyword) or ())
-        except Exception:  # noqa: S112 - a hostile value raises anything; it then counts as absent
-            continue
-        if len(values) == count and all(math.isfinite(v) and abs(v) < 1e7 for v in values):
-            return values
-    return None
-
-
-def _number(dataset: Any, keyword: str) -> float | None:
-    try:
-        value = dataset.get(keyword)
-        if isinstance(value, (list, tuple)) or type(value).__name__ == "MultiValue":
-            value = value[0] if len(value) else None
-    except Exception:
-        return None
-    return _finite(value)
-
-
-def _finite(value: Any) -> float | None:
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _whole(dataset: Any, keyword: str, default: int) -> int:
-    value = _number(dataset, keyword)
-    return default if value is None else int(value)
-
-
-def _text(dataset: Any, tag: Any) -> str:
-    """Text of an attribute, several values joined by a backslash; control characters and padding removed."""
-    try:
-        value = dataset[tag].value if isinstance(tag, tuple) else dataset.get(tag)
-        if value is None:
-            return ""
-        if isinstance(value, bytes):
-            value = value.decode("latin-1")
-        if not isinstance(value, str) and isinstance(value, Iterable) and not hasattr(value, "components"):
-            value = "\\".join(str(v) for v in value)
-        text = str(value)[:MAX_TEXT]
-    except Exception:
-        return ""
-    return "".join(c for c in text if c.isprintable()).strip()
-
-
-def _items(dataset: Any, tag: Any) -> list[Any]:
-    try:
-        value = dataset[tag].value if isinstance(tag, tuple) else dataset.get(tag)
-        return [item for item in value if hasattr(item, "get")] if value else []
-    except Exception:
-        return []

@@ -105,7 +105,7 @@ def _serve(request: dict[str, Any]) -> Iterator[tuple[dict[str, Any], bytes]]:
 def decode(stream: IO[bytes], frames: list[int]) -> Iterator[NDArray[Any]]:
     """Decoded frames, each rows x columns, stored values without rescale; gdcm first."""
     import pydicom
-    from pydicom.pixels.decoders import get_decoder
+    from pydicom.pixels import get_decoder  # type: ignore[attr-defined]
 
     dataset = pydicom.dcmread(stream, force=True)
     syntax = dataset.file_meta.TransferSyntaxUID
