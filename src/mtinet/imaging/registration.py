@@ -126,8 +126,8 @@ def register(
     if covered < MIN_COVERED:
         return replace(
             _refused(
-                f"it shows {100 * covered:.0f} % of the {around} of the reference, too little to be registered; "
-                "export the whole phase"
+                f"it shows {100 * covered:.0f} % of the {around} that the reference shows, too little to "
+                "register; export the whole phase"
             ),
             around=around,
         )
