@@ -135,7 +135,7 @@ def test_a_predictor_that_passes_the_marks_by_is_noticed(patients: Patients, tmp
 
 # ---------------------------------------------------------------------- counting
 def test_multiply_adds_are_those_of_the_layers_and_follow_the_batch(patients: Patients, config: Config):
-    config = resolve_settings(config, None, ["fusion=concat"])  # MdIEF's filter has products of its own
+    config = resolve_settings(config, None, ["fusion=spatial"])  # a filter has products of its own
     network = build_network(config, 2)
     data = PatchDataset(patients.training, config, patients.classes, 0)
     samples = [data.sample(0, slot) for slot in range(2)]
