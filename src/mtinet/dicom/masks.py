@@ -22,7 +22,7 @@ from mtinet.dicom.series import SeriesInfo
 from mtinet.dicom.study import DicomSeries, DicomVolume
 from mtinet.errors import UserError
 from mtinet.results import Finding
-from mtinet.volume import Volume, read_nifti
+from mtinet.volume import Volume
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -197,6 +197,8 @@ def read_mask_image(path: Path, volumes: Sequence[DicomVolume]) -> MaskOnVolume:
     MaskError
         The file cannot be read, or lies on no volume's grid.
     """
+    from mtinet.dicom.mask_images import read_layers
+
     kind, affine, named = read_layers(path)
     group = DicomSeries(SeriesInfo("", ""), tuple(volumes))
     targets = [Target(group, k) for k, volume in enumerate(volumes) if not volume.refused]
@@ -412,49 +414,3 @@ def _same_grid(target: Target, grid: Volume) -> bool:
 def _same_count(target: Target, shape: Sequence[int]) -> bool:
     grid = target.volume.info.grid
     return grid is None or sorted(grid.shape) == sorted(shape)
-
-
-def read_layers(path: Path) -> tuple[str, NDArray[np.float64], list[tuple[str, BoolArray]]]:
-    """Kind, affine (RAS) and named segments of a mask image."""
-    if path.name.lower().endswith((".nii", ".nii.gz")):
-        volume = read_nifti(path, labels=True)
-        return "NIfTI", volume.affine, [(f"{n}", volume.array == n) for n in _values(volume.array)]
-    import SimpleITK
-
-    try:
-        image = SimpleITK.ReadImage(str(path))
-    except RuntimeError:
-        raise MaskError(f"{path} cannot be read as an image; give NIfTI or NRRD") from None
-    if image.GetDimension() != 3:
-        raise MaskError(f"{path} has {image.GetDimension()} axes; give a mask of three")
-    affine = np.eye(4)
-    affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) @ np.diag(image.GetSpacing())
-    affine[:3, 3] = image.GetOrigin()
-    array = SimpleITK.GetArrayFromImage(image)
-    layers = array[..., None] if image.GetNumberOfComponentsPerPixel() == 1 else array
-    layers = layers.transpose(2, 1, 0, 3)
-    if not np.all(np.isfinite(layers)) or np.any(layers != np.rint(layers)):
-        raise MaskError(f"{path} holds fractions where lesion numbers are expected; save it as whole numbers")
-    names = _slicer_segments(image)
-    if names:
-        return "NRRD", LPS @ affine, [(name, layers[..., layer] == value) for name, layer, value in names]
-    if layers.shape[-1] > 1:
-        raise MaskError(f"{path} holds {layers.shape[-1]} numbers a voxel; save it as one label map")
-    return "NRRD", LPS @ affine, [(f"{n}", layers[..., 0] == n) for n in _values(layers)]
-
-
-def _values(array: NDArray[Any]) -> list[int]:
-    return [int(n) for n in np.unique(array) if n != 0]
-
-
-def _slicer_segments(image: Any) -> list[tuple[str, int, int]]:
-    """Name, layer and value of each segment that 3D Slicer has written into an NRRD header."""
-    keys = set(image.GetMetaDataKeys())
-    found: list[tuple[str, int, int]] = []
-    while (prefix := f"Segment{len(found)}_") + "LabelValue" in keys:
-        texts = {
-            name: image.GetMetaData(prefix + name) if prefix + name in keys else default
-            for name, default in (("Name", prefix[:-1]), ("Layer", "0"), ("LabelValue", "1"))
-        }
-        found.append((texts["Name"], int(texts["Layer"]), int(texts["LabelValue"])))
-    return found

@@ -1,0 +1,58 @@
+"""Segments of a mask image: NIfTI, NRRD and whatever SimpleITK reads, also those of 3D Slicer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtinet.dicom.masks import LPS, BoolArray, MaskError
+from mtinet.volume import read_nifti
+
+
+def read_layers(path: Path) -> tuple[str, NDArray[np.float64], list[tuple[str, BoolArray]]]:
+    """Kind, affine (RAS) and named segments of a mask image."""
+    if path.name.lower().endswith((".nii", ".nii.gz")):
+        volume = read_nifti(path, labels=True)
+        return "NIfTI", volume.affine, [(f"{n}", volume.array == n) for n in _values(volume.array)]
+    import SimpleITK
+
+    try:
+        image = SimpleITK.ReadImage(str(path))
+    except RuntimeError:
+        raise MaskError(f"{path} cannot be read as an image; give NIfTI or NRRD") from None
+    if image.GetDimension() != 3:
+        raise MaskError(f"{path} has {image.GetDimension()} axes; give a mask of three")
+    affine = np.eye(4)
+    affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) @ np.diag(image.GetSpacing())
+    affine[:3, 3] = image.GetOrigin()
+    array = SimpleITK.GetArrayFromImage(image)
+    layers = array[..., None] if image.GetNumberOfComponentsPerPixel() == 1 else array
+    layers = layers.transpose(2, 1, 0, 3)
+    if not np.all(np.isfinite(layers)) or np.any(layers != np.rint(layers)):
+        raise MaskError(f"{path} holds fractions where lesion numbers are expected; save it as whole numbers")
+    names = _slicer_segments(image)
+    if names:
+        return "NRRD", LPS @ affine, [(name, layers[..., layer] == value) for name, layer, value in names]
+    if layers.shape[-1] > 1:
+        raise MaskError(f"{path} holds {layers.shape[-1]} numbers a voxel; save it as one label map")
+    return "NRRD", LPS @ affine, [(f"{n}", layers[..., 0] == n) for n in _values(layers)]
+
+
+def _values(array: NDArray[Any]) -> list[int]:
+    return [int(n) for n in np.unique(array) if n != 0]
+
+
+def _slicer_segments(image: Any) -> list[tuple[str, int, int]]:
+    """Name, layer and value of each segment that 3D Slicer has written into an NRRD header."""
+    keys = set(image.GetMetaDataKeys())
+    found: list[tuple[str, int, int]] = []
+    while (prefix := f"Segment{len(found)}_") + "LabelValue" in keys:
+        texts = {
+            name: image.GetMetaData(prefix + name) if prefix + name in keys else default
+            for name, default in (("Name", prefix[:-1]), ("Layer", "0"), ("LabelValue", "1"))
+        }
+        found.append((texts["Name"], int(texts["Layer"]), int(texts["LabelValue"])))
+    return found
