@@ -294,10 +294,6 @@ def test_convex_polygons_agree_with_matplotlib():
 def test_images_land_on_the_volume_of_their_grid_whatever_their_axes(siemens, tmp_path):
     volumes = [volume for series in siemens.study.series for volume in series.volumes]
     turned = siemens.mask.like_axes_of(np.diag([1.0, 1.0, -1.0, 1.0]))
-<<<<<<< HEAD
-    assert turned.shape != ()
-=======
->>>>>>> wt-write
     assert not np.array_equal(turned.affine, siemens.mask.affine)
     turned.write_nifti(tmp_path / "m.nii.gz")
     image = SimpleITK.GetImageFromArray(siemens.mask.array.transpose(2, 1, 0))
