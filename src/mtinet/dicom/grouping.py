@@ -1,8 +1,8 @@
 """A series comes apart into volumes.
 
-What tells the volumes of a series apart differs between vendors (temporal position, acquisition time, trigger
-time, echo, kind of image), and each of these also varies within one volume.  So an attribute is believed where
-it divides the images into whole stacks, and nothing is divided that is whole already.
+What tells the volumes of a series apart differs between vendors (temporal position, acquisition time,
+trigger time, echo, kind of image), and each of these also varies within one volume.  So an attribute is
+believed where it divides the images into whole stacks, and nothing is divided that is whole already.
 """
 
 from __future__ import annotations
