@@ -28,7 +28,7 @@ def test_every_study_is_shown_and_findings_come_first(toy_cohort):
     page = path.read_text(encoding="utf-8")
     assert pictures(page) == sum(len(s.images) for s in toy_cohort.studies)
     assert findings[0].severity == "error"
-    assert page.index("is not a class of this cohort") < page.index("Inclusion") < page.index("s5")
+    assert page.index("is not a class of this cohort") < page.index("Inclusion") < page.index('id="studies"')
     assert "&lt;none&gt; &amp; nothing" in page
     assert page.count("Research use only") == 2
     assert not re.search(r"(?:src|href)=.https?:", page)
