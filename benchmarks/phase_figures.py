@@ -177,9 +177,10 @@ def virtual_figures(n: int, seed: int = 0, verbose: bool = False) -> dict[str, C
             times = {phase: TIMES_S[phase] for phase in images} if timed else {}
             rng = np.random.default_rng([seed, 1, index])
             study, wanted = virtual_study(images, times, rng)
+            study = [replace(s, agent=agent if timed else "") for s in study]
             identification = identify(study)
             counts = score(identification, wanted)
-            name = f"virtual, {agent}, {'with' if timed else 'without'} times"
+            name = f"virtual, {agent}, {'times and agent known' if timed else 'nothing but pixels'}"
             found.setdefault(name, Counter()).update(counts)
             if verbose and counts["right"] < counts["total"]:
                 print(

@@ -41,7 +41,7 @@ class World:
 
 
 EXTRACELLULAR = World(
-    0.85, {**_ABSENT, "delayed": 2.0}, {"arterial_late": 1.2, "transitional": 4.0, "hepatobiliary": 4.5}
+    0.85, {**_ABSENT, "delayed": 2.0}, {"arterial_late": 1.2, "transitional": 4.0, "hepatobiliary": 6.5}
 )
 HEPATOSPECIFIC = World(
     0.15,

@@ -124,7 +124,7 @@ def _without(found: Sorted, signals: Signals) -> Sorted:
 
 def _seen(order: Order, signals: Signals | None) -> Order:
     """Series numbers that contradict the order in which vessels fade are not believed."""
-    if signals is None or order.basis != "numbers":
+    if signals is None or not signals.order or order.basis != "numbers":
         return order
     ranks = [signals.order[c.key] for c in order.candidates]
     return order if ranks == sorted(ranks) else replace(order, trust=min(order.trust, _CONTRADICTED))
@@ -201,7 +201,7 @@ def _unordered(table: NDArray[np.float64], weighed: _Weighed, world: World, weig
     """Nothing is known between series: the signal's order counts, else only that within a series."""
     candidates = weighed.order.candidates
     numbers = {c.series.series_uid: n for n, c in enumerate(candidates)}
-    signals = weighed.signals
+    signals = weighed.signals if weighed.signals and weighed.signals.order and weighed.signals.based else None
 
     def chain(row: int) -> int:
         return 0 if signals is not None else numbers[candidates[row].series.series_uid]

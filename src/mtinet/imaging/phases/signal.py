@@ -51,7 +51,7 @@ RATIOS: dict[Phase, tuple[float, float]] = {
     "portal_venous": (0.72, 0.30),
     "transitional": (1.10, 0.30),
     "delayed": (0.62, 0.30),
-    "hepatobiliary": (4.5, 0.45),
+    "hepatobiliary": (3.0, 0.45),
 }
 """L/V by phase, and the spread of its logarithm, read off virtual patients of both agents at six scanners."""
 
@@ -65,7 +65,9 @@ class Signals:
     weights : dict
         Log-weights of the phases and of none.
     order : dict
-        Rank in time as the signal tells it.
+        Rank in time as the signal tells it; empty where some volume was not compared.
+    based : bool
+        Some volume is unenhanced.  Otherwise the ranks can contradict another order but not replace it.
     words : dict
         The same for the reader.
     unlike : dict
@@ -76,6 +78,7 @@ class Signals:
     order: dict[tuple[str, int], int]
     words: dict[tuple[str, int], str]
     unlike: dict[tuple[str, int], str]
+    based: bool = False
 
 
 def compare(candidates: Sequence[Candidate]) -> Signals | None:
@@ -97,7 +100,7 @@ def compare(candidates: Sequence[Candidate]) -> Signals | None:
     unlike = {**_differences(stack.inside, stack.rim), **_unlike(stack.whole, stack.body)}
     kept = [n for n in range(len(keys)) if n not in unlike]
     weights = {c.key: silent for c in candidates}
-    order = {c.key: n for n, c in enumerate(candidates)}
+    order: dict[tuple[str, int], int] = {}
     words = {c.key: "its pixels were not used" for c in candidates}
     told = {keys[n]: reason for n, reason in unlike.items()}
     if len(kept) < 2 or told:
@@ -107,9 +110,10 @@ def compare(candidates: Sequence[Candidate]) -> Signals | None:
     ranks = _ranks(vessel, liver, unenhanced > 0.0)
     for n, key in enumerate(keys):
         weights[key] = _weights(vessel[n], liver[n], vessel.max(), unenhanced)
-        order[key] = ranks[n]
         words[key] = _words(vessel[n], liver[n], unenhanced)
-    return Signals(weights, order, words, told)
+    if len(keys) == len(candidates):
+        order = dict(zip(keys, ranks, strict=True))
+    return Signals(weights, order, words, told, based=unenhanced > 0.0)
 
 
 @dataclass(frozen=True)
@@ -244,14 +248,14 @@ def _unenhanced(peak: float, faded: float, brightness: float) -> float:
     return gained + float(np.clip(25.0 * (faded + 0.2), -3.0, 3.0)) - (1.0 if brightness > 0.95 else 0.0)
 
 
-def _ranks(vessel: NDArray[np.float64], liver: NDArray[np.float64], unenhanced: bool) -> list[int]:
+def _ranks(vessel: NDArray[np.float64], liver: NDArray[np.float64], based: bool) -> list[int]:
     """Order in time: the unenhanced volume, any that comes before the vessels' peak, then as they fade."""
     ratio = liver / np.maximum(vessel, 1e-3)
     darkest = int(np.argmin(np.abs(vessel) + np.abs(liver)))
     peak = int(np.argmax(vessel))
 
     def key(n: int) -> tuple[int, float]:
-        if not unenhanced:
+        if not based:
             return (2, -float(vessel[n]))
         if n == darkest:
             return (0, 0.0)
@@ -282,18 +286,18 @@ def _weights(vessel: float, liver: float, peak: float, unenhanced: float) -> NDA
         if phase == "hepatobiliary":
             apart = min(apart, 0.0)
         weights[index] = max(-0.5 * apart * apart, -10.0)
-    if unenhanced < 0.0:  # the curves do not start from zero: only their order tells
+    if unenhanced <= 0.0:  # the curves do not start from zero
         weights[1:NONE] = 0.0
     return weights
 
 
 def _words(vessel: float, liver: float, unenhanced: float) -> str:
     if abs(vessel) < 1e-9 and abs(liver) < 1e-9:
-        if unenhanced < 0.0:
+        if unenhanced <= 0.0:
             return "the darkest volume, but other volumes fall below it: it holds contrast already"
         return "the darkest volume: neither vessels nor liver enhance"
-    if unenhanced < 0.0:
-        return "no volume before contrast to compare with: vessels only fade from volume to volume"
+    if unenhanced <= 0.0:
+        return "no volume before contrast to compare with: the signal tells no phase"
     ratio = liver / max(vessel, 0.02)
     return (
         f"against the darkest volume vessels gain {100 * vessel:.0f} %, the liver {100 * liver:.0f} % of the "
