@@ -181,7 +181,7 @@ def _check_mask_phase_and_times(study: Study, findings: Findings) -> None:
 def _check_targets(study: Study, findings: Findings) -> None:
     """Training targets that the study lacks."""
     case = study.study_id
-    if study.mask is None:
+    if study.mask is None and study.label != NO_LESION:
         findings.add(
             "no-mask",
             "note",

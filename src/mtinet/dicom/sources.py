@@ -12,7 +12,7 @@ import struct
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from mtinet.dicom.members import MAX_MEMBER_BYTES, ZIP_ERRORS
 from mtinet.errors import UnusableError
@@ -56,11 +56,6 @@ class SourceFile:
     name: str
     size: int
     claims: bool
-
-    @property
-    def is_directory_file(self) -> bool:
-        """A DICOMDIR by its name."""
-        return PurePosixPath(self.name.replace("\\", "/")).name.upper() == "DICOMDIR"
 
 
 def find_files(source: Path) -> tuple[list[SourceFile], list[Finding]]:
@@ -186,7 +181,7 @@ def _take_member(
                 "unsafe-member",
                 "import",
                 "error",
-                f"{name} is not read: {why}.",
+                f"{name} is not read: {why}",
                 "Export the images again, or unpack the archive with a tool you trust and import the folder.",
                 case=name,
             )
@@ -223,7 +218,7 @@ def _unsafe(member: zipfile.ZipInfo) -> str:
 
 def unreadable(name: str, why: str, repair: str) -> Finding:
     """The finding for a file that cannot be read."""
-    return Finding("unreadable-file", "import", "error", f"{name} {why}.", repair, case=name)
+    return Finding("unreadable-file", "import", "error", f"{name} {why}", repair, case=name)
 
 
 def _archive(name: str) -> Finding:
@@ -231,7 +226,7 @@ def _archive(name: str) -> Finding:
         "archive",
         "import",
         "warning",
-        f"{name} is an archive in the source and is not opened.",
+        f"{name} is an archive in the source and is not opened",
         "Unpack it and import the folder.",
         case=name,
     )
@@ -242,7 +237,7 @@ def _refused_zip(name: str, why: str) -> Finding:
         "zip-refused",
         "import",
         "error",
-        f"{name} {why}.",
+        f"{name} {why}",
         "If you trust it, unpack it and import the folder.",
         case=name,
     )

@@ -72,7 +72,7 @@ class _Notes:
     def add(self, id: str, severity: Severity, text: str, action: str) -> None:
         """Add a finding; ``text`` goes on from the series' name."""
         name = self.name[0].upper() + self.name[1:]
-        self.findings.append(Finding(id, "import", severity, f"{name} {text}.", action, case=self._case))
+        self.findings.append(Finding(id, "import", severity, f"{name} {text}", action, case=self._case))
 
 
 def build_series(study_key: str, sources: Sequence[Source]) -> tuple[DicomSeries, list[Finding]]:

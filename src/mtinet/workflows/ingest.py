@@ -148,8 +148,7 @@ def ingest(
         if record["left_out"]:
             inclusion.leave_out(record["study_id"], record["left_out"]["step"], record["left_out"]["reason"])
     cohort, said = _cohort(out, records, jobs, options, table)
-    files_said = [replace(f, meaning=f.meaning.rstrip(".")) for f in findings]
-    findings = [*_unused(overruling, jobs), *files_said, *_of_records(records), *said]
+    findings = [*_unused(overruling, jobs), *findings, *_of_records(records), *said]
     dropped = [] if options.keep_ids else _dropped()
     mapping = None if options.keep_ids else _write_mapping(out, jobs, options)
     _write(out, cohort, records, inclusion, _without_identity(findings, names), dropped, options)

@@ -67,7 +67,7 @@ class Scrubber:
         """A finding about ``case`` without identity."""
         return replace(
             finding,
-            meaning=self.text(finding.meaning).rstrip("."),
+            meaning=self.text(finding.meaning),
             action=self.text(finding.action),
             case=case,
         )
