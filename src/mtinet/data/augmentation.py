@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -143,11 +144,13 @@ def apply(
     multiplied_by = field(transform, size)
     moved = np.zeros((len(image), *size), dtype=np.float32)
     moved[kept] = _resampled(image[(slice(None), *box)][kept], grid, "bilinear") * multiplied_by
-
-    def moved_mask(mask: NDArray[Any] | None) -> NDArray[np.uint8] | None:
-        return None if mask is None else _resampled(mask[box][None], grid, "nearest")[0].astype(np.uint8)
-
-    return Patch(moved, moved_mask(labels), moved_mask(liver), multiplied_by)
+    masks = [mask for mask in (labels, liver) if mask is not None]
+    cut: Iterator[NDArray[np.uint8]] = iter(())
+    if masks:
+        cut = iter(_resampled(np.stack([mask[box] for mask in masks]), grid, "nearest").astype(np.uint8))
+    return Patch(
+        moved, None if labels is None else next(cut), None if liver is None else next(cut), multiplied_by
+    )
 
 
 def field(transform: Transform, size: tuple[int, ...]) -> NDArray[np.float32]:
@@ -174,11 +177,15 @@ def add_noise(transform: Transform, image: NDArray[np.float32]) -> NDArray[np.fl
     """The image with the transform's noise in every phase that it keeps."""
     if not transform.noise:
         return image
-    noise = np.random.default_rng(transform.noise_seed).standard_normal(image.shape, dtype=np.float32)
-    kept = np.reshape(transform.keep, (-1,) + (1,) * (image.ndim - 1))
-    return np.asarray(image + np.float32(transform.noise) * noise * kept, dtype=np.float32)
+    # torch draws normal numbers several at a time: half the time of numpy's, once most of a sample's
+    generator = torch.Generator().manual_seed(transform.noise_seed)
+    noise = torch.randn(image.shape, generator=generator).numpy()
+    noise *= np.reshape(transform.keep, (-1,) + (1,) * (image.ndim - 1)) * np.float32(transform.noise)
+    noise += image
+    return noise
 
 
+@cache
 def _powers(spatial_dims: int) -> list[tuple[int, ...]]:
     """Exponents of the terms of first and second order."""
     return [p for p in itertools.product(range(3), repeat=spatial_dims) if 1 <= sum(p) <= 2]

@@ -11,8 +11,8 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +145,7 @@ class PreparedStudy:
         _, z, y, x = self.image.shape
         return z, y, x
 
-    @property
+    @cached_property
     def spacing_mm(self) -> tuple[float, float, float]:
         """Voxel size along z, y, x."""
         x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
@@ -174,9 +174,8 @@ class PreparedStudy:
         """Write the arrays and the description into an existing folder."""
         for name, array in self.memory.items():
             np.save(folder / f"{name}.npy", array)
-        meta = {
-            name: value for name, value in vars(self).items() if name not in ("memory", "folder", "lesions")
-        }
+        apart = ("memory", "folder", "lesions")
+        meta = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in apart}
         meta["lesions"] = [asdict(lesion) for lesion in self.lesions]
         files.write_json(folder / "meta.json", meta)
 

@@ -95,10 +95,10 @@ class Adversary:
             if count == 0:
                 return {}
             sides = (pairs.real_curve[keep], real_class[keep], pairs.present[keep])
-            real = self.discriminator(*sides, generator, noise)
-            fake = self.discriminator(
-                pairs.fake_curve[keep], pairs.fake_class[keep], pairs.present[keep], generator, noise
-            )
+            fakes = (pairs.fake_curve[keep], pairs.fake_class[keep], pairs.present[keep])
+            # both sides in one pass: on a handful of small pairs a pass costs its calls, not its arithmetic
+            both = (torch.cat(parts) for parts in zip(sides, fakes, strict=True))
+            real, fake = self.discriminator(*both, generator, noise).chunk(2)
             # means over this process' pairs, weighed so that processes add up to the mean over all
             share = keep.sum() / count
             loss = share * discriminator_loss(real, fake, self.settings.loss)
