@@ -9,7 +9,7 @@ from mtinet.imaging.deformation import Deformation
 from mtinet.imaging.itk import LPS
 from mtinet.imaging.liver import body_region, liver_region
 from mtinet.imaging.motion import Motion
-from mtinet.imaging.mutual_information import bspline_to_ras
+from mtinet.imaging.mutual_information import bspline_from_ras, bspline_to_ras
 from mtinet.imaging.registration import register
 from mtinet.imaging.resampling import resample
 from mtinet.volume import Volume
@@ -211,6 +211,44 @@ def test_the_deformation_is_that_of_itk_and_its_jacobian_that_of_differences():
     expected = np.linalg.det(np.eye(3) + by_index @ np.linalg.inv(fine[:3, :3]))
     found = deformation.jacobian(fine, (101, 101, 51), (102, 102, 52))
     assert found.item() == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_deformation_goes_to_itk_and_back():
+    fixed = sitk.Image([30, 24, 12], sitk.sitkFloat32)
+    transform = sitk.BSplineTransformInitializer(fixed, [3, 2, 1], order=3)
+    transform.SetParameters(np.random.default_rng(2).normal(0, 4, transform.GetNumberOfParameters()).tolist())
+    again = bspline_from_ras(transform, bspline_to_ras(transform))
+    np.testing.assert_allclose(again.GetParameters(), transform.GetParameters())
+
+
+def inside(deformation, of):
+    """Points of the lattice's inner box with ``of`` (displacement or Jacobian) there."""
+    grid = np.diag([5.0, 5.0, 5.0, 1.0])
+    low, high = (-15, -15, -15), (15, 15, 15)
+    points = np.stack(np.meshgrid(*map(np.arange, low, high), indexing="ij"), -1).reshape(-1, 3) * 5.0
+    return points, of(deformation, grid, low, high).reshape(len(points), -1)
+
+
+def test_growing_and_shrinking_is_taken_out_of_a_deformation():
+    rng = np.random.default_rng(3)
+    lattice = smooth(None, None, (0.0, 0.0, 0.0)).affine
+    found = Deformation(rng.normal(0, 8, (6, 6, 6, 3)), lattice)
+    points, before = inside(found, Deformation.jacobian)
+    _, after = inside(found.incompressible(points[::7], 300.0), Deformation.jacobian)
+    assert np.abs(before - 1).max() > 0.15
+    assert np.abs(after - 1).max() < 0.25 * np.abs(before - 1).max()
+
+
+def test_a_deformation_that_keeps_volumes_stays_as_it_is():
+    # columns slide along their own direction, as the liver does in breathing
+    rng = np.random.default_rng(4)
+    coefficients = np.zeros((6, 6, 6, 3))
+    coefficients[..., 2] = rng.normal(0, 8, (6, 6, 1))
+    found = Deformation(coefficients, smooth(None, None, (0.0, 0.0, 0.0)).affine)
+    points, before = inside(found, Deformation.on_grid)
+    _, after = inside(found.incompressible(points[::7], 300.0), Deformation.on_grid)
+    assert np.abs(before).max() > 5.0
+    np.testing.assert_allclose(after, before, atol=1e-3)
 
 
 def test_a_grid_that_is_tilted_against_the_deformation_is_refused():

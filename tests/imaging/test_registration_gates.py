@@ -24,6 +24,4 @@ def test_the_liver_of_virtual_patients_is_brought_back(tmp_path, monkeypatch):
     table = pd.DataFrame(rows)
     assert (table["before_mm"] > 3.0).any()
     missed = {name for name, _, holds in benchmark.gates(table) if not holds}
-    # on voxels as coarse as these a small lesion gains or loses more than its twentieth; the benchmark, which
-    # holds every gate, exits with 1 for it
-    assert missed <= {"liver: lesion volume changed by at most 5 %"}
+    assert not missed

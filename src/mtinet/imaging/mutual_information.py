@@ -173,6 +173,14 @@ def bspline_to_ras(transform: sitk.BSplineTransform) -> Deformation:
     return Deformation(along * np.diag(LPS)[:3], images[0].affine)
 
 
+def bspline_from_ras(transform: sitk.BSplineTransform, deformation: Deformation) -> sitk.BSplineTransform:
+    """A B-spline transform on the lattice of ``transform`` with the coefficients of a deformation (RAS)."""
+    changed = sitk.BSplineTransform(transform)
+    along = deformation.coefficients * np.diag(LPS)[:3]
+    changed.SetParameters(np.concatenate([along[..., axis].ravel(order="F") for axis in range(3)]).tolist())
+    return changed
+
+
 def _metric(compared: Pair, samples: int | None) -> Any:
     method = sitk.ImageRegistrationMethod()
     method.SetMetricAsMattesMutualInformation(numberOfHistogramBins=_BINS)

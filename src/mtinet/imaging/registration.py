@@ -15,6 +15,7 @@ import SimpleITK as sitk  # noqa: N813
 from numpy.typing import NDArray
 
 from mtinet.imaging import mutual_information as search
+from mtinet.imaging.deformation import Deformation
 from mtinet.imaging.itk import one_thread
 from mtinet.imaging.liver import Region
 from mtinet.imaging.motion import Motion
@@ -43,6 +44,13 @@ MIN_COVERED = 0.3
 
 _COVERED_KEPT = 0.8
 """Share of the voxels compared before that still have to be compared after."""
+
+
+STIFFNESS_MM = 300.0
+"""How much a change of volume counts against the deformation that was found: 1 % like 3 mm."""
+
+_STIFF_POINTS = 4000
+"""Points of the region that speak for it there: many times the coefficients of a coarse lattice."""
 
 
 @dataclass(frozen=True)
@@ -183,10 +191,17 @@ class _Attempt:
         return self._judged(found, still, self._displacement_mm(found.motion))
 
     def bspline(self, rigid: Registration, control_point_mm: float) -> Registration:
-        """The deformation of what the rigid motion leaves, if it helps."""
+        """The deformation of what the rigid motion leaves, without its changes of volume, if it helps."""
         levels = [search.moved(self.levels[s], rigid.motion.matrix) for s in search.BSPLINE_LEVELS_MM]
         transform = search.find_bspline(levels, control_point_mm)
         deformation = search.bspline_to_ras(transform)
+        lowest = float(self._jacobian(deformation).min())
+        if lowest <= 0.0:
+            reason = f"the deformation folds (Jacobian determinant {lowest:.2f})"
+            return replace(rigid, outcome="rejected", reason=reason)
+        every = max(1, len(self.points_mm) // _STIFF_POINTS)
+        deformation = deformation.incompressible(self.points_mm[::every], STIFFNESS_MM)
+        transform = search.bspline_from_ras(transform, deformation)
         found = replace(
             rigid,
             applied="bspline",
@@ -205,12 +220,10 @@ class _Attempt:
         close = moved < MIN_DISPLACEMENT_VOXELS or (gain < MIN_GAIN and moved < 1.0)
         name = {"rigid": "the rigid motion", "bspline": "the deformation"}[found.applied]
         reason = ""
-        if found.jacobian_min <= 0.0:
-            reason = f"{name} folds (Jacobian determinant {found.jacobian_min:.2f})"
-        elif close:
+        if close:
             # nothing better was found close by: what came before stands, with its own verdict
             return instead
-        elif found.max_mm > MAX_DISPLACEMENT_MM:
+        if found.max_mm > MAX_DISPLACEMENT_MM:
             reason = f"{name} moves by {found.max_mm:.0f} mm, which is not breathing"
         elif gain < MIN_GAIN:
             reason = f"{name} does not raise the similarity"
@@ -222,9 +235,7 @@ class _Attempt:
         moved = self._displacement_mm(found.motion)
         low, high = 1.0, 1.0
         if found.motion.deformation is not None:
-            jacobian = found.motion.deformation.jacobian(self.grid.affine, (0, 0, 0), self.grid.shape)[
-                self.inside
-            ]
+            jacobian = self._jacobian(found.motion.deformation)
             low, high = float(jacobian.min()), float(jacobian.max())
         return replace(
             found,
@@ -233,6 +244,10 @@ class _Attempt:
             jacobian_min=low,
             jacobian_max=high,
         )
+
+    def _jacobian(self, deformation: Deformation) -> NDArray[np.float64]:
+        """Its determinant at the region's voxels."""
+        return deformation.jacobian(self.grid.affine, (0, 0, 0), self.grid.shape)[self.inside]
 
     def _mapped(self, motion: Motion) -> NDArray[np.float64]:
         """Where the region's points of the reference lie in the phase."""
