@@ -4,6 +4,7 @@ import csv
 import gzip
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -123,7 +124,10 @@ def test_every_decision_is_recorded_with_its_evidence(imported):
             assert told["grid"]["shape"] == list(read_nifti(imported.cohort[study_id].images[phase]).shape)
         assert entry["excluded"]
     assert record["deidentified"]
-    assert any("PatientName" in line for line in record["dropped_attributes"])
+    dropped = record["dropped_attributes"]
+    # what the files hold, with how many of them, and nothing else of the profile
+    assert any(re.fullmatch(r"PatientName .*, [1-9]\d* files", line) for line in dropped)
+    assert not any("AdmissionID" in line for line in dropped)
     flow = (imported.cohort.folder / "inclusion.csv").read_text()
     assert "found,3" in flow
     assert "included,3" in flow

@@ -124,7 +124,7 @@ def _parts(outcome: IngestOutcome, page: Path, findings: str) -> list[str]:
     parts += [inclusion_text(outcome.inclusion), findings]
     if outcome.dropped:
         parts.append(
-            f"removed or replaced by the Basic Profile, {len(outcome.dropped)} attributes (listed in import.json): "
+            f"not taken over from the files, {len(outcome.dropped)} attributes (all in import.json): "
             + ", ".join(outcome.dropped[:8])
             + (", ..." if len(outcome.dropped) > 8 else "")
         )

@@ -14,7 +14,7 @@ import os
 import re
 import secrets
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -142,8 +142,8 @@ def dropped_attributes(files: Mapping[int, int] | None = None) -> list[Dropped]:
     Parameters
     ----------
     files : mapping, optional
-        Number of files by tag (see :func:`tags_of`): only attributes that occur are listed.  None = all that
-        the profile names.
+        Number of files by tag (see :func:`profile_tags`): only attributes that occur are listed.  None = all
+        that the profile names.
     """
     from pydicom.datadict import keyword_for_tag
 
@@ -157,13 +157,20 @@ def dropped_attributes(files: Mapping[int, int] | None = None) -> list[Dropped]:
         for tag in sorted(files)
         if (action := action_of(tag)) and not _is_private(tag)
     ]
-    private = [files[tag] for tag in files if _is_private(tag)]
-    return [*listed, *([Dropped(-1, "private attributes", "X", max(private))] if private else [])]
+    private = sum(files[tag] for tag in files if _is_private(tag))
+    return [*listed, *([Dropped(-1, "private attributes", "X", private)] if private else [])]
 
 
 def tags_of(dataset: Dataset) -> set[int]:
     """Every tag of a dataset, those inside sequences too."""
     return {int(element.tag) for element in dataset.iterall()}
+
+
+def profile_tags(tags: Iterable[int]) -> tuple[int, ...]:
+    """Those of ``tags`` that the profile removes or replaces; all private ones together are the first of them."""
+    chosen = [tag for tag in tags if action_of(tag)]
+    private = [tag for tag in chosen if _is_private(tag)]
+    return (*(tag for tag in chosen if not _is_private(tag)), *private[:1])
 
 
 def action_of(tag: int) -> str:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import IO, Any
 
 from mtinet.dicom.attributes import finite, first, items, number, numbers, text, whole
+from mtinet.dicom.deidentify import profile_tags
 from mtinet.dicom.times import date_and_seconds, days_between, seconds_from_midnight
 
 MAX_FRAMES = 100_000
@@ -48,19 +49,6 @@ _SERIES = {
     "frame_of_reference_uid": "FrameOfReferenceUID",
     "agent": "ContrastBolusAgent",
 }
-_OTHERS = (
-    "SOPClassUID", "SOPInstanceUID", "NumberOfFrames", "Rows", "Columns", "BitsAllocated", "BitsStored",
-    "HighBit", "PixelRepresentation", "SamplesPerPixel", "InstanceNumber", "ImagePositionPatient",
-    "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices",
-    "AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime", "TriggerTime", "FrameReferenceTime",
-    "TemporalPositionIdentifier", "AcquisitionNumber", "EchoTime", "EffectiveEchoTime", "RepetitionTime",
-    "FlipAngle", "ImageType", "RescaleSlope", "RescaleIntercept", "RealWorldValueMappingSequence",
-    "MagneticFieldStrength", "PatientWeight", "ContrastBolusStartTime", "ContrastBolusVolume",
-    "ContrastBolusTotalDose", "ContrastBolusAgentSequence", "PulseSequenceName",
-    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
-)  # fmt: skip
-_PRIVATE = (*range(0x20050010, 0x20050020), 0x2005100E, *(0x2005000E | b << 8 for b in range(0x11, 0x20)),
-            0x200510A0, *(0x200500A0 | b << 8 for b in range(0x11, 0x20)))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -134,7 +122,11 @@ class Image:
 
 @dataclass(frozen=True)
 class Header:
-    """All that is read of one file.  ``study`` and ``series`` hold text by the names used there."""
+    """All that is read of one file.
+
+    ``study`` and ``series`` hold text by the names used there; ``profile_tags`` are the attributes that
+    de-identification removes or replaces, a private one for all private ones.
+    """
 
     sop_class: str
     study: dict[str, str]
@@ -146,6 +138,7 @@ class Header:
     agent_ml: float | None = None
     weight_kg: float | None = None
     files: tuple[str, ...] = field(default=())
+    profile_tags: tuple[int, ...] = ()
 
     def to_plain(self) -> dict[str, Any]:
         """In JSON's types."""
@@ -160,7 +153,8 @@ class Header:
         """The reverse of :meth:`to_plain`."""
         images = tuple(Image(**_tuples(image)) for image in values["images"])
         pixel_format = PixelFormat(**values["format"]) if values["format"] else None
-        return cls(**{**values, "images": images, "format": pixel_format, "files": tuple(values["files"])})
+        lists = {name: tuple(values[name]) for name in ("files", "profile_tags")}
+        return cls(**{**values, **lists, "images": images, "format": pixel_format})
 
 
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:
@@ -184,8 +178,8 @@ def read_header(stream: IO[bytes], size: int) -> Header:
     """
     import pydicom
 
-    tags: list[Any] = [*_STUDY.values(), *_SERIES.values(), *_OTHERS, *_PRIVATE]
-    dataset: Any = pydicom.dcmread(stream, force=True, stop_before_pixels=True, specific_tags=tags)
+    # all of it: to pick attributes out costs more, and the profile's have to be counted
+    dataset: Any = pydicom.dcmread(stream, force=True, stop_before_pixels=True)
     meta = dataset.file_meta
     sop_class = text(dataset, "SOPClassUID") or text(meta, "MediaStorageSOPClassUID")
     if sop_class == DICOMDIR:
@@ -201,8 +195,9 @@ def read_header(stream: IO[bytes], size: int) -> Header:
     if not series["agent"] and agents:
         series["agent"] = text(agents[0], "CodeMeaning")
     columns = number(dataset, "Columns")
+    tags = profile_tags(int(tag) for tag in dataset.keys())  # noqa: SIM118 (to iterate would decode every element)
     if sop_class in MASK_CLASSES or columns is None:
-        return Header(sop_class, study, series, None)
+        return Header(sop_class, study, series, None, profile_tags=tags)
     pixel_format = _pixel_format(dataset, stream, size)
     return Header(
         sop_class,
@@ -214,6 +209,7 @@ def read_header(stream: IO[bytes], size: int) -> Header:
         agent_start_s=_agent_start_s(dataset, agents),
         agent_ml=_agent_ml(dataset, agents),
         weight_kg=number(dataset, "PatientWeight"),
+        profile_tags=tags,
     )
 
 

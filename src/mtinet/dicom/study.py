@@ -5,9 +5,9 @@ from __future__ import annotations
 import atexit
 import shutil
 import tempfile
-from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mtinet.dicom.contained import UnreadableError, shared_reader
@@ -41,6 +41,8 @@ class DicomStudy:
         SEG and RTSTRUCT files of this study.
     findings : tuple of Finding
         Stage ``import``.
+    profile_tags : mapping of int to int
+        Number of files by attribute that de-identification removes or replaces.
     """
 
     study_uid: str
@@ -54,6 +56,7 @@ class DicomStudy:
     series: tuple[DicomSeries, ...] = ()
     masks: tuple[Path, ...] = ()
     findings: tuple[Finding, ...] = ()
+    profile_tags: Mapping[int, int] = field(default_factory=dict)
 
 
 def read_studies(
@@ -152,6 +155,7 @@ def _study(sources: Sequence[Source], file_findings: list[Finding]) -> DicomStud
         series=tuple(sorted(series, key=_by_number)),
         masks=tuple(masks),
         findings=tuple(findings),
+        profile_tags=Counter(tag for _, header in sources for tag in header.profile_tags),
     )
 
 

@@ -120,7 +120,7 @@ class Deformation:
         normal += 1e-6 * np.trace(same) / count * np.eye(3 * count)
         wanted = self.coefficients.reshape(-1, 3).T.ravel()
         change = np.linalg.solve(normal, -divergence.T @ (divergence @ wanted))
-        found: NDArray[np.float64] = np.round(wanted + change, 6)
+        found = np.asarray(np.round(wanted + change, 6), dtype=np.float64)
         return replace(self, coefficients=found.reshape(3, -1).T.reshape(self.coefficients.shape))
 
     def _bases(

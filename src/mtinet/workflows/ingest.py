@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -83,7 +84,7 @@ class IngestOutcome:
     inclusion : tuple of InclusionRow
     findings : list of Finding
     dropped : list of str
-        Attributes that were not taken over.
+        Attributes of the files that were not taken over, with the number of files that have them.
     mapping : Path or None
         Where pseudonyms are told apart.
     """
@@ -149,7 +150,7 @@ def ingest(
             inclusion.leave_out(record["study_id"], record["left_out"]["step"], record["left_out"]["reason"])
     cohort, said = _cohort(out, records, jobs, options, table)
     findings = [*_unused(overruling, jobs), *findings, *_of_records(records), *said]
-    dropped = [] if options.keep_ids else _dropped()
+    dropped = [] if options.keep_ids else _dropped(studies)
     mapping = None if options.keep_ids else _write_mapping(out, jobs, options)
     _write(out, cohort, records, inclusion, _without_identity(findings, names), dropped, options)
     return IngestOutcome(cohort, records, inclusion.rows(), findings, dropped, mapping)
@@ -378,10 +379,14 @@ def _without_identity(findings: Sequence[Finding], study_of: Callable[[str], str
     return stored
 
 
-def _dropped() -> list[str]:
+def _dropped(studies: Sequence[DicomStudy]) -> list[str]:
+    """What the files hold of the profile's attributes, with the number of files."""
     from mtinet.dicom.deidentify import dropped_attributes
 
-    return [str(item) for item in dropped_attributes()]
+    counts: Counter[int] = Counter()
+    for study in studies:
+        counts.update(study.profile_tags)
+    return [str(item) for item in dropped_attributes(counts)]
 
 
 def _write_mapping(out: Path, jobs: Sequence[StudyJob], options: IngestOptions) -> Path:
