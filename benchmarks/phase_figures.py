@@ -12,7 +12,9 @@ for
 
 how many phases are right, wrong, wrong although stated with a confidence above 0.8, and missed (empty where
 there is an answer).  ``--virtual N`` adds N virtual studies with pixels, meaningless names and shuffled
-numbers, with and without times, and with decoys beside the phases.
+numbers, with and without times, and with decoys beside the phases.  ``--dicom N`` adds N virtual studies
+written as DICOM files of several vendors' habits, whose series all get one name and each other's numbers, and
+which ``mtinet import dicom`` reads: right is the phase that holds the image of that phase.
 """
 
 from __future__ import annotations
@@ -20,19 +22,23 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pydicom
 
 from mtinet.config import PHASES, Phase, SimulationSettings, resolve_simulation
 from mtinet.dicom.series import Grid, SeriesInfo, VolumeInfo
 from mtinet.imaging.phases import Choice, Identification, identify
 from mtinet.phantom.patient import simulate_patient
-from mtinet.volume import Volume
+from mtinet.volume import Volume, read_nifti
+from mtinet.workflows.ingest import IngestOptions, ingest
 from mtinet.workflows.phases import read_series_table
+from mtinet.workflows.simulate import simulate
 
 CONFIDENT = 0.8
 TIMES_S: dict[Phase, float] = {
@@ -49,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("table", type=Path, nargs="?")
     parser.add_argument("expected", type=Path, nargs="?")
     parser.add_argument("--virtual", type=int, default=0, metavar="N", help="virtual studies with pixels")
+    parser.add_argument("--dicom", type=int, default=0, metavar="N", help="virtual studies as DICOM files")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--verbose", action="store_true", help="also print every answer that is not right")
     given = parser.parse_args(arguments)
@@ -60,6 +67,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.virtual:
         for name, counts in virtual_figures(given.virtual, given.seed, given.verbose).items():
             print(line(name, counts))
+    for agent in ("gadobutrol", "gadoxetate") if given.dicom else ():
+        print(
+            line(f"DICOM files, {agent}", dicom_figures(given.dicom // 2, agent, given.seed, given.verbose))
+        )
     return 0
 
 
@@ -226,6 +237,61 @@ def virtual_study(
         if phase:
             wanted[phase].append(str(number))
     return study, wanted
+
+
+def dicom_figures(n: int, agent: str, seed: int = 0, verbose: bool = False) -> Counter[str]:
+    """Virtual studies from DICOM files with one name for all series and shuffled numbers, through the import."""
+    settings = virtual_settings(agent, seed).model_copy(update={"subjects": n})
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        origin = simulate(folder / "scanned", settings.with_spacing((5.0, 5.0, 6.0)), dicom=True)
+        source = folder / "scanned" / "dicom"
+        for index, study in enumerate(sorted({path.parent for path in source.rglob("*.dcm")})):
+            anonymous(study, np.random.default_rng([seed, 2, index]))
+        found = ingest(source, folder / "cohort", IngestOptions(keep_ids=True))
+        records = {record["patient_id"]: record for record in found.studies}
+        counts = Counter({"right": 0, "wrong": 0, f"wrong while stated > {CONFIDENT}": 0, "missed": 0})
+        for study in origin.studies:
+            record = records[study.patient_id]
+            taken = {
+                phase: folder / "cohort" / path for phase, path in record["files"].items() if phase in PHASES
+            }
+            for phase in dict.fromkeys([*study.images, *taken]):
+                counts["total"] += 1
+                if phase not in taken:
+                    counts["missed"] += 1
+                elif phase == shown(taken[phase], study.images):
+                    counts["right"] += 1
+                    continue
+                else:
+                    stated = record["phases"][phase]["confidence"] > CONFIDENT
+                    counts.update({"wrong": 1, f"wrong while stated > {CONFIDENT}": int(stated)})
+                if verbose:
+                    print(" ", study.study_id, phase, record["phases"].get(phase), record["missing"])
+    return counts
+
+
+def anonymous(folder: Path, rng: np.random.Generator) -> None:
+    """Give every series of a study the same name and the number of another."""
+    files = [(path, pydicom.dcmread(path)) for path in sorted(folder.rglob("*.dcm"))]
+    series = {str(file.SeriesInstanceUID): file.get("SeriesNumber") for _, file in files}
+    numbers = dict(zip(series, rng.permutation(np.array(list(series.values()), dtype=int)).tolist()))
+    for path, file in files:
+        if file.Modality != "MR":
+            continue
+        file.SeriesNumber = numbers[str(file.SeriesInstanceUID)]
+        file.SeriesDescription = "series"
+        for keyword in ("ProtocolName", "SequenceName"):
+            if keyword in file:
+                del file[keyword]
+        file.save_as(path)
+
+
+def shown(image: Path, phases: Mapping[Phase, Path]) -> Phase:
+    """The phase whose image this one is, up to a gain."""
+    mine = read_nifti(image).canonical().array.ravel().astype(float)
+    others = {phase: read_nifti(path).canonical().array.ravel() for phase, path in phases.items()}
+    return max(others, key=lambda phase: float(np.corrcoef(mine, others[phase])[0, 1]))
 
 
 def _later(times_s: Mapping[Phase, float], by_s: float) -> float | None:
