@@ -360,3 +360,38 @@ def test_the_same_through_a_real_dicom_node(scanned, imported, orthanc, tmp_path
     orthanc.fetch(tmp_path / "back")
     outcome = bring_in(tmp_path / "back", tmp_path / "out", labels=scanned / "dicom" / "labels.csv")
     assert_same_cohort(Cohort.read(scanned), outcome, mapping(outcome))
+
+
+# ---------------------------------------------------------------------- the liver by a program
+SEGMENTER = """
+import sys, nibabel, numpy
+image = nibabel.load(sys.argv[1])
+if sys.argv[3:]:
+    sys.exit("no licence")
+mask = (numpy.asarray(image.dataobj) > 0).astype("uint8")
+nibabel.save(nibabel.Nifti1Image(mask, image.affine), sys.argv[2])
+"""
+
+
+def test_the_liver_is_drawn_by_the_users_program_and_tried_again(scanned, tmp_path):
+    program = tmp_path / "segment.py"
+    program.write_text(SEGMENTER)
+    works = f"{sys.executable} {program} {{image}} {{out}}"
+    failed = bring_in(scanned / "dicom", tmp_path / "cohort", liver_command=f"{works} fail")
+    ids = {f.id for f in failed.findings}
+    assert "liver-not-segmented" in ids
+    assert all(study.liver_mask is None for study in failed.cohort.studies)
+    assert any("no licence" in f.meaning for f in failed.findings)
+    again = bring_in(scanned / "dicom", tmp_path / "cohort", liver_command=works)
+    assert "liver-not-segmented" not in {f.id for f in again.findings}
+    for study in again.cohort.studies:
+        image = read_nifti(study.images[study.mask_phase or study.reference_phase])
+        np.testing.assert_array_equal(
+            read_nifti(study.liver_mask, labels=True).array > 0, np.asarray(image.array) > 0
+        )
+
+
+def test_a_liver_command_that_cannot_work_is_refused_before_anything_is_read(scanned, tmp_path):
+    with pytest.raises(UserError, match="there is no program nosuchprogram"):
+        bring_in(scanned / "dicom", tmp_path / "cohort", liver_command="nosuchprogram {image} {out}")
+    assert not (tmp_path / "cohort").exists()

@@ -58,6 +58,12 @@ def dicom(
     ] = None,
     site: Annotated[str, typer.Option(help="Site of these studies, where labels do not name it.")] = "",
     name: Annotated[str, typer.Option(help="Name of the cohort. Default: that of the folder.")] = "",
+    liver_command: Annotated[
+        str,
+        typer.Option(
+            help="Program that segments the liver where no mask of it is given, such as 'segment -i {image} -o {out}'."
+        ),
+    ] = "",
     workers: Workers = None,
     json_: Json = False,
 ) -> None:
@@ -72,7 +78,7 @@ def dicom(
     from mtinet.workflows.ingest import IngestOptions, ingest
     from mtinet.workflows.qc import qc as draw
 
-    options = IngestOptions(labels, masks, keep_ids, key, mapping, phases_json, site, name)
+    options = IngestOptions(labels, masks, keep_ids, key, mapping, phases_json, site, name, liver_command)
     with progress("Reading headers") as read, progress("Importing") as advance:
         outcome = ingest(src, out, options, workers, read, advance)
     with progress("Checking") as advance:

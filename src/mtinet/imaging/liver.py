@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 from dataclasses import dataclass
@@ -86,6 +87,23 @@ def body_region(reference: Volume) -> Region | None:
     return Region(reference.with_array(body.astype(np.uint8)), "body")
 
 
+def check_liver_command(command: str) -> None:
+    """Refuse a command that cannot work for any study, before the first one.
+
+    Raises
+    ------
+    LiverCommandError
+        It lacks ``{image}`` or ``{out}``, or there is no such program.
+    """
+    words = _words(command, {"{image}": "image", "{out}": "out"})
+    if shutil.which(words[0]) is None:
+        raise _no_program(words[0])
+
+
+def _no_program(name: str) -> LiverCommandError:
+    return LiverCommandError(f"--liver-command: there is no program {name}; install it or give its full path")
+
+
 def run_liver_command(command: str, image: Path, out: Path, timeout_s: float = LIVER_TIMEOUT_S) -> Path:
     """Segment the liver of an image with a program of the user's choice.
 
@@ -151,9 +169,7 @@ def _run(words: list[str], image: Path, timeout_s: float) -> None:
             start_new_session=True,
         )
     except FileNotFoundError:
-        raise LiverCommandError(
-            f"--liver-command: there is no program {words[0]}; install it or give its full path"
-        ) from None
+        raise _no_program(words[0]) from None
     except OSError as error:
         raise LiverCommandError(
             f"--liver-command: {words[0]} cannot be started ({error.strerror}); make it executable"

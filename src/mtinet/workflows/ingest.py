@@ -20,6 +20,7 @@ from mtinet.cohort.tables import study_row
 from mtinet.config import DEFAULT_PHASES, PHASES
 from mtinet.dicom.study import DicomStudy
 from mtinet.errors import UnusableError, UserError
+from mtinet.imaging.liver import check_liver_command
 from mtinet.results import Finding
 from mtinet.workflows.imports.dicom_labels import LabelTable, label_findings, with_row
 from mtinet.workflows.imports.dicom_masks import masks_of_study
@@ -60,6 +61,9 @@ class IngestOptions:
         Site of all studies.
     name : str
         Name of the cohort; empty = that of the folder.
+    liver_command : str
+        Program that segments the liver where no mask of it is given
+        (:func:`mtinet.imaging.liver.run_liver_command`); empty = none.
     """
 
     labels: Path | None = None
@@ -70,6 +74,7 @@ class IngestOptions:
     phases: Path | None = None
     site: str = ""
     name: str = ""
+    liver_command: str = ""
 
 
 @dataclass(frozen=True)
@@ -133,6 +138,8 @@ def ingest(
     from mtinet.dicom.study import read_studies
 
     options = options or IngestOptions()
+    if options.liver_command:
+        check_liver_command(options.liver_command)
     _claim(out)
     overruling = read_overruling(options.phases)
     table = None if options.labels is None else LabelTable(options.labels)
@@ -212,6 +219,7 @@ def _jobs(
                 options.keep_ids,
                 _original_series(told, series_ids),
                 (*study.masks, *masks_of_study(options.masks, study, (study_id, patient_id))),
+                options.liver_command,
             )
         )
     return sorted(jobs, key=lambda job: job.study_id), study_of

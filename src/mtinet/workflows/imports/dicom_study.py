@@ -15,6 +15,7 @@ from mtinet import files
 from mtinet.config import PHASES, Phase
 from mtinet.dicom.study import DicomStudy
 from mtinet.errors import UserError
+from mtinet.imaging.liver import LiverCommandError, run_liver_command
 from mtinet.imaging.resampling import overlap_fraction
 from mtinet.results import Finding
 from mtinet.volume import Volume
@@ -35,6 +36,11 @@ RECORD_REVISION = 1
 """To be raised whenever the same files would be imported differently."""
 
 MIN_PHASES = 2
+LIVER_FAILED = "liver-not-segmented"
+
+REFERENCE_ORDER = ("portal_venous", "delayed", "arterial", "pre", *PHASES)
+"""The phase that stands for a study is the first of these that it has."""
+
 _LONGEST_S = 3 * 3600.0
 _HALF_DAY_S = 43200.0
 _DAY_S = 86400.0
@@ -55,6 +61,8 @@ class StudyJob:
     keep_ids : bool
     overruling : mapping or None
     masks : tuple of Path
+    liver_command : str
+        Segments the liver where no mask of it is given; empty = nothing does.
     """
 
     out: Path
@@ -65,6 +73,7 @@ class StudyJob:
     keep_ids: bool = False
     overruling: Overruling | None = None
     masks: tuple[Path, ...] = ()
+    liver_command: str = ""
 
     @property
     def scrubber(self) -> Scrubber:
@@ -85,6 +94,7 @@ class StudyJob:
                 for v in s.volumes
             ),
             "overruling": self.overruling,
+            "liver_command": self.liver_command,
             "masks": [[p.name, hashlib.sha256(p.read_bytes()).hexdigest()] for p in self.masks],
         }
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
@@ -100,6 +110,9 @@ def import_study(job: StudyJob) -> dict[str, Any]:
             return record
         place.unlink()
     record = {"digest": digest, **_import(job)}
+    if any(finding["id"] == LIVER_FAILED for finding in record["findings"]):
+        # the program may work the next time: the study is then not taken as it is
+        record["digest"] = ""
     files.write_json(place, record)
     return record
 
@@ -120,12 +133,13 @@ def _import(job: StudyJob) -> dict[str, Any]:
         masks.source = scrub.text(masks.source)
     usable = len(images) >= MIN_PHASES
     written = _write(job, images, masks) if usable else {}
+    liver_phase = _segment_liver(job, written, masks, findings) if usable else ""
     return {
         "study_id": job.study_id,
         "patient_id": job.patient_id,
         "left_out": None if usable else _why_left_out(job.study, choice),
         "files": written,
-        "mask_phase": masks.phase if usable and (masks.lesions or masks.liver) else "",
+        "mask_phase": masks.phase if usable and (masks.lesions or masks.liver) else liver_phase,
         "mask_source": masks.source,
         "times_s": times,
         "agent": scrub.text(job.study.agent),
@@ -178,8 +192,7 @@ def _drop_apart(
     job: StudyJob, images: dict[Phase, Volume], choice: PhaseChoice, findings: list[Finding]
 ) -> None:
     """Leave out phases that show another part of space than the reference phase."""
-    order = ("portal_venous", "delayed", "arterial", "pre", *PHASES)
-    reference = next((phase for phase in order if phase in images), None)
+    reference = next((phase for phase in REFERENCE_ORDER if phase in images), None)
     if reference is None:
         return
     for phase in [p for p in images if p != reference]:
@@ -271,6 +284,33 @@ def _write(job: StudyJob, images: Mapping[Phase, Volume], masks: StudyMasks) -> 
     return paths
 
 
+def _segment_liver(job: StudyJob, written: dict[str, str], masks: StudyMasks, findings: list[Finding]) -> str:
+    """Let the user's program draw the liver where no mask of it is given; the phase that it was drawn on.
+
+    The mask joins ``written``.
+    """
+    if not job.liver_command or "liver_mask" in written:
+        return ""
+    drawn_on = masks.phase if masks.lesions is not None else None
+    phase = str(drawn_on or next(p for p in REFERENCE_ORDER if p in written))
+    name = f"images/{job.study_id}/liver_mask.nii.gz"
+    try:
+        run_liver_command(job.liver_command, job.out / written[phase], job.out / name)
+    except LiverCommandError as error:
+        findings.append(
+            import_finding(
+                LIVER_FAILED,
+                "warning",
+                f"the liver was not segmented: {error}",
+                "Mend the command and give it again: studies with a liver mask are kept as they are.",
+                job.study_id,
+            )
+        )
+        return ""
+    written["liver_mask"] = name
+    return phase
+
+
 def _why_left_out(study: DicomStudy, choice: PhaseChoice) -> dict[str, str]:
     if not study.series or not any(s.volumes for s in study.series):
         return {"step": "images", "reason": "no volume of MR images"}
@@ -282,8 +322,7 @@ def _why_left_out(study: DicomStudy, choice: PhaseChoice) -> dict[str, str]:
 def _acquisition(study: DicomStudy, chosen: Mapping[Phase, ChosenVolume]) -> dict[str, float]:
     """Field, TR, TE, flip angle of the reference phase, and the dose, where known."""
     values: dict[str, float | None] = {"dose_mmol_kg": study.dose_mmol_kg}
-    order = ("portal_venous", "delayed", "arterial", "pre", *PHASES)
-    reference = next((chosen[p] for p in order if p in chosen), None)
+    reference = next((chosen[p] for p in REFERENCE_ORDER if p in chosen), None)
     if reference is not None:
         info = reference.volume.info
         values["field_T"] = reference.series.info.field_T
