@@ -1,0 +1,42 @@
+"""What an experiment changes in the data, for learning or for scoring; the defaults change nothing.
+
+Variations are no settings of a run that a user keeps: they damage, hide or take away data on purpose, to
+measure what a method bears.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from mtinet.config.base import Count, NonNegative, Phase, Settings
+
+
+class LearningVariation(Settings):
+    """How the training data of a run differ from the cohort's."""
+
+    mask_margin: Annotated[int, Field(ge=-5, le=5)] = Field(
+        0, description="in-plane voxels by which every training mask is dilated (> 0) or eroded (< 0)"
+    )
+    noise: NonNegative = Field(0.0, description="standard deviation of added noise, in normalised signal")
+    patients: Count | None = Field(None, description="learn from so many training patients; null = all")
+    held_out_site: str | None = Field(
+        None, description="learn from the other sites and hold this one out; takes the place of the fold"
+    )
+    harmonisation: Literal["none", "nyul", "combat"] = Field(
+        "none", description="harmonisation between sites, fitted on the training studies only"
+    )
+
+
+class ScoringVariation(Settings):
+    """How the studies that a run is scored on differ from the cohort's."""
+
+    phases: tuple[Phase, ...] | None = Field(None, description="show only these phases; null = all")
+    order: Literal["true", "shuffled"] = Field(
+        "true", description="shuffled: each study's phases change places, drawn by study"
+    )
+    displacement_mm: NonNegative = Field(
+        0.0, description="in-plane shift of every phase but the reference, direction drawn by study and phase"
+    )
+    noise: NonNegative = Field(0.0, description="standard deviation of added noise, in normalised signal")

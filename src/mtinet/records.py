@@ -1,0 +1,190 @@
+"""What is kept of one run of an experiment: a small JSON file with the metrics of every held-out patient.
+
+Records are shared between experiments, committed where results are published, and all that tables, tests and
+pages of experiments read: they need neither the run folder nor the cohort.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from mtinet import files
+from mtinet.config import Config, Settings
+from mtinet.config.variation import LearningVariation, ScoringVariation
+from mtinet.errors import UnusableError
+
+RECORD_FORMAT = 1
+"""Version of a record; readers refuse a newer one."""
+
+
+class Revision(Settings):
+    """What decides a run's numbers beside its settings: the code and the libraries.
+
+    Attributes
+    ----------
+    sources : str
+        Digest of the modules that train and score.
+    versions : dict
+        Version by package.
+    """
+
+    sources: str
+    versions: dict[str, str]
+
+
+class StudyScore(Settings):
+    """What one held-out study scored.  None = not defined (no lesion, unknown class, no pre phase).
+
+    Attributes
+    ----------
+    label, predicted_label : str
+        Class of the dominant lesion, ``none`` without one; the predicted one is empty for a network that has
+        no class.
+    dice, iou, nsd : float
+        A missed lesion counts 0.
+    hd95_mm : float
+    volume_ml, predicted_volume_ml : float
+        Of all lesions together.
+    enhancement_error, relative_error_percent : float
+        Mean over phases of the absolute error of the dominant lesion's predicted enhancement, in raw signal
+        and in percentage points of relative enhancement; a missed lesion takes the training mean.
+    measured_error, measured_relative_error_percent : float
+        The same of the mean signal read under the predicted mask.
+    probabilities : dict
+        By class, of the dominant lesion's component; empty where it was missed.
+    baselines : dict
+        Class that each read-out baseline (logistic regression, gradient boosting, ...) gives, by name.
+    true, predicted, measured : dict
+        Enhancement of the dominant lesion in raw signal by phase; ``predicted`` and ``measured`` are empty
+        where it was missed.
+    attention, discriminator_attention : dict
+        Share of each phase, by phase; empty for a network without.
+    """
+
+    study_id: str
+    patient_id: str
+    site: str
+    label: str
+    predicted_label: str
+    dice: float | None = None
+    iou: float | None = None
+    nsd: float | None = None
+    hd95_mm: float | None = None
+    volume_ml: float | None = None
+    predicted_volume_ml: float | None = None
+    enhancement_error: float | None = None
+    relative_error_percent: float | None = None
+    measured_error: float | None = None
+    measured_relative_error_percent: float | None = None
+    probabilities: dict[str, float] = {}
+    baselines: dict[str, str] = {}
+    true: dict[str, float] = {}
+    predicted: dict[str, float] = {}
+    measured: dict[str, float] = {}
+    attention: dict[str, float] = {}
+    discriminator_attention: dict[str, float] = {}
+
+
+class Scoring(Settings):
+    """The scores under one variation of the held-out studies; the first of a record is without any."""
+
+    variation: ScoringVariation = ScoringVariation()
+    studies: tuple[StudyScore, ...]
+
+
+class Course(Settings):
+    """How the training went, at the steps of its log (at most about 200 of them, evenly chosen).
+
+    Attributes
+    ----------
+    numbers : dict
+        Values by name (``total``, ``segmentation``, ``dice``, ``discriminator_accuracy``, ``logit_gap``,
+        gradient norms and cosines, ...), each as long as ``step``; None where a step did not measure one.
+    """
+
+    step: tuple[int, ...]
+    numbers: dict[str, tuple[float | None, ...]]
+
+
+class RunRecord(Settings):
+    """One finished run.
+
+    Attributes
+    ----------
+    id : str
+        Hash of everything that decides the numbers (:mod:`mtinet.experiments`).
+    converged : bool
+        Whether over the last fifth of the steps neither the mean loss nor the held-out Dice of the monitor
+        moved by more than 0.5 points (Dice in percent; loss in percent of its value at the fifth's start).
+    plateau : dict
+        The two movements: ``loss_percent``, ``dice_points`` (None where not monitored).
+    seconds, step_s : float
+        Whole training, and the median of a step, on the machine of the manifest.
+    findings : tuple of str
+        Identifiers of the run's findings other than notes.
+    manifest : dict
+        Versions, machine and time (:mod:`mtinet.provenance`), without a path.
+    """
+
+    format: int = RECORD_FORMAT
+    id: str
+    config: Config
+    learning: LearningVariation = LearningVariation()
+    seed: int
+    fold: int
+    folds: int
+    cohort: str
+    cohort_hash: str
+    classes: tuple[str, ...]
+    revision: Revision
+    scorings: tuple[Scoring, ...]
+    course: Course
+    converged: bool
+    plateau: dict[str, float | None]
+    seconds: float
+    step_s: float
+    findings: tuple[str, ...] = ()
+    manifest: dict[str, Any] = {}
+
+    def write(self, path: Path) -> None:
+        """Write the record as JSON, atomically."""
+        files.write_json(path, self.model_dump(mode="json"))
+
+    @classmethod
+    def read(cls, path: Path) -> RunRecord:
+        """Read a record.
+
+        Raises
+        ------
+        UnusableError
+            The file is damaged, no record, or of a newer format.
+        """
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            version = values["format"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UnusableError(
+                f"{path} is no record of a run ({error}); remove it and the run is done again"
+            ) from None
+        if version > RECORD_FORMAT:
+            raise UnusableError(
+                f"{path} has record format {version}, newer than this mtinet reads ({RECORD_FORMAT}); "
+                "update mtinet"
+            )
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise UnusableError(
+                f"{path} is no record of a run ({error.errors()[0]['msg']} at "
+                f"{'.'.join(map(str, error.errors()[0]['loc']))}); remove it and the run is done again"
+            ) from None
+
+
+def read_records(paths: Iterable[Path]) -> list[RunRecord]:
+    """Read several records, in the order of their ids."""
+    return sorted((RunRecord.read(path) for path in paths), key=lambda record: record.id)
