@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from mtinet import files
 from mtinet.config import Config, Settings
@@ -81,13 +81,13 @@ class StudyScore(Settings):
     relative_error_percent: float | None = None
     measured_error: float | None = None
     measured_relative_error_percent: float | None = None
-    probabilities: dict[str, float] = {}
-    baselines: dict[str, str] = {}
-    true: dict[str, float] = {}
-    predicted: dict[str, float] = {}
-    measured: dict[str, float] = {}
-    attention: dict[str, float] = {}
-    discriminator_attention: dict[str, float] = {}
+    probabilities: dict[str, float] = Field(default_factory=dict)
+    baselines: dict[str, str] = Field(default_factory=dict)
+    true: dict[str, float] = Field(default_factory=dict)
+    predicted: dict[str, float] = Field(default_factory=dict)
+    measured: dict[str, float] = Field(default_factory=dict)
+    attention: dict[str, float] = Field(default_factory=dict)
+    discriminator_attention: dict[str, float] = Field(default_factory=dict)
 
 
 class Scoring(Settings):
@@ -149,7 +149,7 @@ class RunRecord(Settings):
     seconds: float
     step_s: float
     findings: tuple[str, ...] = ()
-    manifest: dict[str, Any] = {}
+    manifest: dict[str, Any] = Field(default_factory=dict)
 
     def write(self, path: Path) -> None:
         """Write the record as JSON, atomically."""
