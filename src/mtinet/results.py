@@ -11,7 +11,7 @@ from mtinet import files
 from mtinet.errors import UnusableError
 from mtinet.volume import Volume
 
-RESULT_FORMAT = 1
+RESULT_FORMAT = 2
 """Version of ``result.json``; readers refuse a newer one."""
 
 RESEARCH_USE = "Research use only. Not a medical device; not for diagnosis."
@@ -58,6 +58,73 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Measurement:
+    """One quantity or sign measured by its definition, never a category of a reporting system.
+
+    Attributes
+    ----------
+    name : str
+        Stable name, for example ``longest_axial_diameter`` or ``washout``.
+    value : float or None
+        Number in ``unit``; None for a sign, and for what is not assessable.
+    unit : str
+        UCUM (``mm``, ``mL``, ``%``, ``%/min``, ``1`` for a plain number or a sign).
+    phase : str
+        Phase that it belongs to; empty for none or several.
+    finding : str
+        For a sign ``present``, ``absent`` or ``not assessable``; for a kind (curve type) its name; empty for
+        a number, or ``not assessable`` in its place.
+    reason : str
+        Why it is not assessable, or what limits it; else empty.
+    """
+
+    name: str
+    value: float | None = None
+    unit: str = "1"
+    phase: str = ""
+    finding: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Certainty:
+    """How sure the method is about a lesion; what was not determined is None or empty.
+
+    Attributes
+    ----------
+    existence : float or None
+        Probability that the component is a lesion.
+    volume_interval_mm3 : (float, float) or None
+    class_set : tuple of str or None
+        Conformal set of classes.
+    enhancement_interval : dict
+        Conformal interval by phase, in the study's own units.
+    coverage : float or None
+        Nominal coverage of set and intervals, 0 to 1.
+    """
+
+    existence: float | None = None
+    volume_interval_mm3: tuple[float, float] | None = None
+    class_set: tuple[str, ...] | None = None
+    enhancement_interval: dict[str, tuple[float, float]] = field(default_factory=dict)
+    coverage: float | None = None
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Certainty:
+        """From JSON's types."""
+        volume, classes = values["volume_interval_mm3"], values["class_set"]
+        return cls(
+            existence=values["existence"],
+            volume_interval_mm3=None if volume is None else (volume[0], volume[1]),
+            class_set=None if classes is None else tuple(classes),
+            enhancement_interval={
+                p: (low, high) for p, (low, high) in values["enhancement_interval"].items()
+            },
+            coverage=values["coverage"],
+        )
+
+
+@dataclass(frozen=True)
 class Lesion:
     """One predicted lesion.
 
@@ -80,6 +147,8 @@ class Lesion:
         100·(S - S_pre)/S_pre by phase; empty without a usable pre phase.
     measured : dict
         Mean signal read from the images under the predicted mask, by phase, in the study's own units.
+    measurements : tuple of Measurement
+    certainty : Certainty or None
     """
 
     number: int
@@ -91,6 +160,19 @@ class Lesion:
     enhancement: dict[str, float]
     relative_enhancement_percent: dict[str, float]
     measured: dict[str, float]
+    measurements: tuple[Measurement, ...] = ()
+    certainty: Certainty | None = None
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Lesion:
+        """From JSON's types."""
+        certainty = values.get("certainty")
+        changed = {
+            "centre_mm": tuple(values["centre_mm"]),
+            "measurements": tuple(Measurement(**item) for item in values.get("measurements", ())),
+            "certainty": None if certainty is None else Certainty.from_dict(certainty),
+        }
+        return cls(**{**{k: v for k, v in values.items() if k != "label"}, **changed})
 
     @property
     def label(self) -> str:
@@ -103,7 +185,8 @@ class Result:
     """The prediction for one study.
 
     ``mask`` holds the lesions' numbers on the grid of the reference phase.  ``lesions`` runs from the largest
-    to the smallest; the study's class is that of the first.
+    to the smallest; the study's class is that of the first.  ``measurements`` are those of the study, not of a
+    lesion (liver and aorta where they were found).
     """
 
     study_id: str
@@ -114,6 +197,7 @@ class Result:
     mask: Volume | None = None
     findings: tuple[Finding, ...] = ()
     model: dict[str, Any] = field(default_factory=dict)
+    measurements: tuple[Measurement, ...] = ()
 
     @property
     def label(self) -> str:
@@ -135,6 +219,7 @@ class Result:
                     "lesions": [{"label": lesion.label, **asdict(lesion)} for lesion in self.lesions],
                     "findings": [finding.to_dict() for finding in self.findings],
                     "model": self.model,
+                    "measurements": [asdict(item) for item in self.measurements],
                 }
             )
         )
@@ -147,19 +232,16 @@ class Result:
                 f"result format {values['format']} is newer than this mtinet reads ({RESULT_FORMAT}); "
                 "update mtinet"
             )
-        lesions = []
-        for item in values["lesions"]:
-            item = {k: v for k, v in item.items() if k != "label"}
-            lesions.append(Lesion(**{**item, "centre_mm": tuple(item["centre_mm"])}))
         return cls(
             study_id=values["study_id"],
             phases=tuple(values["phases"]),
             reference_phase=values["reference_phase"],
             classes=tuple(values["classes"]),
-            lesions=tuple(lesions),
+            lesions=tuple(Lesion.from_dict(item) for item in values["lesions"]),
             mask=mask,
             findings=tuple(Finding(**item) for item in values["findings"]),
             model=values["model"],
+            measurements=tuple(Measurement(**item) for item in values.get("measurements", ())),
         )
 
 

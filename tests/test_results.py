@@ -1,0 +1,50 @@
+"""Results: what is written is read back, and a newer format is refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from mtinet.errors import UnusableError
+from mtinet.results import RESULT_FORMAT, Certainty, Finding, Lesion, Measurement, Result
+
+
+def result() -> Result:
+    certainty = Certainty(0.9, (900.0, 1200.0), ("hcc", "fnh"), {"pre": (1.0, 2.0)}, 0.9)
+    measurements = (
+        Measurement("longest_axial_diameter", 12.5, "mm"),
+        Measurement("washout", finding="not assessable", reason="no delayed phase"),
+    )
+    lesion = Lesion(
+        1, 1000.0, 12.4, (1.0, 2.0, 3.0), 0.8, {"hcc": 0.7, "fnh": 0.3}, {"pre": 100.0}, {}, {"pre": 99.0},
+        measurements, certainty,
+    )  # fmt: skip
+    plain = Lesion(2, 500.0, 9.8, (0.0, 0.0, 0.0), 0.6, {"hcc": 1.0}, {}, {}, {})
+    finding = Finding("missing-phase", "predict", "note", "m", "a", "007")
+    return Result(
+        "007", ("pre",), "pre", ("hcc", "fnh"), (lesion, plain), None, (finding,), {"run": "x"},
+        (Measurement("liver_signal", 50.0, phase="pre"),),
+    )  # fmt: skip
+
+
+def test_what_is_written_is_read_back():
+    values = json.loads(json.dumps(result().to_dict()))
+    assert Result.from_dict(values) == result()
+
+
+def test_an_earlier_format_without_measurements_is_read():
+    values = json.loads(json.dumps(result().to_dict()))
+    values["format"] = 1
+    del values["measurements"]
+    for lesion in values["lesions"]:
+        del lesion["measurements"], lesion["certainty"]
+    read = Result.from_dict(values)
+    assert read.label == "hcc"
+    assert read.lesions[0].measurements == ()
+    assert read.lesions[0].certainty is None
+
+
+def test_a_newer_format_is_refused_by_name():
+    with pytest.raises(UnusableError, match=str(RESULT_FORMAT + 1)):
+        Result.from_dict({**result().to_dict(), "format": RESULT_FORMAT + 1})
