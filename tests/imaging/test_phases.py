@@ -129,6 +129,42 @@ def test_where_nothing_tells_the_order_nothing_is_stated():
     assert any("order of acquisition is not known" in item.reason for item in found.missing)
 
 
+def silent(*counts: int) -> list[SeriesInfo]:
+    return study(*(("series", count) for count in counts))
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        pytest.param(
+            (24, 60, 30, 80, 20, 80, 80, 80, 48),
+            {"pre": "4", "arterial": "6", "portal_venous": "7", "delayed": "8"},
+            id="the bolus is timed behind the unenhanced volume",
+        ),
+        pytest.param(
+            (15, 38, 76, 92, 92, 92, 92, 92),
+            {"pre": "4", "arterial": "5", "portal_venous": "6", "delayed": "8"},
+            id="two late volumes",
+        ),
+        pytest.param(
+            (63, 35, 30, 100, 64, 300, 32),
+            {"pre": "4", "arterial": "6#0", "portal_venous": "6#1", "delayed": "6#2"},
+            id="three volumes in one series",
+        ),
+        pytest.param(
+            (15, 70, 36, 72, 36, 84, 20, 84, 84, 84),
+            {"pre": "6", "arterial": "8", "portal_venous": "9", "delayed": "10"},
+            id="in and out of phase has twice the images of another scan",
+        ),
+    ],
+)
+def test_without_names_counts_and_order_decide_and_say_that_they_are_not_sure(counts, expected):
+    series = silent(*counts)
+    assert answers(series) == expected
+    for choice in identify(series).phases.values():
+        assert choice is None or choice.confidence <= 0.85
+
+
 def test_a_gap_in_the_numbers_is_a_missing_phase_not_a_shift():
     full = study(
         ("HASTE", 30),

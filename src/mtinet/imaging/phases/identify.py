@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -28,7 +29,7 @@ from mtinet.imaging.phases.names import HEPATOSPECIFIC as HEPATOSPECIFIC_NAMES
 from mtinet.imaging.phases.ordering import Order, find_order, time_of
 from mtinet.imaging.phases.result import Choice, Excluded, Identification, Missing
 from mtinet.imaging.phases.signal import Signals, compare
-from mtinet.imaging.phases.weighing import from_name, from_times, possible_starts, time_weight
+from mtinet.imaging.phases.weighing import from_name, from_place, from_times, possible_starts, time_weight
 
 STATED = 0.5
 """A phase is stated when its volume is more probable than everything else together."""
@@ -144,7 +145,10 @@ def _weigh(found: Sorted, order: Order, signals: Signals | None, study: Sequence
         source = order.sources.get(candidate.key)
         if source is not None:
             placed[row, slice(1, NONE) if source else slice(0, 1)] -= 3.0
-    return _Weighed(order, names, placed, signals, _worlds(study, found), found.silent)
+    weighed = _Weighed(order, names, placed, signals, _worlds(study, found), found.silent)
+    if _counted_only(weighed) and len(placed):
+        placed += from_place(order.candidates)
+    return weighed
 
 
 def _worlds(study: Sequence[SeriesInfo], found: Sorted) -> tuple[World, World]:
@@ -212,6 +216,11 @@ def _unordered(table: NDArray[np.float64], weighed: _Weighed, world: World, weig
 
     ranked = sorted(range(len(table)), key=key)
     items = tuple(Item(table[row], chain(row)) for row in ranked)
+    if _counted_only(weighed):
+        # order is then all there is, and each order of the chains is as probable as the next; where there are
+        # names, the surplus stays: series of one name are left open as soon as their numbers look shuffled
+        chains = Counter(item.chain for item in items)
+        weight -= math.lgamma(len(items) + 1) - sum(math.lgamma(n + 1) for n in chains.values())
     return Alternative(items, tuple(ranked.index(row) for row in range(len(table))), world, weight)
 
 

@@ -90,7 +90,7 @@ def find_order(found: Sorted, study: Sequence[SeriesInfo]) -> Order:
     ordered = tuple(sorted(candidates, key=lambda c: (number_of(c.series) or 0.0, *_tie(c))))
     steps = _steps(study)
     sources = _sources(ordered, found, study)
-    bolus = _bolus_by_number(ordered, found)
+    bolus = _bolus_by_number(ordered, found, steps)
     trust = _trust(ordered, found, steps, sources, bolus)
     return Order(ordered, "numbers", trust, _gaps(ordered, steps, found), bolus, sources)
 
@@ -140,9 +140,22 @@ def _gaps(ordered: tuple[Candidate, ...], steps: dict[str, int], found: Sorted) 
     return tuple(places)
 
 
-def _bolus_by_number(ordered: tuple[Candidate, ...], found: Sorted) -> int | None:
+def _bolus_by_number(ordered: tuple[Candidate, ...], found: Sorted, steps: dict[str, int]) -> int | None:
     marks = [n for s, reason in found.excluded if reason == BOLUS and (n := number_of(s)) is not None]
+    if not marks and found.silent and all(c.info is None for c in ordered):
+        return _interrupted(ordered, steps)
     return sum((number_of(c.series) or 0.0) < max(marks) for c in ordered) if marks else None
+
+
+def _interrupted(ordered: tuple[Candidate, ...], steps: dict[str, int]) -> int | None:
+    """Candidates before the one interruption of their numbers: there the bolus was timed.
+
+    Without names only this shape tells it: one series, other numbers, then at least two series in a row.
+    """
+    own = list(dict.fromkeys(steps[c.series.series_uid] for c in ordered))
+    if len(own) < 3 or own[1] - own[0] < 2 or own[2] - own[1] > 1:
+        return None
+    return sum(steps[c.series.series_uid] == own[0] for c in ordered)
 
 
 def _bolus_by_time(ordered: tuple[Candidate, ...], found: Sorted) -> int | None:
@@ -235,8 +248,11 @@ def _rows(own: list[int], found: Sorted, steps: dict[str, int]) -> float:
     }
     if not others:
         return 0.0
-    broken = sum(any(a < n < b for n in others) for a, b in pairwise(own[1:]))
-    share = broken / (len(own) - 2)
+    broken = [any(a < n < b for n in others) for a, b in pairwise(own[1:])]
     if len(own) == 3:
-        return 0.4 if broken == 0 else -1.5
-    return 1.0 if broken == 0 else -4.0 * share - 0.5
+        return -1.5 if broken[0] else 0.4
+    if not any(broken):
+        return 1.0
+    if found.silent and not any(broken[:-1]):  # a late phase is often taken after another scan
+        return 0.3
+    return -4.0 * sum(broken) / len(broken) - 0.5

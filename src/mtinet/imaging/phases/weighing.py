@@ -27,6 +27,16 @@ Late arterial 35 s, portal venous 60 to 80 s, delayed and transitional 2 to 5 mi
 (LI-RADS v2018, technique)."""
 
 _UNUSED = -2.5
+_LATER_PRE = (0.0, -2.0, -3.0)
+"""Log-weight of "unenhanced" for the first, the second and later volumes, where nothing else is known."""
+
+_SECOND_ARTERIAL = -1.2
+_FIFTH_DELAYED = 0.8
+_UNRELATED = -2.0
+_USUAL_IN_THREE = 1.0
+"""Of five volumes of one size three in five are two late ones; two arterial ones, two unenhanced ones or a
+volume of another kind are rarer.  These priors are practice, not a fit."""
+
 _FLOOR = -6.0
 
 
@@ -89,6 +99,24 @@ def _told(candidate: Candidate) -> tuple[Phase | float, ...]:
     if candidate.n_volumes == 1 and len(reading.times_s) == 1:
         return reading.times_s
     return ()
+
+
+def from_place(candidates: Sequence[Candidate]) -> NDArray[np.float64]:
+    """Log-weights from the place in the order alone, for studies whose names say nothing.
+
+    The unenhanced volume comes first and is seldom repeated, late ones often are.  Three volumes in one
+    series, behind a single one of the same size, are the arterial, the portal venous and the delayed phase.
+    """
+    table = np.zeros((len(candidates), NONE + 1))
+    table[:, PHASES.index("arterial_late")] = _SECOND_ARTERIAL
+    table[:, NONE] = _UNRELATED
+    table[4:, PHASES.index("delayed")] = _FIFTH_DELAYED
+    for row, candidate in enumerate(candidates):
+        table[row, 0] = _LATER_PRE[min(row, len(_LATER_PRE) - 1)]
+        if candidate.n_volumes == 3 and any(c.n_volumes == 1 for c in candidates[:row]):
+            usual: tuple[Phase, ...] = ("arterial", "portal_venous", "delayed")
+            table[row, PHASES.index(usual[candidate.volume])] += _USUAL_IN_THREE
+    return table
 
 
 def from_times(times_s: Sequence[float | None], start_s: float) -> NDArray[np.float64]:
