@@ -14,6 +14,7 @@ from mtinet.cohort import NO_LESION, Study
 from mtinet.config import Phase
 from mtinet.imaging.gain import GAIN_THRESHOLD, changed_gains, darker_than_first, phase_ratios
 from mtinet.imaging.masks import bounding_boxes, components, voxel_counts
+from mtinet.imaging.phase_order import SURE, misnamed_phases
 from mtinet.imaging.resampling import overlap_fraction
 from mtinet.results import Finding, Severity
 from mtinet.volume import Volume, VolumeError, read_nifti
@@ -97,7 +98,7 @@ def look_at(
     usable = _check_grids(images, report)
     _check_duplicates({phase: digests[phase] for phase in usable}, report)
     if len(usable) > 1:
-        _check_levels(usable, report)
+        _check_levels(usable, study.agent, report)
     _check_masks(study, images, dict(lesion_labels or {}), classes, report)
     return StudyLook(tuple(report.findings), digests)
 
@@ -247,7 +248,7 @@ def _check_duplicates(digests: Mapping[Phase, str], report: _Report) -> None:
         seen.setdefault(digest, phase)
 
 
-def _check_levels(images: Mapping[Phase, Volume], report: _Report) -> None:
+def _check_levels(images: Mapping[Phase, Volume], agent: str, report: _Report) -> None:
     """The order of the phases, then unenhancing tissue against its signal in the other phases."""
     ratios = phase_ratios(images)
     darker = darker_than_first(ratios) if "pre" in ratios else []
@@ -261,6 +262,15 @@ def _check_levels(images: Mapping[Phase, Volume], report: _Report) -> None:
             threshold=1.0,
         )
         return  # between exchanged phases no tissue can be told to be unenhancing
+    for one in misnamed_phases(images, agent):
+        report.add(
+            "phase-enhancement",
+            "warning",
+            f"{one.named} enhances like {one.looks_like.replace('_', ' ')}: {one.evidence}",
+            "Check that the files of these phases are not exchanged (mtinet phases names the series of an export).",
+            value=one.probability,
+            threshold=SURE,
+        )
     for phase, ratio in changed_gains(ratios).items():
         report.add(
             "gain-change",
