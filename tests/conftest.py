@@ -17,7 +17,9 @@ import numpy as np
 import pytest
 
 from mtinet.cohort import Cohort, Study
-from mtinet.config import Phase
+from mtinet.config import PRESETS, Phase
+from mtinet.config.variation import LearningVariation, ScoringVariation
+from mtinet.records import Course, Revision, RunRecord, Scoring, StudyScore
 from mtinet.volume import Volume
 
 SIGNAL: dict[Phase, tuple[float, float, float]] = {
@@ -232,3 +234,163 @@ def orthanc(tmp_path: Path) -> Iterator[Orthanc]:
         server.terminate()
         server.wait(timeout=30)
         log.close()
+
+
+# ---------------------------------------------------------------------- records of runs
+RECORD_CLASSES = ("hemangioma", "hcc", "metastasis")
+RECORD_PHASES = ("pre", "arterial", "portal_venous", "delayed")
+
+
+@dataclass(frozen=True)
+class RecordMaker:
+    """Records of runs as an experiment leaves them, without any training.
+
+    Every patient has an own difficulty, which all rows share; a row adds its effects to it.
+    """
+
+    patients: int = 60
+    folds: int = 2
+    sites: tuple[str, ...] = ("A", "B")
+
+    def row(
+        self,
+        number: int = 0,
+        *,
+        dice: float = 0.0,
+        error: float = 0.0,
+        right: float = 0.7,
+        seeds: int = 1,
+        folds: tuple[int, ...] | None = None,
+        converged: bool = True,
+        sources: str = "0123abcd",
+        cohort_hash: str = "cafe",
+        classes: bool = True,
+        phases: tuple[str, ...] | None = None,
+        missed: int = 1,
+        held_out_sites: bool = False,
+        course: bool = True,
+    ) -> tuple[RunRecord, ...]:
+        """Records of one row; ``number`` tells rows apart."""
+        parts = range(self.folds) if folds is None else folds
+        return tuple(
+            RunRecord(
+                id=f"r{number:02d}s{seed}f{fold}",
+                config=PRESETS["tiny"](),
+                learning=LearningVariation(held_out_site=self.sites[fold] if held_out_sites else None),
+                seed=seed,
+                fold=fold,
+                folds=self.folds,
+                cohort="virtual",
+                cohort_hash=cohort_hash,
+                classes=RECORD_CLASSES,
+                revision=Revision(sources=sources, versions={"torch": "2.0"}),
+                scorings=(
+                    Scoring(
+                        studies=tuple(
+                            self._score(number, seed, patient, dice, error, right, classes, missed)
+                            for patient in range(self.patients)
+                            if patient % self.folds == fold
+                        )
+                    ),
+                    *(
+                        [
+                            Scoring(
+                                variation=ScoringVariation(phases=phases),
+                                studies=tuple(
+                                    self._score(
+                                        number, seed, patient, dice - 0.1, error, right, classes, missed
+                                    )
+                                    for patient in range(self.patients)
+                                    if patient % self.folds == fold
+                                ),
+                            )
+                        ]
+                        if phases
+                        else []
+                    ),
+                ),
+                course=self._course(number) if course else Course(step=(), numbers={}),
+                converged=converged,
+                plateau={"loss_percent": 0.1, "dice_points": 0.2},
+                seconds=100.0,
+                step_s=0.2,
+                manifest={"created": "2026-01-01T00:00:00", "python": "3.11", "versions": {"torch": "2.0"}},
+            )
+            for seed in range(seeds)
+            for fold in parts
+        )
+
+    def _score(
+        self,
+        number: int,
+        seed: int,
+        patient: int,
+        dice: float,
+        error: float,
+        right: float,
+        classes: bool,
+        missed: int,
+    ) -> StudyScore:
+        shared = np.random.default_rng([7, patient])
+        own = np.random.default_rng([7, patient, number, seed])
+        label = RECORD_CLASSES[patient // self.folds % 3]
+        hard = shared.normal(0.0, 0.08)
+        overlap = float(np.clip(0.75 + hard + dice + own.normal(0, 0.03), 0, 1))
+        wrong = float(abs(30 - 100 * hard + error + own.normal(0, 4)))
+        lost = patient < missed
+        logits = own.normal(0, 1, 3) + 2.0 * right * (np.array(RECORD_CLASSES) == label)
+        share = np.exp(logits) / np.exp(logits).sum()
+        attention = own.dirichlet(np.ones(len(RECORD_PHASES)) * 8)
+        true = {phase: 100.0 + 40 * place for place, phase in enumerate(RECORD_PHASES)}
+        guess = RECORD_CLASSES[int(share.argmax())]
+        return StudyScore(
+            study_id=f"s{patient:03d}",
+            patient_id=f"p{patient:03d}",
+            site=self.sites[patient % len(self.sites)],
+            label=label,
+            predicted_label=("none" if lost else guess) if classes else "",
+            dice=0.0 if lost else overlap,
+            iou=0.0 if lost else overlap / (2 - overlap),
+            nsd=0.0 if lost else overlap,
+            hd95_mm=100.0 if lost else 10 - 8 * overlap,
+            volume_ml=20.0,
+            predicted_volume_ml=0.0 if lost else 20.0 + float(own.normal(1.0, 2.0)),
+            enhancement_error=wrong,
+            relative_error_percent=wrong / 2,
+            measured_error=wrong / 3,
+            measured_relative_error_percent=wrong / 6,
+            probabilities=dict(zip(RECORD_CLASSES, map(float, share))) if classes and not lost else {},
+            baselines={"logistic_regression": "" if lost else guess},
+            true=true,
+            predicted={} if lost else {phase: value + 5.0 for phase, value in true.items()},
+            measured={} if lost else {phase: value + 1.0 for phase, value in true.items()},
+            attention={} if lost else dict(zip(RECORD_PHASES, map(float, attention))),
+        )
+
+    @staticmethod
+    def _course(number: int) -> Course:
+        step = tuple(range(0, 1000, 25))
+        rng = np.random.default_rng([9, number])
+
+        def curve(start: float, end: float, noise: float) -> tuple[float | None, ...]:
+            t = np.linspace(0, 1, len(step))
+            return tuple(map(float, end + (start - end) * np.exp(-4 * t) + rng.normal(0, noise, len(step))))
+
+        late = tuple(None if place < 10 else value for place, value in enumerate(curve(0.5, 0.7, 0.03)))
+        return Course(
+            step=step,
+            numbers={
+                "total": curve(3.0, 0.6, 0.05),
+                "discriminator_accuracy": late,
+                "logit_gap": curve(0.0, 0.8, 0.1),
+                "cosine_segmentation_regression": curve(0.3, -0.1, 0.1),
+                "cosine_segmentation_classification": curve(0.2, 0.1, 0.1),
+                "gradient": curve(5.0, 1.0, 0.2),
+            },
+        )
+
+
+@pytest.fixture(scope="session")
+def record_maker() -> type[RecordMaker]:
+    """How to make records of runs without training."""
+    return RecordMaker

@@ -14,8 +14,13 @@ import pytest
 from mtinet import config as settings
 from mtinet import files, provenance
 from mtinet.config import Config
+from mtinet.config.comparison import ComparisonSettings
 from mtinet.evaluation import readouts
+from mtinet.evaluation.comparison import DEFAULT_ENDPOINTS, compare
+from mtinet.evaluation.pooling import RowRecords
 from mtinet.evaluation.summary import summarise, to_table
+from mtinet.reporting.experiment import ExperimentResults, write_results
+from mtinet.reporting.texts import Text
 from mtinet.results import Finding
 from mtinet.runs import RUN_FORMAT, Run
 
@@ -281,3 +286,44 @@ def full_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
     run = RunMaker(findings=[finding]).write(tmp_path_factory.mktemp("runs") / "full")
     return write_report(run)
+
+
+# ---------------------------------------------------------------------- an experiment
+@pytest.fixture(scope="session")
+def experiment_rows(record_maker):
+    make = record_maker(patients=36)
+    poor = make.row(1, dice=-0.1, error=15.0, right=0.1)
+    return (
+        RowRecords("full", "MTI-Net", make.row(0, seeds=2), number=0.0, curve="with TIM"),
+        RowRecords("poor", "<b>no & MdIEF</b>", poor, number=1.0, curve="with TIM"),
+        RowRecords("unet", "BasicUNet", make.row(2, classes=False, course=False), planned=4),
+        RowRecords("late", "Not yet there", make.row(3, dice=0.3, converged=False)),
+    )
+
+
+@pytest.fixture(scope="session")
+def experiment_comparison(experiment_rows):
+    return compare(
+        experiment_rows,
+        "full",
+        (*DEFAULT_ENDPOINTS, "volume_bias_ml"),
+        ComparisonSettings(permutations=999, bootstrap=100),
+    )
+
+
+@pytest.fixture(scope="session")
+def experiment_results(experiment_rows, experiment_comparison):
+    table1 = Text("Cohort virtual", ("", "all"), (("Patients", "36"),))
+    return ExperimentResults(
+        "ablation", "What each part does", "Which part earns its place?",
+        experiment_comparison, experiment_rows,
+        axis="margin (voxels)", cohort_table=table1, cohort_facts={"virtual": "No people", "licence": "CC0"},
+        manifest={"command": ["mtinet", "experiment", "ablation"], "created": "2026-01-01"},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def experiment_folder(experiment_results, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ablation")
+    write_results(experiment_results, folder, latex=True)
+    return folder

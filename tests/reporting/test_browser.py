@@ -80,3 +80,37 @@ def test_without_script_every_case_is_visible(browser, full_page):
     assert cases.count() > 1
     assert all(cases.nth(i).is_visible() for i in range(cases.count()))
     context.close()
+
+
+@pytest.fixture(params=["screen 1280", "screen 420", "print 688"])
+def experiment(browser, experiment_folder, request):
+    """The page of an experiment on a screen, a telephone, and an A4 sheet (182 mm at 96 dots an inch)."""
+    media, width = request.param.split()
+    page = browser.new_page(viewport={"width": int(width), "height": 900})
+    page.messages, page.requests = [], []
+    page.on("console", lambda message: page.messages.append(message.text))
+    page.on("pageerror", lambda error: page.messages.append(str(error)))
+    page.on("request", lambda sent: page.requests.append(sent.url))
+    page.emulate_media(media=media)
+    page.goto((experiment_folder / "report.html").as_uri())
+    yield page
+    page.close()
+
+
+@pytest.mark.slow
+def test_experiment_opens_clean_and_fits_screen_and_paper(experiment):
+    assert experiment.messages == []
+    assert [url for url in experiment.requests if not url.startswith(("file:", "data:"))] == []
+    width, room = experiment.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
+    assert width <= room
+    images = "[...document.images].every((image) => image.complete && image.naturalWidth > 0)"
+    assert experiment.evaluate(images)
+    assert experiment.evaluate("document.images.length") > 10
+
+
+@pytest.mark.slow
+def test_experiment_can_be_read_without_seeing_it(experiment):
+    assert experiment.evaluate("document.documentElement.lang") == "en"
+    assert experiment.evaluate("[...document.images].every((image) => image.alt.length > 20)")
+    assert experiment.evaluate("document.querySelectorAll('th:not([scope])').length") == 0
+    assert experiment.evaluate("document.querySelectorAll('h1').length") == 1

@@ -48,11 +48,12 @@ def attention_pictures(found: pd.DataFrame, phases: Sequence[str], fusion: str) 
             continue
         values.columns = pd.Index(columns)
         level = 1.0 / len(columns) if even is None else even
-        pictures.append(_by_phase(values, found["label"], title, unit, level))
+        pictures.append(by_phase(values, found["label"], title, unit, level))
     return pictures
 
 
-def _by_phase(values: pd.DataFrame, labels: pd.Series[str], title: str, unit: str, even: float) -> Picture:
+def by_phase(values: pd.DataFrame, labels: pd.Series[str], title: str, unit: str, even: float) -> Picture:
+    """A mark a row of ``values`` (columns: phases), a bar for the mean of each group of ``labels``."""
     groups = [name for name in dict.fromkeys(sorted(labels)) if (labels == name).any()]
 
     def paint(axes: Axes) -> None:

@@ -1,0 +1,382 @@
+"""The rows of an experiment against their reference: paired tests, corrected, and a verdict for each.
+
+Families as in the paper's order: the enhancement error, then Dice, are primary; accuracy and the area under
+the ROC curve are secondary.  Holm's procedure runs over rows x endpoints of each family.  What is only
+described (the relative error beside the raw one, other overlaps, signed biases) is given with its interval and
+without a test.  Intervals cover patients, not another training: seeds are shown as seeds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from mtinet.config.comparison import ComparisonSettings
+from mtinet.errors import UserError
+from mtinet.evaluation import paired
+from mtinet.evaluation.areas import AreaDifference, area_between, area_of
+from mtinet.evaluation.comparable import check_cohort, check_revisions, limits
+from mtinet.evaluation.pooling import RowRecords, class_scores
+from mtinet.evaluation.statistics import NO_ESTIMATE, Estimate, PatientBootstrap
+
+Family = Literal["primary", "secondary", "described"]
+Verdict = Literal["better", "worse", "not distinguishable", "no claim", "not scored", "described"]
+AUROC = "auroc"
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A number that rows are compared by.
+
+    Attributes
+    ----------
+    name : str
+    better : {"lower", "higher", ""}
+        Empty where neither is: a bias, which is best at 0.
+    family : {"primary", "secondary", "described"}
+    """
+
+    name: str
+    better: Literal["lower", "higher", ""]
+    family: Family
+
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    Endpoint("enhancement_error", "lower", "primary"),
+    Endpoint("relative_error_percent", "lower", "described"),
+    Endpoint("dice", "higher", "primary"),
+    Endpoint("accuracy", "higher", "secondary"),
+    Endpoint(AUROC, "higher", "secondary"),
+    Endpoint("iou", "higher", "described"),
+    Endpoint("nsd", "higher", "described"),
+    Endpoint("hd95_mm", "lower", "described"),
+    Endpoint("volume_bias_ml", "", "described"),
+    Endpoint("enhancement_bias", "", "described"),
+)
+DEFAULT_ENDPOINTS = ("enhancement_error", "relative_error_percent", "dice", "accuracy", AUROC)
+
+
+@dataclass(frozen=True)
+class RowSummary:
+    """What a row scored by itself.
+
+    Attributes
+    ----------
+    name, title : str
+    number : float or None
+    curve : str
+        As of :class:`~mtinet.evaluation.pooling.RowRecords`.
+    runs, planned, unconverged : int
+        Finished runs, those planned (0 = not known), and those that had not come to rest.
+    seeds : tuple of int
+    blocks : tuple of str
+        Folds or sites that were held out.
+    patients : int
+    step_s : float
+        Median seconds a training step.
+    values : dict
+        Estimate by endpoint.
+    by_seed : dict
+        Mean by endpoint and seed.
+    """
+
+    name: str
+    title: str
+    number: float | None
+    curve: str
+    runs: int
+    planned: int
+    unconverged: int
+    seeds: tuple[int, ...]
+    blocks: tuple[str, ...]
+    patients: int
+    step_s: float
+    values: dict[str, Estimate]
+    by_seed: dict[str, dict[int, float]]
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """A row minus the reference, on the patients that both scored.
+
+    Attributes
+    ----------
+    row, endpoint : str
+    family : {"primary", "secondary", "described"}
+    difference : Estimate
+        Mean with its 95 % interval; ``n`` = patients.
+    effect : Estimate
+        Standardised difference (Cohen's d_z) with its interval; NaN where it is not defined (AUROC).
+    test : str
+        Empty where nothing was tested.
+    p, p_holm : float
+        Of the test, and adjusted within the family.
+    standard_error : float
+        Of the difference.
+    detectable : float
+        Smallest true difference that a test at the first level of Holm's procedure finds with the stated
+        power.
+    verdict : str
+    reason : str
+        Why there is no claim, or nothing was scored; empty otherwise.
+    """
+
+    row: str
+    endpoint: str
+    family: Family
+    difference: Estimate
+    effect: Estimate = NO_ESTIMATE
+    test: str = ""
+    p: float = math.nan
+    p_holm: float = math.nan
+    standard_error: float = math.nan
+    detectable: float = math.nan
+    verdict: Verdict = "not scored"
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An experiment's numbers.
+
+    Attributes
+    ----------
+    reference : str
+        Name of the row that the others are compared with.
+    endpoints : tuple of Endpoint
+    rows : tuple of RowSummary
+        The reference among them.
+    differences : tuple of PairedDifference
+    settings : ComparisonSettings
+    cohort, cohort_hash : str
+    notes : tuple of str
+        What limits the comparison: unfinished rows, mixed revisions, one seed only, ...
+    """
+
+    reference: str
+    endpoints: tuple[Endpoint, ...]
+    rows: tuple[RowSummary, ...]
+    differences: tuple[PairedDifference, ...]
+    settings: ComparisonSettings
+    cohort: str
+    cohort_hash: str
+    notes: tuple[str, ...] = ()
+
+    def row(self, name: str) -> RowSummary:
+        """The row of that name."""
+        return next(row for row in self.rows if row.name == name)
+
+    def of(self, endpoint: str) -> tuple[PairedDifference, ...]:
+        """The differences in one endpoint, in the order of the rows."""
+        return tuple(item for item in self.differences if item.endpoint == endpoint)
+
+    def family_size(self, family: Family) -> int:
+        """Tests that Holm's procedure runs over."""
+        return sum(item.family == family and not math.isnan(item.p) for item in self.differences)
+
+
+def compare(
+    rows: Sequence[RowRecords],
+    reference: str,
+    endpoints: Sequence[str] = DEFAULT_ENDPOINTS,
+    settings: ComparisonSettings | None = None,
+    allow_mixed: bool = False,
+) -> Comparison:
+    """Compare the rows of an experiment with one of them.
+
+    Parameters
+    ----------
+    rows : sequence of RowRecords
+        A row without a record is left out, and said.
+    reference : str
+        Name of the row that the others are compared with.
+    endpoints : sequence of str
+        Names out of :data:`ENDPOINTS`.
+    settings : ComparisonSettings, optional
+    allow_mixed : bool
+        Also compare rows that other code or other library versions made, and say so.
+
+    Raises
+    ------
+    UserError
+        The reference has no record, records are of other cohorts, or of mixed revisions without
+        ``allow_mixed``.
+    """
+    settings = settings or ComparisonSettings()
+    chosen = tuple(endpoint for endpoint in ENDPOINTS if endpoint.name in endpoints)
+    done = [row for row in rows if row.records]
+    if reference not in [row.name for row in done]:
+        raise UserError(f"the reference row {reference} has no finished run yet; run the experiment further")
+    records = [record for row in done for record in row.records]
+    mixed = check_revisions(done, allow_mixed)
+    cohort = check_cohort(records)
+    classes = records[0].classes
+    base = next(row for row in done if row.name == reference)
+    everybody = sorted({patient for row in done for patient in row.table["patient_id"]})
+    bootstrap = PatientBootstrap(everybody, settings.bootstrap, settings.seed)
+    differences = [
+        _difference(row, base, endpoint, classes, bootstrap, settings)
+        for endpoint in chosen
+        for row in done
+        if row.name != reference
+    ]
+    return Comparison(
+        reference=reference,
+        endpoints=chosen,
+        rows=tuple(_summary(row, chosen, classes, bootstrap) for row in done),
+        differences=_judged(differences, {row.name: row for row in done}, base, settings),
+        settings=settings,
+        cohort=cohort.cohort,
+        cohort_hash=cohort.cohort_hash,
+        notes=(*mixed, *limits(rows, done, base)),
+    )
+
+
+# ---------------------------------------------------------------------- a row by itself
+def _summary(
+    row: RowRecords, endpoints: Sequence[Endpoint], classes: Sequence[str], bootstrap: PatientBootstrap
+) -> RowSummary:
+    values, by_seed = {}, {}
+    for endpoint in endpoints:
+        if endpoint.name == AUROC:
+            values[AUROC], by_seed[AUROC] = _own_area(row, classes)
+            continue
+        own = row.patients(endpoint.name)
+        values[endpoint.name] = bootstrap.mean(own.index.to_numpy(), own.to_numpy())
+        by_seed[endpoint.name] = row.seed_means(endpoint.name)
+    return RowSummary(
+        name=row.name,
+        title=row.title,
+        number=row.number,
+        curve=row.curve,
+        runs=len(row.records),
+        planned=row.planned,
+        unconverged=row.unconverged,
+        seeds=row.seeds,
+        blocks=row.blocks,
+        patients=int(row.table["patient_id"].nunique()),
+        step_s=float(np.median([record.step_s for record in row.records])),
+        values=values,
+        by_seed=by_seed,
+    )
+
+
+def _own_area(row: RowRecords, classes: Sequence[str]) -> tuple[Estimate, dict[int, float]]:
+    scores = class_scores(row, classes)
+    area = area_of(scores)
+    seeds = {seed: area_of(scores[scores["seed"] == seed]) for seed in row.seeds}
+    return _area_estimate(area), {seed: found.value for seed, found in seeds.items() if found is not None}
+
+
+def _area_estimate(area: AreaDifference | None) -> Estimate:
+    if area is None:
+        return NO_ESTIMATE
+    return Estimate(area.value, *area.interval(), area.n)
+
+
+# ---------------------------------------------------------------------- a row against the reference
+def _difference(
+    row: RowRecords,
+    base: RowRecords,
+    endpoint: Endpoint,
+    classes: Sequence[str],
+    bootstrap: PatientBootstrap,
+    settings: ComparisonSettings,
+) -> PairedDifference:
+    if endpoint.name == AUROC:
+        return _area_pair(row, base, endpoint, classes)
+    own, other = row.patients(endpoint.name), base.patients(endpoint.name)
+    patients = own.index.intersection(other.index).sort_values()
+    values = (own.loc[patients] - other.loc[patients]).to_numpy(dtype=np.float64)
+    names = patients.to_numpy()
+    if not len(values):
+        return PairedDifference(row.name, endpoint.name, endpoint.family, NO_ESTIMATE)
+    effect = bootstrap.estimates(names, lambda w: paired.standardised_difference(w, values))["d_z"]
+    found = PairedDifference(
+        row.name,
+        endpoint.name,
+        endpoint.family,
+        bootstrap.mean(names, values),
+        effect,
+        standard_error=float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan,
+    )
+    if endpoint.family == "described":
+        return found
+    if endpoint.name == "accuracy" and set(np.unique(values)) <= {-1.0, 0.0, 1.0}:
+        p = paired.mcnemar_test(int((values > 0).sum()), int((values < 0).sum()))
+        return replace(found, test="McNemar, exact", p=p)
+    p = paired.sign_flip_test(values, settings.permutations, settings.seed)
+    return replace(found, test="permutation of signs", p=p)
+
+
+def _area_pair(
+    row: RowRecords, base: RowRecords, endpoint: Endpoint, classes: Sequence[str]
+) -> PairedDifference:
+    area = area_between(class_scores(row, classes), class_scores(base, classes))
+    if area is None:
+        return PairedDifference(row.name, endpoint.name, endpoint.family, NO_ESTIMATE)
+    return PairedDifference(
+        row.name,
+        endpoint.name,
+        endpoint.family,
+        _area_estimate(area),
+        test="DeLong within folds",
+        p=area.p,
+        standard_error=area.standard_error,
+    )
+
+
+# ---------------------------------------------------------------------- verdicts
+def _judged(
+    differences: Sequence[PairedDifference],
+    rows: Mapping[str, RowRecords],
+    base: RowRecords,
+    settings: ComparisonSettings,
+) -> tuple[PairedDifference, ...]:
+    adjusted: dict[tuple[str, str], float] = {}
+    sizes: dict[str, int] = {}
+    for family in ("primary", "secondary"):
+        own = {(item.row, item.endpoint): item.p for item in differences if item.family == family}
+        adjusted |= paired.holm(own)
+        sizes[family] = max(1, sum(not math.isnan(p) for p in own.values()))
+    better = {endpoint.name: endpoint.better for endpoint in ENDPOINTS}
+    judged = []
+    for item in differences:
+        level = settings.level / sizes.get(item.family, 1)
+        p_holm = adjusted.get((item.row, item.endpoint), math.nan)
+        verdict, reason = _verdict(
+            replace(item, p_holm=p_holm), rows[item.row], base, better[item.endpoint], settings.level
+        )
+        judged.append(
+            replace(
+                item,
+                p_holm=p_holm,
+                detectable=paired.detectable_difference(item.standard_error, level, settings.power)
+                if item.test
+                else math.nan,
+                verdict=verdict,
+                reason=reason,
+            )
+        )
+    return tuple(judged)
+
+
+def _verdict(
+    item: PairedDifference, row: RowRecords, base: RowRecords, better: str, level: float
+) -> tuple[Verdict, str]:
+    if not item.difference.n or math.isnan(item.difference.value):
+        return "not scored", "no patient was scored by both in this endpoint"
+    if item.family == "described":
+        return "described", ""
+    if math.isnan(item.p):
+        return "not scored", "no test: too few patients, or nothing varies"
+    moving = [one.title for one in (row, base) if one.unconverged]
+    if moving:
+        return "no claim", f"not converged: {', '.join(moving)}"
+    if item.p_holm > level:
+        return "not distinguishable", ""
+    return ("better" if (item.difference.value > 0) == (better == "higher") else "worse"), ""

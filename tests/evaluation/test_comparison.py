@@ -1,0 +1,189 @@
+"""From records to verdicts."""
+
+import math
+
+import numpy as np
+import pytest
+
+from mtinet.config.comparison import ComparisonSettings
+from mtinet.config.variation import ScoringVariation
+from mtinet.errors import UserError
+from mtinet.evaluation.comparison import DEFAULT_ENDPOINTS, ENDPOINTS, compare
+from mtinet.evaluation.pooling import RowRecords
+
+QUICK = ComparisonSettings(permutations=999, bootstrap=200)
+
+
+@pytest.fixture
+def rows(record_maker):
+    make = record_maker()
+    return [
+        RowRecords("full", "full", make.row(0, right=1.2)),
+        RowRecords("poor", "poor", make.row(1, dice=-0.1, error=15.0, right=0.1)),
+        RowRecords("same", "the same", make.row(2, right=1.2)),
+    ]
+
+
+def found(comparison, row, endpoint):
+    return next(item for item in comparison.of(endpoint) if item.row == row)
+
+
+# ---------------------------------------------------------------------- pooling
+def test_a_patient_is_scored_by_the_fold_that_held_it_out(record_maker):
+    row = RowRecords("a", "a", record_maker(patients=20, folds=4).row())
+    dice = row.patients("dice")
+    assert len(dice) == 20
+    stored = {s.patient_id: s.dice for r in row.records for s in r.scorings[0].studies}
+    assert dice.to_dict() == pytest.approx(stored)
+    assert row.blocks == tuple(f"fold {i} of 4" for i in range(4))
+
+
+def test_seeds_are_averaged_by_patient_and_shown_as_seeds(record_maker):
+    row = RowRecords("a", "a", record_maker(patients=12).row(seeds=3))
+    by_seed = row.seed_means("dice")
+    assert sorted(by_seed) == [0, 1, 2]
+    assert np.mean(list(by_seed.values())) == pytest.approx(row.patients("dice").mean())
+    assert len(set(by_seed.values())) == 3
+
+
+def test_overlapping_divisions_are_refused(record_maker):
+    make, other = record_maker(patients=12, folds=2), record_maker(patients=12, folds=3)
+    with pytest.raises(UserError, match="scored twice"):
+        RowRecords("a", "a", (*make.row(), *other.row())).table  # noqa: B018
+
+
+def test_a_row_stands_for_the_method_that_it_names(record_maker):
+    records = record_maker(patients=12).row()
+    head, measured = (RowRecords("a", "a", records, enhancement=method) for method in ("head", "read_out"))
+    assert (measured.patients("enhancement_error") * 3).to_numpy() == pytest.approx(
+        head.patients("enhancement_error").to_numpy()
+    )
+    assert len(RowRecords("a", "a", records, enhancement="oracle_mask").patients("enhancement_error")) == 0
+    assert len(RowRecords("a", "a", records, classes="oracle_mask").patients("accuracy")) == 0
+    fitted = RowRecords("a", "a", records, classes="logistic_regression")
+    # the baselines of the made-up records repeat the network's class
+    assert fitted.patients("accuracy").to_dict() == head.patients("accuracy").to_dict()
+    assert len(RowRecords("a", "a", records, classes="boosting").patients("accuracy")) == 0
+
+
+def test_a_network_without_classes_is_not_called_wrong(record_maker):
+    without = RowRecords("a", "a", record_maker(patients=12).row(classes=False))
+    assert len(without.patients("accuracy")) == 0
+
+
+def test_a_scoring_variation_is_found_and_its_absence_said(record_maker):
+    records = record_maker(patients=12).row(phases=("pre", "arterial"))
+    hidden = RowRecords("a", "a", records, scoring=ScoringVariation(phases=("pre", "arterial")))
+    assert hidden.patients("dice").mean() < RowRecords("a", "a", records).patients("dice").mean()
+    with pytest.raises(UserError, match="not scored"):
+        RowRecords("a", "a", records, scoring=ScoringVariation(noise=0.3)).table  # noqa: B018
+
+
+# ---------------------------------------------------------------------- verdicts
+def test_a_poorer_row_is_worse_and_the_same_is_not_distinguished(rows):
+    comparison = compare(rows, "full", settings=QUICK)
+    for endpoint in ("enhancement_error", "dice", "accuracy", "auroc"):
+        assert found(comparison, "poor", endpoint).verdict == "worse", endpoint
+        assert found(comparison, "same", endpoint).verdict == "not distinguishable", endpoint
+    turned = compare(rows, "poor", settings=QUICK)
+    assert found(turned, "full", "enhancement_error").verdict == "better"
+    assert found(turned, "full", "dice").difference.value == pytest.approx(
+        -found(comparison, "poor", "dice").difference.value
+    )
+
+
+def test_intervals_hold_the_difference_and_what_is_detectable_is_larger_than_its_error(rows):
+    for item in compare(rows, "full", settings=QUICK).differences:
+        assert item.difference.low <= item.difference.value <= item.difference.high
+        if item.test:
+            assert item.detectable > 2.8 * item.standard_error  # 0.84 + 1.96 at the least
+
+
+def test_families_are_corrected_apart_and_described_endpoints_not_tested(rows):
+    comparison = compare(rows, "full", settings=QUICK)
+    assert [comparison.family_size(family) for family in ("primary", "secondary")] == [4, 4]
+    alone = compare(rows[:2], "full", ["dice"], QUICK)
+    one = found(alone, "poor", "dice")
+    assert one.p_holm == one.p
+    assert found(comparison, "poor", "dice").p_holm >= one.p
+    beside = found(comparison, "poor", "relative_error_percent")
+    assert (beside.verdict, beside.test) == ("described", "")
+    assert math.isnan(beside.p)
+
+
+def test_one_seed_takes_mcnemar_and_several_the_permutation(rows, record_maker):
+    assert found(compare(rows, "full", settings=QUICK), "poor", "accuracy").test == "McNemar, exact"
+    several = [RowRecords("full", "f", record_maker().row(0, seeds=2)), rows[1]]
+    assert found(compare(several, "full", settings=QUICK), "poor", "accuracy").test == "permutation of signs"
+
+
+def test_rows_that_still_move_support_no_claim(rows, record_maker):
+    moving = RowRecords("poor", "poor", record_maker().row(1, dice=-0.2, converged=False))
+    comparison = compare([rows[0], moving], "full", settings=QUICK)
+    item = found(comparison, "poor", "dice")
+    assert (item.verdict, item.reason) == ("no claim", "not converged: poor")
+    assert item.p_holm < 0.05
+    assert any("Not converged" in note for note in comparison.notes)
+    other_way = compare([rows[0], moving], "poor", settings=QUICK)
+    assert found(other_way, "full", "dice").verdict == "no claim"
+
+
+def test_only_patients_that_both_scored_are_paired(rows, record_maker):
+    half = RowRecords("half", "half", record_maker().row(3, folds=(1,)), planned=2)
+    comparison = compare([rows[0], half], "full", settings=QUICK)
+    assert found(comparison, "half", "dice").difference.n == 30
+    assert any("1 of 2" in note for note in comparison.notes)
+    assert any("different folds" in note for note in comparison.notes)
+
+
+def test_what_a_row_does_not_have_is_not_scored(rows, record_maker):
+    network = RowRecords("unet", "U-Net", record_maker().row(3, classes=False))
+    comparison = compare([rows[0], network], "full", settings=QUICK)
+    assert found(comparison, "unet", "accuracy").verdict == "not scored"
+    assert found(comparison, "unet", "auroc").verdict == "not scored"
+    assert found(comparison, "unet", "dice").verdict == "not distinguishable"
+
+
+def test_sites_take_the_place_of_folds(record_maker):
+    make = record_maker()
+    rows = [RowRecords(name, name, make.row(place, held_out_sites=True)) for place, name in enumerate("ab")]
+    comparison = compare(rows, "a", settings=QUICK)
+    assert comparison.row("a").blocks == ("site A", "site B")
+    assert found(comparison, "b", "auroc").difference.n == 60
+
+
+# ---------------------------------------------------------------------- what may be compared
+def test_mixed_revisions_are_refused_unless_asked_for_and_then_said(rows, record_maker):
+    old = RowRecords("old", "old", record_maker().row(3, sources="ffff0000"))
+    with pytest.raises(UserError, match="2 revisions"):
+        compare([rows[0], old], "full", settings=QUICK)
+    notes = compare([rows[0], old], "full", settings=QUICK, allow_mixed=True).notes
+    assert any("ffff0000" in note and "old" in note for note in notes)
+
+
+def test_other_cohorts_and_an_absent_reference_are_refused(rows, record_maker):
+    other = RowRecords("other", "other", record_maker().row(3, cohort_hash="beef"))
+    with pytest.raises(UserError, match="different cohorts"):
+        compare([rows[0], other], "full", settings=QUICK)
+    with pytest.raises(UserError, match="no finished run"):
+        compare([RowRecords("full", "full", ()), rows[1]], "full", settings=QUICK)
+    comparison = compare([rows[0], RowRecords("later", "later", ())], "full", settings=QUICK)
+    assert any("later" in note for note in comparison.notes)
+
+
+@pytest.mark.slow
+def test_no_difference_is_called_in_the_stated_share_of_experiments(record_maker):
+    # 25 experiments with two rows like the reference: at most 5 % with any primary claim, plus chance
+    make = record_maker(patients=24)
+    claimed = 0
+    for start in range(0, 75, 3):
+        rows = [RowRecords(str(k), str(k), make.row(start + k, course=False)) for k in range(3)]
+        comparison = compare(
+            rows, "0", ["enhancement_error", "dice"], QUICK.model_copy(update={"bootstrap": 10})
+        )
+        claimed += any(item.verdict in ("better", "worse") for item in comparison.differences)
+    assert claimed <= 5  # P(more than 5 of 25 at 5 %) < 0.002
+
+
+def test_the_default_endpoints_are_known():
+    assert set(DEFAULT_ENDPOINTS) <= {endpoint.name for endpoint in ENDPOINTS}
