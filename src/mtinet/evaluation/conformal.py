@@ -130,9 +130,7 @@ def covered_share(inside: NDArray[np.bool_]) -> tuple[float, float, float]:
     return found.statistic, float(low), float(high)
 
 
-def risk_coverage(
-    confidence: NDArray[Any], wrong: NDArray[Any]
-) -> tuple[FloatArray, FloatArray]:
+def risk_coverage(confidence: NDArray[Any], wrong: NDArray[Any]) -> tuple[FloatArray, FloatArray]:
     """Share of cases that are answered, and the share of wrong ones among those, from the surest on.
 
     Parameters

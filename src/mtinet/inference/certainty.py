@@ -96,7 +96,9 @@ class Calibration:
             return None
         constant, by_logit, by_volume = self.existence
         logit, log_volume = existence_features(confidence, volume_mm3)
-        return float(1 / (1 + math.exp(-np.clip(constant + by_logit * logit + by_volume * log_volume, -50, 50))))
+        return float(
+            1 / (1 + math.exp(-np.clip(constant + by_logit * logit + by_volume * log_volume, -50, 50)))
+        )
 
     @cached_property
     def _volume_width(self) -> float:

@@ -51,10 +51,14 @@ class Opinions:
     dropout: int = 0
 
 
+ALONE = Opinions()
+"""Only the network itself."""
+
+
 class Ensemble(Predictor):
     """Predicts as the mean of several opinions; one opinion is the network itself."""
 
-    def __init__(self, predictors: Sequence[Predictor], opinions: Opinions = Opinions()) -> None:  # noqa: B008
+    def __init__(self, predictors: Sequence[Predictor], opinions: Opinions = ALONE) -> None:
         first = predictors[0]
         super().__init__(first.network, first.config, first.classes, _facts(predictors, opinions))
         for other in predictors[1:]:
@@ -68,7 +72,7 @@ class Ensemble(Predictor):
         self.opinions = opinions
 
     @classmethod
-    def open(cls, runs: Sequence[Run], opinions: Opinions = Opinions(), device: str = "auto") -> Ensemble:  # noqa: B008
+    def open(cls, runs: Sequence[Run], opinions: Opinions = ALONE, device: str = "auto") -> Ensemble:
         """Load the models of run folders.
 
         Raises
@@ -174,4 +178,3 @@ def _check_alike(first: Predictor, other: Predictor) -> None:
             f"runs {first.facts.get('run')} and {other.facts.get('run')} differ in {', '.join(differing)}; "
             "an ensemble needs runs on the same images and classes"
         )
-

@@ -152,12 +152,22 @@ class Familiarity:
         draft = cls(tuple(phases), centre, scale, components, blank, blank, math.inf, 1.0, 0.0)
         vectors = np.array([draft.vector(look) for look in shape])
         with np.errstate(invalid="ignore"):
-            mean = np.nan_to_num(np.array([np.mean(c[np.isfinite(c)]) if np.isfinite(c).any() else 0.0 for c in vectors.T]))
+            mean = np.nan_to_num(
+                np.array([np.mean(c[np.isfinite(c)]) if np.isfinite(c).any() else 0.0 for c in vectors.T])
+            )
         filled = np.where(np.isfinite(vectors), vectors - mean, 0.0)
         spread = np.maximum(filled.std(0), 1e-6)
         shrunk = LedoitWolf(assume_centered=True).fit(filled / spread).covariance_
         fitted = cls(
-            tuple(phases), centre, scale, components, mean, shrunk * np.outer(spread, spread), math.inf, 1.0, 0.0
+            tuple(phases),
+            centre,
+            scale,
+            components,
+            mean,
+            shrunk * np.outer(spread, spread),
+            math.inf,
+            1.0,
+            0.0,
         )
         every = [*shape, *limits]
         distances = np.sort([fitted.distance(look) for look in limits])
@@ -209,7 +219,9 @@ class Familiarity:
     def _groups(self, described: int) -> dict[str, slice]:
         width = len(self.components) + 1
         each = self.phases if described == len(self.phases) else ("the study",)
-        groups = {f"how {p} looks to the network": slice(i * width, (i + 1) * width) for i, p in enumerate(each)}
+        groups = {
+            f"how {p} looks to the network": slice(i * width, (i + 1) * width) for i, p in enumerate(each)
+        }
         start = described * width
         groups |= {f"the noise of {p}": slice(start + i, start + i + 1) for i, p in enumerate(self.phases)}
         start += len(self.phases)
@@ -254,7 +266,14 @@ class Familiarity:
             )
         return [
             Finding(
-                "unfamiliar-study", "predict", "warning", meaning, action, study_id, value=value, threshold=limit
+                "unfamiliar-study",
+                "predict",
+                "warning",
+                meaning,
+                action,
+                study_id,
+                value=value,
+                threshold=limit,
             )
             for meaning, action, value, limit in found
         ]

@@ -93,9 +93,7 @@ def read_lesions(
 
 
 @torch.inference_mode()
-def describe_study(
-    network: MultiTaskNetwork, study: PreparedStudy, config: Config
-) -> NDArray[np.float64]:
+def describe_study(network: MultiTaskNetwork, study: PreparedStudy, config: Config) -> NDArray[np.float64]:
     """What a study looks like to a network: its maps' means over the whole study, shape [G, F].
 
     G is the number of phases, or 1 for a network that does not keep them apart

@@ -149,9 +149,7 @@ class Predictor:
     def _with_certainty(self, lesions: tuple[Lesion, ...], study: PreparedStudy) -> tuple[Lesion, ...]:
         if self.calibration is None:
             return lesions
-        return tuple(
-            replace(one, certainty=self.calibration.certainty(one, study.gain)) for one in lesions
-        )
+        return tuple(replace(one, certainty=self.calibration.certainty(one, study.gain)) for one in lesions)
 
     def _findings(self, study: PreparedStudy) -> list[Finding]:
         unfamiliar = []
