@@ -153,6 +153,7 @@ def calibrate(
     """
     runs = [Run.open(path) for path in (run_folder, *ensemble)]
     predictor = Ensemble.open(runs, opinions)
+    predictor.calibration = None  # an older one has no say
     cohort = Cohort.read(cohort_folder)
     prepared, findings = prepare(cohort, predictor.config, cache)
     for run in runs:
@@ -176,9 +177,11 @@ def calibrate(
     return Calibrated(runs[0].path / f"{name}.json", calibration, tuple(findings))
 
 
-def study_case(predictor: Predictor, study: Study, prepared: PreparedStudy) -> StudyCase:
-    """Predict a study with known lesions and lay the truth beside the prediction."""
-    prediction = predictor.predict_prepared(prepared)
+def study_case(
+    predictor: Predictor, study: Study, prepared: PreparedStudy, prediction: StudyPrediction | None = None
+) -> StudyCase:
+    """Predict a study with known lesions (where that is not done yet) and lay the truth beside it."""
+    prediction = prediction or predictor.predict_prepared(prepared)
     return StudyCase(
         study_id=prepared.study_id,
         patient_id=prepared.patient_id,
