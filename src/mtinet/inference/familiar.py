@@ -151,10 +151,8 @@ class Familiarity:
         blank = np.zeros(0)
         draft = cls(tuple(phases), centre, scale, components, blank, blank, math.inf, 1.0, 0.0)
         vectors = np.array([draft.vector(look) for look in shape])
-        with np.errstate(invalid="ignore"):
-            mean = np.nan_to_num(
-                np.array([np.mean(c[np.isfinite(c)]) if np.isfinite(c).any() else 0.0 for c in vectors.T])
-            )
+        known = [column[np.isfinite(column)] for column in vectors.T]
+        mean = np.array([column.mean() if len(column) else 0.0 for column in known])
         filled = np.where(np.isfinite(vectors), vectors - mean, 0.0)
         spread = np.maximum(filled.std(0), 1e-6)
         shrunk = LedoitWolf(assume_centered=True).fit(filled / spread).covariance_
