@@ -150,7 +150,7 @@ class Calibration:
                 familiarity=Familiarity.from_dict(values["familiarity"]),
                 counts=dict(values["counts"]),
             )
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
             raise UnusableError(
                 f"the calibration is damaged ({error!r}); run mtinet calibrate again"
             ) from None
