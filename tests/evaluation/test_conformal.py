@@ -49,7 +49,7 @@ def test_without_mondrian_the_rare_class_would_not_be_covered():
 def test_coverage_over_many_small_calibrations_is_never_lower():
     rng = np.random.default_rng(2)
     hits = []
-    for _ in range(300):
+    for _ in range(100):
         truth, p = cases(rng, 60)
         new_truth, new = cases(rng, 60)
         inside = ClassSets.fit(CLASSES, truth, p).contains(new, 0.8)

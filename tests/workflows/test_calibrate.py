@@ -18,6 +18,7 @@ from mtinet.runs import Run
 from mtinet.volume import read_nifti
 from mtinet.workflows.calibrate import calibrate, divide
 from mtinet.workflows.predict import predict
+from mtinet.workflows.prepare import prepare
 
 PHASES = ("pre", "arterial", "portal_venous", "delayed")
 
@@ -120,7 +121,10 @@ def test_other_weights_or_opinions_do_not_take_over_the_calibration(calibrated: 
     tensors, facts = run.load_model()
     name = next(n for n, t in tensors.items() if t.is_floating_point())
     run.save_model({**tensors, name: tensors[name] + 0.1}, facts)
-    assert Predictor.load(run).calibration is None
+    changed = Predictor.load(run)
+    assert changed.calibration is None
+    (said,) = changed._findings(next(iter(prepare(Cohort.read(fresh).subset(["n0"]), run.config).studies)))
+    assert said.id == "outdated-calibration"
 
     several = calibrate(folder, fresh, opinions=Opinions(flips=True))
     assert several.path.name.startswith("calibration-")

@@ -66,6 +66,7 @@ class Predictor:
         self.classes = classes
         self.facts = facts
         self.calibration: Calibration | None = None
+        self.outdated_calibration = False
 
     @classmethod
     def load(cls, run: Run | Path | str, device: str = "auto") -> Predictor:
@@ -97,13 +98,13 @@ class Predictor:
     def adopt_calibration(self, run: Run) -> None:
         """Take over what ``mtinet calibrate`` learned about these answers, where the run has it.
 
-        A calibration of other weights is left where it lies: it says nothing about these.
+        A calibration of other weights is left where it lies, and a finding says so: it knows nothing of these.
         """
-        self.calibration = None
         name = document_name(self.facts)
-        if run.has_document(name):
-            found = Calibration.from_dict(run.document(name))
-            self.calibration = found if found.method == method_key(self.facts) else None
+        found = Calibration.from_dict(run.document(name)) if run.has_document(name) else None
+        fits = found is not None and found.method == method_key(self.facts)
+        self.calibration = found if fits else None
+        self.outdated_calibration = found is not None and not fits
 
     def __call__(self, study: Study | Path | str) -> Result:
         """Predict a study, or a folder that holds ``<phase>.nii.gz`` files."""
@@ -152,11 +153,22 @@ class Predictor:
         return tuple(replace(one, certainty=self.calibration.certainty(one, study.gain)) for one in lesions)
 
     def _findings(self, study: PreparedStudy) -> list[Finding]:
-        unfamiliar = []
+        found = []
         if self.calibration is not None:
             look = look_at_study(self.network, study, self.config)
-            unfamiliar = self.calibration.familiarity.findings(look, study.study_id)
-        return [*unfamiliar, *self._missing_phases(study)]
+            found = self.calibration.familiarity.findings(look, study.study_id)
+        if self.outdated_calibration:
+            found = [
+                Finding(
+                    "outdated-calibration",
+                    "predict",
+                    "warning",
+                    "the run's calibration was made with other weights and is not used",
+                    "Calibrate again: mtinet calibrate RUN COHORT.",
+                    study.study_id,
+                )
+            ]
+        return [*found, *self._missing_phases(study)]
 
     def _missing_phases(self, study: PreparedStudy) -> list[Finding]:
         absent = [p for p, present in zip(study.phases, study.present, strict=True) if not present]
