@@ -90,16 +90,16 @@ def _signal(
         return noise, change, math.nan
     logs: dict[int, FloatArray] = {}
     inner = body[..., 1:-1] & body[..., 2:] & body[..., :-2]
-    for index in np.flatnonzero(present):
+    for index in np.flatnonzero(present).tolist():
         found = image[index]
         second = found[..., 1:-1] - (found[..., 2:] + found[..., :-2]) / 2
         spread = 1.4826 * np.median(np.abs(second[inner])) / math.sqrt(1.5) if inner.any() else 0.0
         noise[index] = math.log(max(float(spread), _FLOOR))
         smooth = ndimage.gaussian_filter(found, (0.0, _SMOOTHING_VOXELS, _SMOOTHING_VOXELS))
-        logs[int(index)] = np.log(np.maximum(smooth[body], _FLOOR))
-    for index in range(len(change)):
-        if index in logs and index + 1 in logs:
-            change[index] = np.percentile(logs[index + 1] - logs[index], _QUANTILES)
+        logs[index] = np.log(np.maximum(smooth[body], _FLOOR))
+    for row in range(len(change)):
+        if row in logs and row + 1 in logs:
+            change[row] = np.percentile(logs[row + 1] - logs[row], _QUANTILES)
     darkest = math.nan
     if phases[0] == "pre" and 0 in logs and len(logs) > 1:
         darkest = min(math.exp(np.median(log - logs[0])) for i, log in logs.items() if i)
@@ -290,10 +290,18 @@ class Familiarity:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Familiarity:
         """From :meth:`to_dict`'s values."""
-        arrays = ("centre", "scale", "components", "mean", "covariance")
-        limits = ("distance_limit", "empty_limit", "darkest_limit")
+
+        def array(name: str) -> FloatArray:
+            return np.array(values[name], dtype=np.float64)
+
         return cls(
             phases=tuple(values["phases"]),
-            **{name: np.array(values[name], dtype=np.float64) for name in arrays},
-            **{name: float(values[name]) for name in limits},
+            centre=array("centre"),
+            scale=array("scale"),
+            components=array("components"),
+            mean=array("mean"),
+            covariance=array("covariance"),
+            distance_limit=float(values["distance_limit"]),
+            empty_limit=float(values["empty_limit"]),
+            darkest_limit=float(values["darkest_limit"]),
         )
