@@ -72,6 +72,12 @@ def test_temperature_finds_back_what_sharpened_and_leaves_the_order():
     assert calibration_scores(one, truth, mended, 10)["ece"].item() < 0.2 * before
 
 
+def test_few_rows_that_are_all_right_do_not_make_certain():
+    right = np.tile([[0.8, 0.2]], (30, 1))
+    tempered = apply_temperature(right, fit_temperature(np.zeros(30, dtype=np.intp), right))
+    assert 0.9 < tempered[0, 0] < 0.995
+
+
 def test_temperature_of_nobody_and_of_certain_answers():
     assert fit_temperature(np.zeros(0, dtype=np.intp), np.zeros((0, 3))) == 1
     certain = np.eye(2)[[0, 1, 0, 1]]

@@ -94,6 +94,9 @@ def _binned(
 def fit_temperature(truth: NDArray[np.intp], probabilities: NDArray[Any]) -> float:
     """Temperature that makes probabilities most likely (Guo et al., arXiv 1706.04599).
 
+    One row of n + 2 is counted as of unknown class (Platt 1999): of rows that are all right, certainty would
+    be the most likely.
+
     Parameters
     ----------
     truth : ndarray of int [rows]
@@ -108,9 +111,14 @@ def fit_temperature(truth: NDArray[np.intp], probabilities: NDArray[Any]) -> flo
     if not len(truth):
         return 1.0
 
+    n, classes = probabilities.shape
+    doubt = 1.0 / (n + 2)
+    targets = np.full((n, classes), doubt / classes)
+    targets[np.arange(n), truth] += 1.0 - doubt
+
     def loss(log_temperature: float) -> float:
         tempered = apply_temperature(probabilities, float(np.exp(log_temperature)))
-        return float(-np.log(np.maximum(tempered[np.arange(len(truth)), truth], 1e-300)).mean())
+        return float(-(targets * np.log(np.maximum(tempered, 1e-300))).sum(1).mean())
 
     bound = float(np.log(20.0))
     found = optimize.minimize_scalar(loss, bounds=(-bound, bound), method="bounded")
