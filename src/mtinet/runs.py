@@ -6,6 +6,7 @@
     checkpoints/step-<n>.safetensors   everything that training needs to go on (the last two)
     checkpoints/model.safetensors      the network that predicts (moving average where there is one)
     checkpoints/discriminator.safetensors   the discriminator, for the report's attention
+    calibration.json  calibration-<method>.json   how sure the model is (mtinet calibrate)
     metrics.jsonl  findings.jsonl  predictions/  report.html
 
 Nothing in it is ever unpickled, and ``predict RUN STUDY`` needs nothing else.
@@ -13,6 +14,7 @@ Nothing in it is ever unpickled, and ``predict RUN STUDY`` needs nothing else.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -236,6 +238,14 @@ class Run:
             return _load(path)
         except (SafetensorError, OSError, ValueError) as error:
             raise RunError(f"{path} is damaged ({error}); train --resume writes it again") from None
+
+    def model_digest(self) -> str:
+        """Short hash of the file of the network that predicts."""
+        path = self._checkpoints / "model.safetensors"
+        if not path.is_file():
+            raise RunError(f"{self.path} has no trained model yet; finish it with train --resume")
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
 
     @property
     def finished(self) -> bool:

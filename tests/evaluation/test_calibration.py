@@ -2,7 +2,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import brier_score_loss
 
-from mtinet.evaluation.calibration import calibration_scores, reliability_bins
+from mtinet.evaluation.calibration import (
+    apply_temperature,
+    calibration_scores,
+    fit_temperature,
+    reliability_bins,
+)
 
 
 def draw(n: int, sharpen: float = 1.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -49,3 +54,32 @@ def test_extremes() -> None:
     assert all(
         b.n == 0 and np.isnan(b.accuracy) for b in reliability_bins(np.zeros(0, int), np.zeros((0, 2)), 4)
     )
+
+
+def test_temperature_finds_back_what_sharpened_and_leaves_the_order():
+    rng = np.random.default_rng(0)
+    logits = 1.5 * rng.standard_normal((20000, 4))
+    honest = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    truth = (honest.cumsum(1) > rng.random((len(honest), 1))).argmax(1)
+    too_sure = apply_temperature(honest, 0.4)
+    temperature = fit_temperature(truth, too_sure)
+    assert temperature == pytest.approx(2.5, rel=0.05)
+    mended = apply_temperature(too_sure, temperature)
+    assert np.array_equal(mended.argmax(1), honest.argmax(1))
+    assert mended.sum(1) == pytest.approx(1)
+    one = np.ones((1, len(truth)))
+    before = calibration_scores(one, truth, too_sure, 10)["ece"].item()
+    assert calibration_scores(one, truth, mended, 10)["ece"].item() < 0.2 * before
+
+
+def test_few_rows_that_are_all_right_do_not_make_certain():
+    right = np.tile([[0.8, 0.2]], (30, 1))
+    tempered = apply_temperature(right, fit_temperature(np.zeros(30, dtype=np.intp), right))
+    assert 0.9 < tempered[0, 0] < 0.995
+
+
+def test_temperature_of_nobody_and_of_certain_answers():
+    assert fit_temperature(np.zeros(0, dtype=np.intp), np.zeros((0, 3))) == 1
+    certain = np.eye(2)[[0, 1, 0, 1]]
+    assert np.isfinite(fit_temperature(np.array([0, 1, 1, 1]), certain))
+    assert apply_temperature(certain, 3.0).argmax(1).tolist() == [0, 1, 0, 1]

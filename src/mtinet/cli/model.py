@@ -26,6 +26,19 @@ from mtinet.cli.base import (
     training_progress,
 )
 
+EnsembleOption = Annotated[
+    list[Path] | None,
+    typer.Option("--ensemble", help="Another run that is asked too (other seed or fold). Repeatable."),
+]
+FlipsOption = Annotated[
+    bool,
+    typer.Option("--flips", help="Ask about the mirrored study too; train with augmentation.flip for it."),
+]
+DropoutOption = Annotated[
+    int,
+    typer.Option("--dropout", min=0, help="Thinned networks to ask (Monte-Carlo dropout); 0 = none."),
+]
+
 
 @app.command()
 def train(
@@ -115,13 +128,34 @@ def predict(
         Path, typer.Argument(help="Folder with <phase>.nii.gz files (some may lack), or a cohort.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")],
+    ensemble: EnsembleOption = None,
+    flips: FlipsOption = False,
+    dropout: DropoutOption = 0,
+    maps: Annotated[
+        bool, typer.Option("--maps", help="Also write probability and entropy (bits) in every voxel.")
+    ] = False,
     json_: Json = False,
 ) -> None:
-    """Predict one study or a cohort: mask.nii.gz, result.json and a picture for each."""
+    """Predict one study or a cohort: mask.nii.gz, result.json and a picture for each.
+
+    With `mtinet calibrate` done before, each lesion also says how sure the model is, and a study unlike those
+    of the calibration is flagged.
+
+    `mtinet predict runs/a STUDY -o OUT --ensemble runs/b --ensemble runs/c --maps`
+    """
+    from mtinet.inference.ensemble import Opinions
     from mtinet.workflows.predict import predict as run
 
     with progress("Predicting") as advance:
-        outcome = run(model, study, out, on_progress=advance)
+        outcome = run(
+            model,
+            study,
+            out,
+            ensemble=ensemble or (),
+            opinions=Opinions(flips, dropout),
+            maps=maps,
+            on_progress=advance,
+        )
     lines = [_result_line(result) for result in outcome.results]
     show(
         {
@@ -133,6 +167,55 @@ def predict(
         json_,
     )
     exit_for(outcome.findings, bool(outcome.results))
+
+
+@app.command()
+def calibrate(
+    run: RunArgument,
+    cohort: CohortArgument,
+    ensemble: EnsembleOption = None,
+    flips: FlipsOption = False,
+    dropout: DropoutOption = 0,
+    coverage: Annotated[
+        float, typer.Option(min=0.5, max=0.99, help="How often sets and intervals shall hold the truth.")
+    ] = 0.9,
+    seed: Annotated[int, typer.Option(min=0, help="Of the division of the patients.")] = 0,
+    cache: CacheOption = None,
+    json_: Json = False,
+) -> None:
+    """Learn how sure a model may be from a cohort with masks; predict then says it for every lesion.
+
+    Writes calibration.json into the run folder: temperature of the class probabilities, probability that a
+    component is a lesion, class sets and intervals of volume and curve that hold the truth as often as
+    --coverage says, and what ordinary studies look like.  Patients who trained the model are left out.  It
+    holds for studies like those of the cohort; take some hundred of your own.
+
+    `mtinet calibrate runs/first cohorts/calibration --coverage 0.9`
+    """
+    from mtinet.inference.ensemble import Opinions
+    from mtinet.workflows.calibrate import calibrate as learn
+
+    with progress("Calibrating") as advance:
+        learned = learn(
+            run,
+            cohort,
+            ensemble=ensemble or (),
+            opinions=Opinions(flips, dropout),
+            coverage=coverage,
+            seed=seed,
+            cache=cache,
+            on_progress=advance,
+        )
+    show(
+        {
+            "calibration": str(learned.path),
+            "counts": dict(learned.calibration.counts),
+            "findings": [f.to_dict() for f in learned.findings],
+        },
+        f"{learned.text}\n{findings_text(learned.findings)}",
+        json_,
+    )
+    exit_for(learned.findings, True)
 
 
 @app.command()

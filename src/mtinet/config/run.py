@@ -95,6 +95,9 @@ class DecoderSettings(Settings):
     channels: tuple[Count, ...] = Field((48, 24, 12, 12), description="channels from deep to full resolution")
     convolutions: Count = 1
     skips: Literal["none", "raw", "fused"] = "fused"
+    dropout: Fraction = Field(
+        0.0, description="share of channels dropped in training after every stage but the last"
+    )
 
 
 class HeadSettings(Settings):

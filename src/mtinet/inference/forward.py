@@ -92,6 +92,36 @@ def read_lesions(
     return {number: total.reading(present) for number, total in sums.items()}
 
 
+@torch.inference_mode()
+def describe_study(network: MultiTaskNetwork, study: PreparedStudy, config: Config) -> NDArray[np.float64]:
+    """What a study looks like to a network: its maps' means over the whole study, shape [G, F].
+
+    G is the number of phases, or 1 for a network that does not keep them apart
+    (:meth:`MultiTaskNetwork.describe`).
+    """
+    network.eval()
+    total, weight = None, 0
+    for image in _cover(study, config):
+        found = network.describe(_encode(network, image, study)).sum(0).double().cpu()
+        total = found if total is None else total + found
+        weight += len(image)
+    assert total is not None
+    return np.asarray((total / weight).numpy())
+
+
+def _cover(study: PreparedStudy, config: Config) -> Iterator[Tensor]:
+    """The study in batches of slices, or in windows side by side."""
+    image = study.image
+    if config.spatial_dims == 2:
+        for start in range(0, image.shape[1], config.inference.slice_batch):
+            part = image[:, start : start + config.inference.slice_batch].swapaxes(0, 1)
+            yield torch.from_numpy(np.ascontiguousarray(part))
+        return
+    window = config.sampling.patch_size
+    for box in _windows(image.shape[1:], window, 0.0):
+        yield torch.from_numpy(_padded(image, box, window)[0][None])
+
+
 # ---------------------------------------------------------------------- probability
 def _by_slices(network: MultiTaskNetwork, study: PreparedStudy, batch: int) -> NDArray[np.float32]:
     image = study.image

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,14 @@ from mtinet.cohort import Study
 from mtinet.config import Config
 from mtinet.data.preparation import prepare_for_prediction
 from mtinet.data.prepared import PreparedStudy
+from mtinet.inference.certainty import Calibration, document_name, method_key
+from mtinet.inference.familiar import look_at_study
 from mtinet.inference.forward import Reading, lesion_probability, read_lesions
 from mtinet.inference.lesions import describe_lesions, find_lesions, mask_on_source
+from mtinet.inference.vote import Vote
 from mtinet.model.build import build_network
 from mtinet.model.network import MultiTaskNetwork
-from mtinet.results import Finding, Result
+from mtinet.results import Finding, Lesion, Result
 from mtinet.runs import Run
 
 
@@ -34,12 +37,15 @@ class StudyPrediction:
         Lesion numbers on the prepared grid.
     readings : dict of Reading
         By lesion number.
+    vote : Vote
+        Lesion probability on the prepared grid.
     """
 
     result: Result
     study: PreparedStudy
     labels: NDArray[np.int32]
     readings: dict[int, Reading]
+    vote: Vote
 
 
 class Predictor:
@@ -59,6 +65,8 @@ class Predictor:
         self.config = config
         self.classes = classes
         self.facts = facts
+        self.calibration: Calibration | None = None
+        self.outdated_calibration = False
 
     @classmethod
     def load(cls, run: Run | Path | str, device: str = "auto") -> Predictor:
@@ -81,8 +89,22 @@ class Predictor:
             "run": manifest.get("id", ""),
             "mtinet": manifest.get("versions", {}).get("mtinet", ""),
             "step": facts.get("step"),
+            "weights": run.model_digest(),
         }
-        return cls(network.to(chosen), config, classes, described)
+        predictor = cls(network.to(chosen), config, classes, described)
+        predictor.adopt_calibration(run)
+        return predictor
+
+    def adopt_calibration(self, run: Run) -> None:
+        """Take over what ``mtinet calibrate`` learned about these answers, where the run has it.
+
+        A calibration of other weights is left where it lies, and a finding says so: it knows nothing of these.
+        """
+        name = document_name(self.facts)
+        found = Calibration.from_dict(run.document(name)) if run.has_document(name) else None
+        fits = found is not None and found.method == method_key(self.facts)
+        self.calibration = found if fits else None
+        self.outdated_calibration = found is not None and not fits
 
     def __call__(self, study: Study | Path | str) -> Result:
         """Predict a study, or a folder that holds ``<phase>.nii.gz`` files."""
@@ -98,23 +120,57 @@ class Predictor:
     def predict_prepared(self, study: PreparedStudy) -> StudyPrediction:
         """Predict a study that is prepared already."""
         settings = self.config.inference
-        probability = lesion_probability(self.network, study, self.config)
+        vote = self.vote(study)
+        probability = vote.probability
         labels = find_lesions(probability, study.spacing_mm, settings)
-        readings = read_lesions(self.network, study, labels, self.config)
+        readings = self.read(study, labels)
         mask = mask_on_source(study, probability, labels, settings.threshold)
         result = Result(
             study_id=study.study_id,
             phases=tuple(p for p, present in zip(study.phases, study.present, strict=True) if present),
             reference_phase=study.reference_phase,
             classes=self.classes,
-            lesions=describe_lesions(study, probability, labels, readings, mask, self.classes),
+            lesions=self._with_certainty(
+                describe_lesions(study, probability, labels, readings, mask, self.classes), study
+            ),
             mask=mask,
             findings=tuple(self._findings(study)),
             model=self.facts,
         )
-        return StudyPrediction(result, study, labels, readings)
+        return StudyPrediction(result, study, labels, readings, vote)
+
+    def vote(self, study: PreparedStudy) -> Vote:
+        """Lesion probability in every voxel."""
+        return Vote(lesion_probability(self.network, study, self.config))
+
+    def read(self, study: PreparedStudy, labels: NDArray[np.int32]) -> dict[int, Reading]:
+        """Enhancement and class of every lesion."""
+        return read_lesions(self.network, study, labels, self.config)
+
+    def _with_certainty(self, lesions: tuple[Lesion, ...], study: PreparedStudy) -> tuple[Lesion, ...]:
+        if self.calibration is None:
+            return lesions
+        return tuple(replace(one, certainty=self.calibration.certainty(one, study.gain)) for one in lesions)
 
     def _findings(self, study: PreparedStudy) -> list[Finding]:
+        found = []
+        if self.calibration is not None:
+            look = look_at_study(self.network, study, self.config)
+            found = self.calibration.familiarity.findings(look, study.study_id)
+        if self.outdated_calibration:
+            found = [
+                Finding(
+                    "outdated-calibration",
+                    "predict",
+                    "warning",
+                    "the run's calibration was made with other weights and is not used",
+                    "Calibrate again: mtinet calibrate RUN COHORT.",
+                    study.study_id,
+                )
+            ]
+        return [*found, *self._missing_phases(study)]
+
+    def _missing_phases(self, study: PreparedStudy) -> list[Finding]:
         absent = [p for p, present in zip(study.phases, study.present, strict=True) if not present]
         if not absent:
             return []

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtinet.config import DecoderSettings
+from mtinet.model.dropout import FeatureDropout
 from mtinet.model.encoder import convolution_block, level_sizes
 from mtinet.model.stem import folded_shape, unfold
 
@@ -43,6 +44,11 @@ class Decoder(nn.Module):
             convolution_block(dims, below + skip, outputs, settings.convolutions, norm)
             for below, skip, outputs in zip(inputs, skips, settings.channels)
         )
+        # none after the last stage: what is dropped there is missing in the mask at once
+        self.drops = nn.ModuleList(
+            FeatureDropout(settings.dropout if index < len(settings.channels) - 1 else 0.0, width, maps=True)
+            for index, width in enumerate(settings.channels)
+        )
         last = nn.Conv2d if dims == 2 else nn.Conv3d
         self.mask = last(settings.channels[-1], stem**dims, 1)
 
@@ -50,9 +56,9 @@ class Decoder(nn.Module):
         """Mask logits [B, 1, *S] from ``maps`` [B, P, C, *s], the deepest last, skips before."""
         *skips, x = (found.flatten(1, 2) for found in maps)
         sizes = level_sizes(folded_shape(spatial_shape, self.stem), len(self.stages))[:-1]
-        for stage, size in zip(self.stages, reversed(sizes)):
+        for stage, drop, size in zip(self.stages, self.drops, reversed(sizes)):
             # twice as fine and then cut: the encoder rounded up, so the last cells reach over the border
             x = F.interpolate(x, scale_factor=2, mode=self.mode, align_corners=False)
             x = x[..., : size[-2], : size[-1]] if len(size) == 2 else x[..., : size[0], : size[1], : size[2]]
-            x = stage(torch.cat([x, skips.pop()], dim=1) if skips else x)
+            x = drop(stage(torch.cat([x, skips.pop()], dim=1) if skips else x))
         return unfold(self.mask(x), self.stem, spatial_shape)

@@ -73,6 +73,11 @@ class MTINet(MultiTaskNetwork):
         """Mask logits [B, 1, *S] from the fused maps of all phases."""
         return self.decoder(features.maps, features.spatial_shape)
 
+    def describe(self, features: Features) -> Tensor:
+        """Means over space of every phase's finest and deepest map, [B, P, F]."""
+        chosen = features.maps[:1] + features.maps[-1:] if len(features.maps) > 1 else features.maps
+        return torch.cat([found.float().flatten(3).mean(-1) for found in chosen], dim=-1)
+
     def read_regions(self, features: Features, regions: Tensor | None) -> Readout:
         """A token a phase from the fused maps under each region, through the head."""
         tokens = phase_tokens(features.maps[-self.head_levels :], regions)

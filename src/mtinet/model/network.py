@@ -119,6 +119,13 @@ class MultiTaskNetwork(nn.Module):
     def shared_parameters(self) -> Iterator[nn.Parameter]:
         """Parameters that every task trains; the tasks' gradients are compared there."""
 
+    def describe(self, features: Features) -> Tensor:
+        """What the images look like to the network: means of its maps over space, [B, G, F].
+
+        G is the number of phases where the network keeps them apart (zero at absent ones), else 1.
+        """
+        return features.maps[-1].float().flatten(2).mean(-1).unsqueeze(1)
+
     def read(self, features: Features, regions: Tensor | None = None) -> Readout:
         """Enhancement and class of regions, weights 0 to 1, [B, R, *S].
 

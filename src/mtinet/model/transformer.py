@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtinet.config import Phase
+from mtinet.model.dropout import FeatureDropout
 
 NOMINAL_TIME_S: dict[Phase, float] = {
     "pre": 0.0,
@@ -71,7 +72,9 @@ class _Block(nn.Module):
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.heads, self.dropout = heads, dropout
+        self.heads = heads
+        self.drop_mixed = FeatureDropout(dropout, width)
+        self.drop_forward = FeatureDropout(dropout, width)
         self.norm_attention = nn.LayerNorm(width)
         self.query_key_value = nn.Linear(width, 3 * width)
         self.output = nn.Linear(width, width)
@@ -88,15 +91,9 @@ class _Block(nn.Module):
         hidden = ~present[:, None, None, :]
         attention = score.masked_fill(hidden, torch.finfo(score.dtype).min).softmax(-1)
         mixed = (attention.to(value.dtype) @ value).transpose(1, 2).flatten(2)
-        x = x + self._drop(self.output(mixed), generator)
+        x = x + self.drop_mixed(self.output(mixed), generator)
         wide = F.gelu(self.widen(self.norm_forward(x)))
-        return x + self._drop(self.narrow(wide), generator), attention.mean(1)
-
-    def _drop(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        if generator is None or not self.training or self.dropout == 0:
-            return F.dropout(x, self.dropout, self.training)
-        keep = torch.rand(x.shape, generator=generator, device=x.device) >= self.dropout
-        return x * keep / (1 - self.dropout)
+        return x + self.drop_forward(self.narrow(wide), generator), attention.mean(1)
 
 
 class PhaseTransformer(nn.Module):

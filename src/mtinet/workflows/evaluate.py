@@ -33,6 +33,7 @@ from mtinet.runs import Run
 from mtinet.volume import Volume, read_nifti
 from mtinet.workflows.claims import Claim, Claims, NetworkClaims, OutsideClaims
 from mtinet.workflows.prepare import prepare
+from mtinet.workflows.unseen import never_seen
 from mtinet.workflows.views import save_view
 
 OnProgress = Callable[[int, int], None]
@@ -101,7 +102,7 @@ def evaluate(
         names = [*names, "-".join(predictions.resolve().parts[-2:])]
     folder = run.predictions_on("-".join(names)) if names else run.predictions
     prepared, findings = prepare(studies, config, cache, on_progress=None)
-    prepared, trained_on = _never_seen(run, studies, prepared)
+    prepared, trained_on = never_seen(run, studies, prepared)
     findings = [*findings, *trained_on]
     claims: Claims = NetworkClaims(run) if predictions is None else OutsideClaims(predictions, run.classes)
     study_rows: list[dict[str, Any]] = []
@@ -155,32 +156,6 @@ def _studies_to_score(run: Run, cohort_folder: Path | None) -> tuple[Cohort, lis
     if cohort_folder is None:
         split.check(cohort)
     return cohort, [cohort.name]
-
-
-def _never_seen(
-    run: Run, cohort: Cohort, prepared: Sequence[PreparedStudy]
-) -> tuple[list[PreparedStudy], list[Finding]]:
-    """The studies without those that trained the run, and a finding for each left out.
-
-    A study trained it if its content did, or its patient in a cohort of the same name: a cohort that was
-    edited since is still the same patients.
-    """
-    preparation = run.document("preparation")
-    keys = set(preparation["keys"].values())
-    patients = set(preparation["patients"]) if cohort.name == run.manifest["cohort"] else set()
-    unseen = [s for s in prepared if s.key not in keys and s.patient_id not in patients]
-    left_out = sorted({s.study_id for s in prepared} - {s.study_id for s in unseen})
-    return unseen, [
-        Finding(
-            "trained-on",
-            "evaluate",
-            "warning",
-            "the model trained on this patient, so the study is not scored",
-            "Nothing to do; a score on it would say nothing about new patients.",
-            study_id,
-        )
-        for study_id in left_out
-    ]
 
 
 # ---------------------------------------------------------------------- rows

@@ -1,0 +1,159 @@
+"""How sure MTI-Net is, and whether it is right to be: ``python benchmarks/certainty.py OUT --docs docs``.
+
+Trains MTI-Net (preset ``small``) on the demo's virtual patients with three seeds and once with dropout,
+calibrates the first on fresh patients and tests it on others, makes studies strange to see whether they are
+flagged, and compares ensemble, Monte-Carlo dropout and flips.  What is finished in OUT is not done again.
+Writes ``results/certainty.csv`` and its manifest, and the tables of ``certainty.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from certainty_cases import Answer, answers, strange_looks
+from certainty_tables import (
+    Row,
+    compared,
+    coverage_rows,
+    familiarity_rows,
+    risk_rows,
+    split_rows,
+    tables,
+)
+from page import put_into
+
+from mtinet import files, provenance
+from mtinet.cohort import Cohort
+from mtinet.config import Config, difference, resolve, resolve_simulation
+from mtinet.data.prepared import PreparedStudy
+from mtinet.errors import UserError
+from mtinet.inference.ensemble import Ensemble, Opinions
+from mtinet.runs import Run
+from mtinet.workflows.calibrate import fit_calibration
+from mtinet.workflows.prepare import prepare
+from mtinet.workflows.simulate import simulate
+from mtinet.workflows.train import TrainOptions, train
+from mtinet.workflows.unseen import never_seen
+
+CALIBRATION_SEED, TEST_SEED = 8000, 8001
+DROPOUT = ("head.dropout=0.1", "decoder.dropout=0.1")
+SAMPLES = 10
+COMMAND = "python benchmarks/certainty.py OUT --docs docs"
+
+
+@dataclass(frozen=True)
+class Patients:
+    """A cohort and its studies with known lesions, prepared."""
+
+    cohort: Cohort
+    studies: list[PreparedStudy]
+
+
+def patients(out: Path, name: str, seed: int, subjects: int, config: Config, simulation: str) -> Patients:
+    """Simulate and prepare fresh virtual patients."""
+    settings = resolve_simulation(simulation, None, [f"seed={seed}", f"subjects={subjects}"])
+    cohort = simulate(out / name, settings, workers=1)
+    prepared = prepare(cohort, config, workers=1).studies
+    return Patients(cohort, [study for study in prepared if study.has_mask])
+
+
+def trained(out: Path, seed: int, simulation: str, settings: Sequence[str], name: str = "run") -> Run:
+    """Simulate and train as the demo does, a fifth held out; goes on where it was broken off."""
+    place = out / f"seed{seed}"
+    cohort = simulate(place / "cohort", resolve_simulation(simulation, None, [f"seed={seed}"]), workers=1)
+    config = resolve("small", None, [f"training.seed={seed}", *settings])
+    run = Run.open(place / name) if (place / name / "config.yaml").is_file() else None
+    if run is not None and difference(run.config, config):
+        raise UserError(f"{run.path} was trained with other settings; give another OUT")
+    if run is not None and run.finished:
+        return run
+    return train(cohort.folder, place / name, config, TrainOptions(folds=5, resume=True, workers=1))
+
+
+def main() -> None:
+    """Train, calibrate, test, table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--docs", type=Path, default=None, help="folder of certainty.md; default: print only")
+    parser.add_argument("--calibration", type=int, default=600, help="calibration patients")
+    parser.add_argument("--test", type=int, default=640, help="test patients")
+    parser.add_argument("--compare", type=int, default=160, help="test patients on whom methods are compared")
+    parser.add_argument("--strange", type=int, default=160, help="test patients who are made strange")
+    parser.add_argument("--simulation", default="demo")
+    parser.add_argument(
+        "--set", dest="settings", action="append", default=[], help="settings of the training"
+    )
+    options = parser.parse_args()
+    rows = measure(options)
+    text = tables(rows)
+    table = pd.DataFrame(rows)
+    if options.docs is None:
+        for block in text.values():
+            print(block, end="\n\n")
+        return
+    files.write_text(options.docs / "results" / "certainty.csv", table.to_csv(index=False))
+    files.write_json(
+        options.docs / "results" / "certainty-manifest.json",
+        provenance.manifest(
+            command=COMMAND,
+            calibration={"seed": CALIBRATION_SEED, "subjects": options.calibration},
+            test={"seed": TEST_SEED, "subjects": options.test},
+        ),
+    )
+    for name, block in text.items():
+        put_into(options.docs / "certainty.md", name, block)
+
+
+def measure(options: argparse.Namespace) -> list[Row]:
+    """Every number, as rows of ``certainty.csv``."""
+    out: Path = options.out
+    runs = [trained(out, seed, options.simulation, options.settings) for seed in (0, 1, 2)]
+    config = runs[0].config
+    calibration = patients(
+        out, "calibration", CALIBRATION_SEED, options.calibration, config, options.simulation
+    )
+    test = patients(out, "test", TEST_SEED, options.test, config, options.simulation)
+    for group in (calibration, test):
+        for run in runs:
+            if never_seen(run, group.cohort, group.studies)[1]:
+                raise UserError(f"patients of {group.cohort.name} trained {run.path}; give another OUT")
+    deployed = Ensemble.open(runs[:1])
+    deployed.calibration = None
+    learned = answers(
+        out / "answers" / "calibration.jsonl", deployed, calibration.cohort, calibration.studies
+    )
+    tested = answers(out / "answers" / "test.jsonl", deployed, test.cohort, test.studies)
+    cases = [a.case for a in learned]
+    fitted = fit_calibration(cases, deployed, 0.9, 0, cohort=calibration.cohort.name)
+    rows = coverage_rows(fitted, [a.case for a in tested], deployed.classes)
+    rows += split_rows(deployed, cases, [a.case for a in tested], 0.9)
+    rows += risk_rows(fitted, tested, deployed.classes)
+    looks = strange_looks(out / "answers" / "strange.jsonl", deployed, test.studies[: options.strange])
+    rows += familiarity_rows(fitted.familiarity, [a.case.look for a in tested], looks)
+    return rows + compared(methods(options, runs, test), deployed.classes)
+
+
+def methods(options: argparse.Namespace, runs: Sequence[Run], test: Patients) -> dict[str, list[Answer]]:
+    """The answers of every method on the same patients."""
+    dropped = trained(options.out, 0, options.simulation, [*options.settings, *DROPOUT], "run-dropout")
+    asked = {
+        "one network": Ensemble.open(runs[:1]),
+        "ensemble of 3 seeds": Ensemble.open(runs),
+        "flips": Ensemble.open(runs[:1], Opinions(flips=True)),
+        "network trained with dropout": Ensemble.open([dropped]),
+        f"dropout, {SAMPLES} masks": Ensemble.open([dropped], Opinions(dropout=SAMPLES)),
+    }
+    found = {}
+    for name, ensemble in asked.items():
+        ensemble.calibration = None
+        path = options.out / "answers" / f"{name.replace(' ', '-').replace(',', '')}.jsonl"
+        found[name] = answers(path, ensemble, test.cohort, test.studies[: options.compare])
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,267 @@
+"""Numbers and tables of the measurements of certainty, from cases alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from certainty_cases import Answer
+from page import markdown
+from sklearn.metrics import roc_auc_score
+
+from mtinet.evaluation.calibration import apply_temperature, calibration_scores
+from mtinet.evaluation.conformal import covered_share, risk_coverage, risk_coverage_area
+from mtinet.inference.certainty import Calibration
+from mtinet.inference.familiar import Familiarity, Look
+from mtinet.inference.predictor import Predictor
+from mtinet.results import Certainty
+from mtinet.workflows.calibrate import LesionCase, StudyCase, fit_calibration
+
+SPLITS = 20
+STREAM_SPLITS = 74
+
+Row = dict[str, Any]
+"""``table, what, group, value, low, high, n``; what does not apply is left out."""
+
+
+def row(table: str, what: str, group: str, value: float, n: int, low: Any = None, high: Any = None) -> Row:
+    """A row of ``certainty.csv``."""
+    return {"table": table, "what": what, "group": group, "value": value, "low": low, "high": high, "n": n}
+
+
+# ---------------------------------------------------------------------- coverage
+Judged = tuple[StudyCase, LesionCase, Certainty]
+
+
+def judged(calibration: Calibration, cases: Sequence[StudyCase]) -> list[Judged]:
+    """Each study's largest lesion with what the calibration says about it."""
+    return [
+        (case, case.main, calibration.certainty(case.main.lesion, case.gain))
+        for case in cases
+        if case.main is not None
+    ]
+
+
+def coverages(found: Sequence[Judged], phases: Sequence[str]) -> dict[str, np.ndarray]:
+    """Whether class, volume and curve lie inside, by quantity; only lesions of which the truth is known."""
+    held = {
+        "class set": np.array([m.label in (c.class_set or ()) for _, m, c in found if m.label], dtype=bool),
+        "volume interval": np.array([_within(m.volume_mm3, c.volume_interval_mm3) for _, m, c in found]),
+    }
+    for phase in phases:
+        known = [
+            _within(m.enhancement[phase], c.enhancement_interval.get(phase))
+            for _, m, c in found
+            if phase in m.enhancement and phase in m.lesion.enhancement
+        ]
+        held[f"{phase} interval"] = np.array(known, dtype=bool)
+    return held
+
+
+def _within(value: float, interval: tuple[float, float] | None) -> bool:
+    return interval is None or interval[0] <= value <= interval[1]
+
+
+def coverage_rows(calibration: Calibration, cases: Sequence[StudyCase], classes: Sequence[str]) -> list[Row]:
+    """Coverage of the deployed model's sets and intervals on test patients: all, by class, by site."""
+    found = judged(calibration, cases)
+    phases = list(calibration.enhancement.residuals)
+    groups: dict[str, list[Judged]] = {"all": found}
+    groups |= {f"class {name}": [j for j in found if j[1].label == name] for name in classes}
+    groups |= {f"site {s}": [j for j in found if j[0].site == s] for s in sorted({c.site for c in cases})}
+    rows = []
+    for group, members in groups.items():
+        for what, inside in coverages(members, phases).items():
+            share, low, high = covered_share(inside)
+            rows.append(row("coverage", what, group, share, len(inside), low, high))
+        sizes = np.array([len(c.class_set or ()) for _, _, c in members])
+        for name, chosen in (("empty", sizes == 0), ("one class", sizes == 1), ("several", sizes > 1)):
+            rows.append(row("set size", name, group, float(chosen.mean()), len(sizes)))
+        rows.append(row("set size", "mean size", group, float(sizes.mean()), len(sizes)))
+    others = [
+        (case, lesion, calibration.certainty(lesion.lesion, case.gain))
+        for case in cases
+        for lesion in case.lesions
+        if lesion.is_lesion and lesion is not case.main
+    ]
+    for what, inside in coverages(others, phases).items():
+        share, low, high = covered_share(inside)
+        rows.append(row("coverage", what, "smaller lesions", share, len(inside), low, high))
+    factor = math.exp(calibration.volume.half_widths(calibration.coverage)[""])
+    rows.append(row("width", "volume factor", "all", factor, len(found)))
+    for phase, width in calibration.enhancement.half_widths(calibration.coverage).items():
+        rows.append(row("width", f"{phase} (share of the gain)", "all", width, len(found)))
+    return rows
+
+
+def split_rows(
+    predictor: Predictor, learned: Sequence[StudyCase], tested: Sequence[StudyCase], coverage: float
+) -> list[Row]:
+    """Mean coverage over 20 random divisions of all patients into calibration and test ones."""
+    every = [*learned, *tested]
+    collected: dict[tuple[str, str], list[float]] = {}
+    for split in range(SPLITS):
+        order = np.random.default_rng([0, STREAM_SPLITS, split]).permutation(len(every))
+        shuffled = [every[i] for i in order]
+        fitted = fit_calibration(shuffled[: len(learned)], predictor, coverage, split)
+        found = judged(fitted, shuffled[len(learned) :])
+        groups = {"all": found}
+        groups |= {f"class {n}": [j for j in found if j[1].label == n] for n in predictor.classes}
+        for group, members in groups.items():
+            for what, inside in coverages(members, list(fitted.enhancement.residuals)).items():
+                collected.setdefault((what, group), []).append(float(inside.mean()))
+    return [
+        row("splits", what, group, float(np.mean(v)), SPLITS, float(np.min(v)), float(np.max(v)))
+        for (what, group), v in collected.items()
+    ]
+
+
+# ---------------------------------------------------------------------- probabilities and risk
+def class_table(cases: Sequence[StudyCase], classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """True class and class probabilities of each study's largest lesion of known class."""
+    mains = [case.main for case in cases if case.main is not None and case.main.label]
+    truth = np.array([classes.index(main.label) for main in mains])
+    return truth, np.array([[main.lesion.probabilities[name] for name in classes] for main in mains])
+
+
+def class_scores(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    """Accuracy, calibration error, Brier score and area under risk against coverage."""
+    scores = calibration_scores(np.ones((1, len(truth))), truth, probabilities, 10)
+    wrong = probabilities.argmax(1) != truth
+    return {
+        "class accuracy": float(1 - wrong.mean()),
+        "class ECE": scores["ece"].item(),
+        "class Brier": scores["brier"].item(),
+        "class risk-coverage area": risk_coverage_area(probabilities.max(1), wrong),
+    }
+
+
+def risk_rows(calibration: Calibration, tested: Sequence[Answer], classes: Sequence[str]) -> list[Row]:
+    """Calibration before and after, and what abstaining buys."""
+    cases = [answer.case for answer in tested]
+    truth, raw = class_table(cases, classes)
+    tempered = apply_temperature(raw, calibration.temperature)
+    rows = [row("probability", "temperature", "class", calibration.temperature, len(truth))]
+    for name, probabilities in (("raw", raw), ("tempered", tempered)):
+        rows += [
+            row("probability", what, name, value, len(truth))
+            for what, value in class_scores(truth, probabilities).items()
+        ]
+    share, risk = risk_coverage(tempered.max(1), tempered.argmax(1) != truth)
+    for wanted in (0.5, 0.8, 0.9, 1.0):
+        place = max(0, math.ceil(wanted * len(share)) - 1)
+        rows.append(row("risk", f"{wanted:.0%} answered", "class error", float(risk[place]), place + 1))
+    parts = [lesion for case in cases for lesion in case.lesions]
+    real = np.array([part.is_lesion for part in parts])
+    stated = [calibration.existence_probability(p.lesion.confidence, p.lesion.volume_mm3) for p in parts]
+    for name, p in (
+        ("mean lesion probability", np.array([part.lesion.confidence for part in parts])),
+        ("calibrated", np.array([np.nan if s is None else s for s in stated])),
+    ):
+        if np.isfinite(p).all() and 0 < real.sum() < len(real):
+            both = np.stack([1 - p, p], 1)
+            scores = calibration_scores(np.ones((1, len(p))), real.astype(int), both, 10)
+            rows.append(row("existence", "ECE", name, scores["ece"].item(), len(p)))
+            rows.append(row("existence", "Brier", name, scores["brier"].item() / 2, len(p)))
+            rows.append(row("existence", "AUROC", name, float(roc_auc_score(real, p)), len(p)))
+    rows.append(
+        row("existence", "share of components that are lesions", "all", float(real.mean()), len(real))
+    )
+    return rows
+
+
+# ---------------------------------------------------------------------- strange studies
+def familiarity_rows(
+    familiarity: Familiarity, usual: Sequence[Look], strange: Mapping[str, Sequence[Look]]
+) -> list[Row]:
+    """Flag rate of ordinary test studies, share of strange ones that is flagged, AUROC of the distance."""
+
+    def flagged(looks: Sequence[Look]) -> np.ndarray:
+        return np.array([bool(familiarity.findings(look, "")) for look in looks])
+
+    share, low, high = covered_share(flagged(usual))
+    rows = [row("flags", "flagged", "test patients", share, len(usual), low, high)]
+    own = np.array([familiarity.distance(look) for look in usual])
+    grouped: dict[str, list[np.ndarray]] = {}
+    for name, looks in strange.items():
+        hits = flagged(looks)
+        grouped.setdefault(name.partition(":")[0], []).append(hits)
+        share, low, high = covered_share(hits)
+        rows.append(row("flags", "flagged", name, share, len(hits), low, high))
+        distances = np.clip([familiarity.distance(look) for look in looks], -1e6, 1e6)
+        truth = np.repeat([0, 1], [len(own), len(distances)])
+        area = float(roc_auc_score(truth, np.concatenate([own, distances])))
+        rows.append(row("flags", "AUROC of the distance", name, area, len(truth)))
+    for name, parts in grouped.items():
+        if len(parts) > 1:
+            share, low, high = covered_share(np.concatenate(parts))
+            rows.append(row("flags", "flagged", name, share, sum(map(len, parts)), low, high))
+    return rows
+
+
+# ---------------------------------------------------------------------- methods
+def compared(methods: Mapping[str, Sequence[Answer]], classes: Sequence[str]) -> list[Row]:
+    """Ensemble, dropout and flips beside one network, on the same patients, nothing tempered."""
+    rows = []
+    for name, found in methods.items():
+        cases = [answer.case for answer in found]
+        truth, probabilities = class_table(cases, classes)
+        for what, value in class_scores(truth, probabilities).items():
+            rows.append(row("methods", what, name, value, len(truth)))
+        dice = np.array([answer.dice for answer in found])
+        known = np.isfinite(dice)
+        rows.append(row("methods", "Dice", name, float(dice[known].mean()), int(known.sum())))
+        parts = [lesion for case in cases for lesion in case.lesions]
+        real = np.array([part.is_lesion for part in parts])
+        sure = np.array([part.lesion.confidence for part in parts])
+        if 0 < real.sum() < len(real):
+            rows.append(
+                row("methods", "AUROC of existence", name, float(roc_auc_score(real, sure)), len(real))
+            )
+        false = float(np.sum(~real) / len(cases))
+        rows.append(row("methods", "false components a study", name, false, len(cases)))
+        seconds = float(np.median([answer.seconds for answer in found]))
+        rows.append(row("methods", "processor seconds a study", name, seconds, len(found)))
+    return rows
+
+
+# ---------------------------------------------------------------------- text
+def tables(rows: Sequence[Row]) -> dict[str, str]:
+    """The blocks of ``certainty.md`` by name."""
+    return {
+        "coverage": _wide(rows, "coverage", "patients"),
+        "splits": _wide(rows, "splits", "of 20 divisions"),
+        "sets": _wide(rows, "set size", "patients"),
+        "widths": _long(rows, ("width",)),
+        "probability": _long(rows, ("probability", "risk", "existence")),
+        "flags": _long(rows, ("flags",)),
+        "methods": _wide(rows, "methods", ""),
+    }
+
+
+def _wide(rows: Sequence[Row], table: str, over: str) -> str:
+    """A row a group, a column a quantity."""
+    chosen = [r for r in rows if r["table"] == table]
+    columns = list(dict.fromkeys(r["what"] for r in chosen))
+    body = []
+    for group in dict.fromkeys(r["group"] for r in chosen):
+        cells = {r["what"]: r for r in chosen if r["group"] == group}
+        body.append([group, *(_cell(cells.get(c)) for c in columns), max(r["n"] for r in cells.values())])
+    heads = ["", *columns, f"n ({over})" if over else "n"]
+    return markdown(heads, body)
+
+
+def _long(rows: Sequence[Row], names: Sequence[str]) -> str:
+    """A row a number."""
+    chosen = [r for r in rows if r["table"] in names]
+    body = [[r["what"], r["group"], _cell(r), r["n"]] for r in chosen]
+    return markdown(["number", "of", "value", "n"], body)
+
+
+def _cell(found: Row | None) -> str:
+    if found is None or found["value"] != found["value"]:
+        return ""
+    text = f"{found['value']:.3g}"
+    return text if found["low"] is None else f"{text} [{found['low']:.3g}, {found['high']:.3g}]"

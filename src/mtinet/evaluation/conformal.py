@@ -1,0 +1,148 @@
+"""Sets and intervals that hold the truth as often as they say, by conformal prediction (crepes).
+
+From calibration cases that are exchangeable with a new one, the set or interval of nominal coverage c holds
+the new truth with probability at least c, whatever the network (Vovk et al., *Algorithmic Learning in a
+Random World*).  That probability is over calibration and new cases together: of one fixed calibration with n
+cases the coverage scatters by about sqrt(c (1 - c) / n).  What is kept are the calibration cases' scores,
+from which everything is computed anew: plain numbers, never a stored object.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtinet.evaluation.statistics import FloatArray
+
+
+@dataclass(frozen=True)
+class ClassSets:
+    """Class sets whose coverage holds in every class (Mondrian by class).
+
+    Attributes
+    ----------
+    scores : dict
+        By class, 1 - p(true class) of the calibration cases of that class.
+    """
+
+    scores: Mapping[str, tuple[float, ...]]
+
+    @classmethod
+    def fit(cls, classes: Sequence[str], truth: NDArray[np.intp], probabilities: NDArray[Any]) -> ClassSets:
+        """From calibration cases: index of the true class [rows] and probabilities [rows, classes]."""
+        alphas = 1.0 - np.asarray(probabilities, dtype=np.float64)
+        return cls(
+            {
+                name: tuple(np.sort(alphas[truth == index, index]).tolist())
+                for index, name in enumerate(classes)
+            }
+        )
+
+    def contains(self, probabilities: NDArray[Any], coverage: float) -> NDArray[np.bool_]:
+        """Which classes are in the sets of new cases.
+
+        Parameters
+        ----------
+        probabilities : ndarray [rows, classes]
+            Columns in the order of ``scores``.
+        coverage : float
+
+        Returns
+        -------
+        ndarray of bool [rows, classes]
+            A row may be empty (no class is as likely as it usually is for its own cases) or full.  A class
+            with too few calibration cases for the coverage is in every set.
+        """
+        from crepes import ConformalClassifier
+
+        alphas = 1.0 - np.asarray(probabilities, dtype=np.float64)
+        inside = np.ones(alphas.shape, dtype=bool)
+        for index, known in enumerate(self.scores.values()):
+            if known and len(alphas):
+                classifier = ConformalClassifier().fit(np.array(known))
+                # without smoothing the same case always gets the same set; the coverage is never lower
+                found = classifier.predict_set(alphas[:, [index]], confidence=coverage, smoothing=False)
+                inside[:, index] = found[:, 0].astype(bool)
+        return inside
+
+    def sets(self, probabilities: NDArray[Any], coverage: float) -> list[tuple[str, ...]]:
+        """The sets by name, the most probable class first."""
+        names = list(self.scores)
+        return [
+            tuple(names[i] for i in np.argsort(-row, kind="stable") if inside[i])
+            for row, inside in zip(
+                np.asarray(probabilities), self.contains(probabilities, coverage), strict=True
+            )
+        ]
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Half widths of intervals around a prediction, by group (Mondrian), or one for all (group "").
+
+    Attributes
+    ----------
+    residuals : dict
+        By group, |truth - prediction| of the calibration cases.
+    """
+
+    residuals: Mapping[str, tuple[float, ...]]
+
+    @classmethod
+    def fit(cls, residuals: Mapping[str, NDArray[Any]]) -> Intervals:
+        """From calibration residuals by group; what is not finite is left out."""
+        kept = {
+            name: np.abs(values[np.isfinite(values)])
+            for name, values in ((n, np.asarray(v, dtype=np.float64)) for n, v in residuals.items())
+        }
+        return cls({name: tuple(np.sort(values).tolist()) for name, values in kept.items()})
+
+    def half_widths(self, coverage: float) -> dict[str, float]:
+        """Half width by group; infinite where the calibration cases are too few for the coverage."""
+        from crepes import ConformalRegressor
+
+        widths = {}
+        for name, known in self.residuals.items():
+            widths[name] = np.inf
+            if known:
+                regressor = ConformalRegressor().fit(np.array(known))
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", UserWarning)  # too few cases: the infinite width says so
+                    (low, high) = regressor.predict_int(np.zeros(1), confidence=coverage)[0]
+                widths[name] = float(high - low) / 2
+        return widths
+
+
+def covered_share(inside: NDArray[np.bool_]) -> tuple[float, float, float]:
+    """Share of cases that are covered and its 95 % interval (Wilson)."""
+    from scipy.stats import binomtest
+
+    n = len(inside)
+    if not n:
+        return float("nan"), float("nan"), float("nan")
+    found = binomtest(int(inside.sum()), n)
+    low, high = found.proportion_ci(0.95, method="wilson")
+    return found.statistic, float(low), float(high)
+
+
+def risk_coverage(confidence: NDArray[Any], wrong: NDArray[Any]) -> tuple[FloatArray, FloatArray]:
+    """Share of cases that are answered, and the share of wrong ones among those, from the surest on.
+
+    Parameters
+    ----------
+    confidence : ndarray [rows]
+    wrong : ndarray of bool [rows]
+    """
+    order = np.argsort(-np.asarray(confidence, dtype=np.float64), kind="stable")
+    rows = np.arange(1, len(order) + 1)
+    return rows / max(1, len(order)), np.cumsum(np.asarray(wrong, dtype=np.float64)[order]) / rows
+
+
+def risk_coverage_area(confidence: NDArray[Any], wrong: NDArray[Any]) -> float:
+    """Mean risk over all coverages: 0 is best, the overall risk what a random order gives."""
+    return float(risk_coverage(confidence, wrong)[1].mean()) if len(wrong) else float("nan")

@@ -1,0 +1,181 @@
+"""How sure a deployed model is, by what it did on calibration patients: the content of ``calibration.json``.
+
+Everything in it is plain numbers, from which sets and intervals are computed anew.  The patients are divided
+in two: on the one part probabilities are tempered and the existence of a lesion is fitted, on the other the
+conformal scores are taken (:mod:`mtinet.workflows.calibrate`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from mtinet.errors import UnusableError
+from mtinet.evaluation.calibration import apply_temperature
+from mtinet.evaluation.conformal import ClassSets, Intervals
+from mtinet.inference.familiar import Familiarity
+from mtinet.results import Certainty, Lesion
+
+CALIBRATION_FORMAT = 1
+"""Version of ``calibration.json``; readers refuse a newer one."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was learned from calibration patients.
+
+    Attributes
+    ----------
+    method : str
+        :func:`method_key` of the predictor that was calibrated.
+    coverage : float
+        Nominal coverage of sets and intervals.
+    temperature : float
+        Of the class probabilities.
+    existence : tuple of float, or None
+        Weights of the logistic regression that a component is a lesion: constant, logit of its mean lesion
+        probability, natural logarithm of its volume in mm³.  None where all components were one or the other.
+    class_sets : ClassSets
+    volume : Intervals
+        Of the logarithm of the volume, group "".
+    enhancement : Intervals
+        Of the normalised signal (1 = the study's gain), by phase.
+    familiarity : Familiarity
+    counts : dict
+        Patients, studies and lesions behind it; the cohort and its hash.
+    """
+
+    method: str
+    coverage: float
+    temperature: float
+    existence: tuple[float, float, float] | None
+    class_sets: ClassSets
+    volume: Intervals
+    enhancement: Intervals
+    familiarity: Familiarity
+    counts: Mapping[str, Any]
+
+    def certainty(self, lesion: Lesion, gain: float) -> Certainty:
+        """How sure the method is about a lesion.
+
+        Parameters
+        ----------
+        lesion : Lesion
+        gain : float
+            The study's, signal of the normalised value 1.
+        """
+        classes = list(self.class_sets.scores)
+        probabilities = np.array([[lesion.probabilities[name] for name in classes]])
+        (found,) = self.class_sets.sets(apply_temperature(probabilities, self.temperature), self.coverage)
+        factor = math.exp(min(self._volume_width, 700.0))
+        widths = self._enhancement_widths
+        return Certainty(
+            existence=self.existence_probability(lesion.confidence, lesion.volume_mm3),
+            volume_interval_mm3=(lesion.volume_mm3 / factor, lesion.volume_mm3 * factor)
+            if math.isfinite(self._volume_width)
+            else None,
+            class_set=found,
+            enhancement_interval={
+                phase: (max(0.0, value - widths[phase] * gain), value + widths[phase] * gain)
+                for phase, value in lesion.enhancement.items()
+                if math.isfinite(widths.get(phase, math.inf))
+            },
+            coverage=self.coverage,
+        )
+
+    def existence_probability(self, confidence: float, volume_mm3: float) -> float | None:
+        """Probability that a component is a lesion."""
+        if self.existence is None:
+            return None
+        constant, by_logit, by_volume = self.existence
+        logit, log_volume = existence_features(confidence, volume_mm3)
+        return float(
+            1 / (1 + math.exp(-np.clip(constant + by_logit * logit + by_volume * log_volume, -50, 50)))
+        )
+
+    @cached_property
+    def _volume_width(self) -> float:
+        return self.volume.half_widths(self.coverage).get("", math.inf)
+
+    @cached_property
+    def _enhancement_widths(self) -> dict[str, float]:
+        return self.enhancement.half_widths(self.coverage)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of ``calibration.json``."""
+        return {
+            "format": CALIBRATION_FORMAT,
+            "method": self.method,
+            "coverage": self.coverage,
+            "temperature": self.temperature,
+            "existence": self.existence,
+            "class_scores": dict(self.class_sets.scores),
+            "log_volume_residuals": dict(self.volume.residuals),
+            "enhancement_residuals": dict(self.enhancement.residuals),
+            "familiarity": self.familiarity.to_dict(),
+            "counts": dict(self.counts),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Calibration:
+        """A calibration from :meth:`to_dict`'s values.
+
+        Raises
+        ------
+        UnusableError
+            The format is newer, or something is missing.
+        """
+        if values.get("format", 0) > CALIBRATION_FORMAT:
+            raise UnusableError(
+                f"calibration format {values['format']} is newer than this mtinet reads "
+                f"({CALIBRATION_FORMAT}); update mtinet or calibrate again"
+            )
+        try:
+            existence = values["existence"]
+            return cls(
+                method=str(values["method"]),
+                coverage=float(values["coverage"]),
+                temperature=float(values["temperature"]),
+                existence=None if existence is None else (existence[0], existence[1], existence[2]),
+                class_sets=ClassSets(_tuples(values["class_scores"])),
+                volume=Intervals(_tuples(values["log_volume_residuals"])),
+                enhancement=Intervals(_tuples(values["enhancement_residuals"])),
+                familiarity=Familiarity.from_dict(values["familiarity"]),
+                counts=dict(values["counts"]),
+            )
+        except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+            raise UnusableError(
+                f"the calibration is damaged ({error!r}); run mtinet calibrate again"
+            ) from None
+
+
+def existence_features(confidence: float, volume_mm3: float) -> tuple[float, float]:
+    """What tells a lesion from a false component: logit of its mean probability, logarithm of its volume."""
+    p = min(max(confidence, 1e-6), 1 - 1e-6)
+    return math.log(p / (1 - p)), math.log(max(volume_mm3, 1e-3))
+
+
+def method_key(facts: Mapping[str, Any]) -> str:
+    """Short hash of what decides a predictor's answers: weights of its members, flips, dropout samples."""
+    named = {k: facts.get(k) for k in ("weights", "ensemble", "flips", "dropout_samples")}
+    return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def document_name(facts: Mapping[str, Any]) -> str:
+    """Name of the run's document that holds the calibration of a predictor.
+
+    The model by itself has ``calibration``; ensembles, flips and dropout have one a combination.
+    """
+    alone = not any(facts.get(k) for k in ("ensemble", "flips", "dropout_samples"))
+    return "calibration" if alone else f"calibration-{method_key(facts)}"
+
+
+def _tuples(values: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, ...]]:
+    return {str(name): tuple(float(v) for v in scores) for name, scores in values.items()}

@@ -1,0 +1,180 @@
+"""Several opinions on one study: networks of other seeds or folds, thinned networks, mirrored images.
+
+- *Networks*: runs with the same phases, classes and preparation.  Networks of other folds have each seen most
+  of the others' held-out patients: they may only be asked about new ones, which the callers check.
+- *Thinned networks* (Monte-Carlo dropout): a mask a sample, held over all slices and phases
+  (:mod:`mtinet.model.dropout`).  The masks are the same for every study, so a study's result does not depend
+  on which others were predicted.  Only layers that drop something in training can be thinned: with
+  ``decoder.dropout = 0`` the outline does not vary, with ``head.dropout = 0`` curve and class do not.
+- *Mirrored images*: left and right exchanged, and the answer mirrored back.  A mirrored liver lies where no
+  patient's does: without ``augmentation.flip`` in training it is something that the network never saw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mtinet.data.prepared import PreparedStudy
+from mtinet.errors import UserError
+from mtinet.inference.forward import Reading, lesion_probability, read_lesions
+from mtinet.inference.predictor import Predictor
+from mtinet.inference.vote import Vote
+from mtinet.model.dropout import dropout_layers, held_dropout
+from mtinet.model.network import MultiTaskNetwork
+from mtinet.results import Finding
+from mtinet.runs import Run
+
+STREAM_MASKS = 71
+"""Random stream of the held masks."""
+
+
+@dataclass(frozen=True)
+class Opinions:
+    """Who is asked beside the first network.
+
+    Attributes
+    ----------
+    flips : bool
+        Ask about the mirrored study too.
+    dropout : int
+        Thinned networks a network; 0 = none, and the whole network is asked.
+    """
+
+    flips: bool = False
+    dropout: int = 0
+
+
+ALONE = Opinions()
+"""Only the network itself."""
+
+
+class Ensemble(Predictor):
+    """Predicts as the mean of several opinions; one opinion is the network itself."""
+
+    def __init__(self, predictors: Sequence[Predictor], opinions: Opinions = ALONE) -> None:
+        first = predictors[0]
+        super().__init__(first.network, first.config, first.classes, _facts(predictors, opinions))
+        for other in predictors[1:]:
+            _check_alike(first, other)
+        if opinions.dropout and not all(dropout_layers(p.network) for p in predictors):
+            raise UserError(
+                "the network was trained without dropout, so there is nothing to thin; train it with "
+                "--set decoder.dropout=0.1 --set head.dropout=0.1, or leave --dropout out"
+            )
+        self.networks = tuple(p.network for p in predictors)
+        self.opinions = opinions
+
+    @classmethod
+    def open(cls, runs: Sequence[Run], opinions: Opinions = ALONE, device: str = "auto") -> Ensemble:
+        """Load the models of run folders.
+
+        Raises
+        ------
+        RunError
+            One of them is no finished run.
+        UserError
+            They do not take the same images or do not know the same classes.
+        """
+        ensemble = cls([Predictor.load(run, device) for run in runs], opinions)
+        ensemble.adopt_calibration(runs[0])
+        return ensemble
+
+    def vote(self, study: PreparedStudy) -> Vote:
+        """Mean and spread of the members' lesion probability."""
+        return Vote.of(self._maps(study))
+
+    def read(self, study: PreparedStudy, labels: NDArray[np.int32]) -> dict[int, Reading]:
+        """Means of what the members read from the same lesions."""
+        mirrored = np.ascontiguousarray(labels[..., ::-1])
+        found = [
+            read_lesions(network, seen, mirrored if flipped else labels, self.config)
+            for network, seen, flipped in self._members(study)
+        ]
+        return {number: _mean([readings[number] for readings in found]) for number in found[0]}
+
+    def _maps(self, study: PreparedStudy) -> Iterator[NDArray[np.float32]]:
+        for network, seen, flipped in self._members(study):
+            probability = lesion_probability(network, seen, self.config)
+            yield np.ascontiguousarray(probability[..., ::-1]) if flipped else probability
+
+    def _members(self, study: PreparedStudy) -> Iterator[tuple[MultiTaskNetwork, PreparedStudy, bool]]:
+        """Network, study and whether it is mirrored; masks are held while the caller works."""
+        for network in self.networks:
+            for sample in range(max(1, self.opinions.dropout)):
+                thinned = self.opinions.dropout > 0
+                with held_dropout(network, _generator(sample)) if thinned else nullcontext():
+                    yield network, study, False
+                    if self.opinions.flips:
+                        yield network, mirrored_study(study), True
+
+    def _findings(self, study: PreparedStudy) -> list[Finding]:
+        findings = super()._findings(study)
+        if self.opinions.flips and not (self.config.augmentation.enabled and self.config.augmentation.flip):
+            findings.append(
+                Finding(
+                    "flip-not-learned",
+                    "predict",
+                    "note",
+                    "the mirrored study was asked about, and the network was trained without mirrored ones",
+                    "Train with augmentation.flip above 0, or leave the flips out.",
+                    study.study_id,
+                )
+            )
+        return findings
+
+
+def mirrored_study(study: PreparedStudy) -> PreparedStudy:
+    """The study in memory with left and right exchanged; only what networks look at is kept."""
+    image = np.ascontiguousarray(study.image[..., ::-1])
+    return replace(
+        study, memory={"image": image}, folder=None, has_mask=False, has_liver=False, registrations={}
+    )
+
+
+def _mean(readings: Sequence[Reading]) -> Reading:
+    def mean(name: str) -> Any:
+        values = [getattr(reading, name) for reading in readings]
+        return None if any(v is None for v in values) else np.mean(values, axis=0)
+
+    return Reading(mean("enhancement"), mean("probabilities"), mean("attention"), mean("fusion"))
+
+
+def _generator(sample: int) -> torch.Generator:
+    seed = np.random.default_rng([0, STREAM_MASKS, sample]).integers(2**31)
+    return torch.Generator().manual_seed(int(seed))
+
+
+def _facts(predictors: Sequence[Predictor], opinions: Opinions) -> dict[str, Any]:
+    facts = dict(predictors[0].facts)
+    if len(predictors) > 1:
+        facts["ensemble"] = [p.facts.get("weights", "") for p in predictors]
+    if opinions.flips:
+        facts["flips"] = True
+    if opinions.dropout:
+        facts["dropout_samples"] = opinions.dropout
+    return facts
+
+
+def _check_alike(first: Predictor, other: Predictor) -> None:
+    differing = [
+        name
+        for name, one, two in (
+            ("classes", first.classes, other.classes),
+            ("phases", first.config.phases, other.config.phases),
+            ("spatial_dims", first.config.spatial_dims, other.config.spatial_dims),
+            ("preparation", first.config.preparation, other.config.preparation),
+        )
+        if one != two
+    ]
+    if differing:
+        raise UserError(
+            f"runs {first.facts.get('run')} and {other.facts.get('run')} differ in {', '.join(differing)}; "
+            "an ensemble needs runs on the same images and classes"
+        )
