@@ -72,6 +72,7 @@ def evaluate(
     cohort: Path | None = None,
     predictions: Path | None = None,
     cache: Path | None = None,
+    workers: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> Evaluation:
     """Score a run and write tables, masks and views into its folder.
@@ -86,6 +87,8 @@ def evaluate(
         (:mod:`mtinet.workflows.claims`).
     cache : Path, optional
         Where prepared studies are kept.
+    workers : int, optional
+        Processes that prepare; None = from the machine.
     on_progress : callable, optional
         Called as ``on_progress(done, total)``.
 
@@ -100,7 +103,7 @@ def evaluate(
     if predictions is not None:
         names = [*names, "-".join(predictions.resolve().parts[-2:])]
     folder = run.predictions_on("-".join(names)) if names else run.predictions
-    prepared, findings = prepare(studies, config, cache, on_progress=None)
+    prepared, findings = prepare(studies, config, cache, workers)
     prepared, trained_on = _never_seen(run, studies, prepared)
     findings = [*findings, *trained_on]
     claims: Claims = NetworkClaims(run) if predictions is None else OutsideClaims(predictions, run.classes)
@@ -362,18 +365,11 @@ def _finish(
     findings: Sequence[Finding],
 ) -> Evaluation:
     config = run.config
-    training = pd.DataFrame(run.document("preparation")["lesions"])
     unknown = sorted({s.label for s in cohort.studies} - {"", NO_LESION, *run.classes})
     if unknown:
         findings = [*findings, _unknown_classes(unknown)]
-    fitted = None
-    if len(training) and training["label"].isin(run.classes).any():
-        training[[f"true_{p}" for p in config.phases]] = training[
-            [f"true_{p}" for p in config.phases]
-        ].astype(float)
-        fitted = readouts.fit(training, config.phases, run.classes)
     summary = summarise(
-        studies, lesions, config.phases, run.classes, config.evaluation, config.training.seed, fitted
+        studies, lesions, config.phases, run.classes, config.evaluation, config.training.seed, fit_readouts(run)
     )
     found = [*findings, *run_findings(summary, lesions)]
     files.write_text(folder / "studies.csv", studies.to_csv(index=False))
@@ -384,6 +380,17 @@ def _finish(
     if folder == run.predictions:
         run.replace_findings("evaluate", [f for f in found if f.stage == "evaluate"])
     return Evaluation(folder, summary, tuple(found))
+
+
+def fit_readouts(run: Run) -> readouts.Readouts | None:
+    """The read-out baselines, fitted to a run's training lesions; None where none has a known class."""
+    config = run.config
+    training = pd.DataFrame(run.document("preparation")["lesions"])
+    if not len(training) or not training["label"].isin(run.classes).any():
+        return None
+    columns = [f"true_{phase}" for phase in config.phases]
+    training[columns] = training[columns].astype(float)
+    return readouts.fit(training, config.phases, run.classes)
 
 
 def _unknown_classes(names: Sequence[str]) -> Finding:
