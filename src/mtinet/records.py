@@ -43,10 +43,11 @@ class StudyScore(Settings):
     Attributes
     ----------
     label, predicted_label : str
-        Class of the dominant lesion, ``none`` without one; the predicted one is empty for a network that has
-        no class.
+        Class of the dominant lesion, ``none`` without one (empty = unknown); the predicted one is that of the
+        component that found it, ``none`` where it was missed.  It is empty for a network that learned no
+        class.
     dice, iou, nsd : float
-        A missed lesion counts 0.
+        A missed lesion counts 0.  None for a network that learned no mask.
     hd95_mm : float
     volume_ml, predicted_volume_ml : float
         Of all lesions together.
@@ -55,6 +56,12 @@ class StudyScore(Settings):
         and in percentage points of relative enhancement; a missed lesion takes the training mean.
     measured_error, measured_relative_error_percent : float
         The same of the mean signal read under the predicted mask.
+    mean_error, mean_relative_error_percent : float
+        The same of the training mean.
+    oracle_label : str
+        Class that the network gives the dominant lesion under the reference mask; empty where it gives none.
+    oracle_error, oracle_relative_error_percent : float
+        Error of the enhancement that the network reads under the reference mask.
     probabilities : dict
         By class, of the dominant lesion's component; empty where it was missed.
     baselines : dict
@@ -81,6 +88,11 @@ class StudyScore(Settings):
     relative_error_percent: float | None = None
     measured_error: float | None = None
     measured_relative_error_percent: float | None = None
+    mean_error: float | None = None
+    mean_relative_error_percent: float | None = None
+    oracle_label: str = ""
+    oracle_error: float | None = None
+    oracle_relative_error_percent: float | None = None
     probabilities: dict[str, float] = Field(default_factory=dict)
     baselines: dict[str, str] = Field(default_factory=dict)
     true: dict[str, float] = Field(default_factory=dict)

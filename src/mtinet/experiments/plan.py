@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -160,6 +160,8 @@ class Choice:
 class Plan:
     """The cells of an experiment by row, in the experiment's order.
 
+    A row that under the chosen settings is the reference itself is left out.
+
     Attributes
     ----------
     experiment : Experiment
@@ -168,7 +170,7 @@ class Plan:
     """
 
     experiment: Experiment
-    rows: dict[str, tuple[Cell, ...]] = field(default_factory=dict)
+    rows: dict[str, tuple[Cell, ...]]
 
     @property
     def cells(self) -> tuple[Cell, ...]:
@@ -197,6 +199,8 @@ def plan(experiment: Experiment, choice: Choice | None = None, sites: Sequence[s
     rows = experiment.rows if choice.rows is None else experiment.select(choice.rows)
     seeds = experiment.seeds if choice.seeds is None else choice.seeds
     parts = _parts(experiment, choice, sites)
+    reference = experiment.row(experiment.reference)
+    same = _what_decides(experiment, reference, choice)
     return Plan(
         experiment,
         {
@@ -204,6 +208,7 @@ def plan(experiment: Experiment, choice: Choice | None = None, sites: Sequence[s
                 _cell(experiment, row, choice, seed, *part) for seed in range(seeds) for part in parts
             )
             for row in rows
+            if row is reference or _what_decides(experiment, row, choice) != same
         },
     )
 
@@ -222,6 +227,10 @@ def row_config(experiment: Experiment, row: Row, choice: Choice | None = None) -
         return resolve(preset, choice.file, (*choice.assignments, *row.changes))
     except SettingsError as error:
         raise SettingsError(f"row {row.name} of experiment {experiment.name}: {error}") from None
+
+
+def _what_decides(experiment: Experiment, row: Row, choice: Choice) -> tuple[object, ...]:
+    return row_config(experiment, row, choice), row.learning, row.scorings, row.enhancement, row.classes
 
 
 def _parts(experiment: Experiment, choice: Choice, sites: Sequence[str]) -> list[tuple[int, int, str | None]]:

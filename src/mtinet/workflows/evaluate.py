@@ -76,6 +76,7 @@ def evaluate(
     predictions: Path | None = None,
     variation: ScoringVariation | None = None,
     cache: Path | None = None,
+    workers: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> Evaluation:
     """Score a run and write tables, masks and views into its folder.
@@ -93,6 +94,8 @@ def evaluate(
         run's seed.  The reference stays.  The tables go into a folder of their own, without masks and views.
     cache : Path, optional
         Where prepared studies are kept.
+    workers : int, optional
+        Processes that prepare; None = from the machine.
     on_progress : callable, optional
         Called as ``on_progress(done, total)``.
 
@@ -111,7 +114,7 @@ def evaluate(
     varied = variation != ScoringVariation()
     names = [*names, variation.name] if varied else names
     folder = run.predictions_on("-".join(names)) if names else run.predictions
-    prepared, findings = prepare(studies, config, cache, on_progress=None)
+    prepared, findings = prepare(studies, config, cache, workers)
     prepared, trained_on = _never_seen(run, studies, prepared)
     prepared, blind = with_a_phase(prepared, variation)
     findings = [*findings, *trained_on, *blind]
@@ -379,18 +382,11 @@ def _finish(
     findings: Sequence[Finding],
 ) -> Evaluation:
     config = run.config
-    training = pd.DataFrame(run.document("preparation")["lesions"])
     unknown = sorted({s.label for s in cohort.studies} - {"", NO_LESION, *run.classes})
     if unknown:
         findings = [*findings, _unknown_classes(unknown)]
-    fitted = None
-    if len(training) and training["label"].isin(run.classes).any():
-        training[[f"true_{p}" for p in config.phases]] = training[
-            [f"true_{p}" for p in config.phases]
-        ].astype(float)
-        fitted = readouts.fit(training, config.phases, run.classes)
     summary = summarise(
-        studies, lesions, config.phases, run.classes, config.evaluation, config.training.seed, fitted
+        studies, lesions, config.phases, run.classes, config.evaluation, config.training.seed, fit_readouts(run)
     )
     found = [*findings, *run_findings(summary, lesions)]
     files.write_text(folder / "studies.csv", studies.to_csv(index=False))
@@ -401,6 +397,17 @@ def _finish(
     if folder == run.predictions:
         run.replace_findings("evaluate", [f for f in found if f.stage == "evaluate"])
     return Evaluation(folder, summary, tuple(found))
+
+
+def fit_readouts(run: Run) -> readouts.Readouts | None:
+    """The read-out baselines, fitted to a run's training lesions; None where none has a known class."""
+    config = run.config
+    training = pd.DataFrame(run.document("preparation")["lesions"])
+    if not len(training) or not training["label"].isin(run.classes).any():
+        return None
+    columns = [f"true_{phase}" for phase in config.phases]
+    training[columns] = training[columns].astype(float)
+    return readouts.fit(training, config.phases, run.classes)
 
 
 def _unknown_classes(names: Sequence[str]) -> Finding:
