@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,8 @@ from mtinet.errors import UserError
 from mtinet.evaluation.tables import read_table
 from mtinet.inference.predictor import Predictor
 from mtinet.runs import Run
-from mtinet.workflows.evaluate import evaluate
+from mtinet.workflows.evaluate import Evaluation
+from mtinet.workflows.evaluate import evaluate as evaluate_run
 from mtinet.workflows.prepare import prepare
 from mtinet.workflows.train import TrainOptions, train
 
@@ -33,6 +35,10 @@ def sites(tmp_path_factory: pytest.TempPathFactory, toy_cohort_writer: Callable)
     at = tuple(replace(study, site="ABC"[i % 3]) for i, study in enumerate(cohort.studies))
     replace(cohort, studies=at).write(folder)
     return Cohort.read(folder)
+
+
+def evaluate(folder: Path, **given: Any) -> Evaluation:
+    return evaluate_run(folder, workers=1, **given)
 
 
 def trained(cohort: Cohort, out: Path, *changes: str, **learning: object) -> Run:

@@ -1,7 +1,7 @@
 """What one gets without the network's heads: training mean, majority class, and classifiers of the signal.
 
-The classifiers (scikit-learn: logistic regression after imputation with missing indicators and standardisation;
-gradient boosting) see what a reader could measure under a mask: the normalised signal of each phase and the
+The classifiers (scikit-learn: imputation with missing indicators, then standardisation and logistic regression,
+or gradient boosting) see what a reader could measure under a mask: the normalised signal of each phase and the
 relative enhancement.
 """
 
@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.base import ClassifierMixin
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -52,7 +51,7 @@ class Readouts:
     classes: tuple[str, ...]
     mean_enhancement: dict[str, float]
     class_frequencies: dict[str, float]
-    classifiers: dict[str, ClassifierMixin]
+    classifiers: dict[str, Pipeline]
 
     @property
     def majority(self) -> str:
@@ -163,24 +162,23 @@ def _signals(lesions: pd.DataFrame, phases: Sequence[str]) -> FloatArray:
 
 def fit_classifier(features: FloatArray, labels: NDArray[Any]) -> Pipeline | None:
     """Logistic regression that fills gaps and weighs classes equally; None where there is one class only."""
-    if len(set(labels)) < 2:
-        return None
-    classifier = make_pipeline(
-        SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True),
-        StandardScaler(),
-        LogisticRegression(class_weight="balanced", max_iter=1000),
-    )
-    return classifier.fit(features, labels.astype(str))
+    regression = LogisticRegression(class_weight="balanced", max_iter=1000)
+    return _fitted(features, labels, StandardScaler(), regression)
 
 
-def fit_boosting(features: FloatArray, labels: NDArray[Any]) -> HistGradientBoostingClassifier | None:
-    """Gradient boosting that takes gaps as they are and weighs classes equally; None with one class only.
+def fit_boosting(features: FloatArray, labels: NDArray[Any]) -> Pipeline | None:
+    """Gradient boosting that fills gaps and weighs classes equally; None where there is one class only.
 
     Of scikit-learn's defaults only the smallest leaf differs: 20 lesions are more than a class may have.
     """
-    if len(set(labels)) < 2:
-        return None
     boosting = HistGradientBoostingClassifier(
         min_samples_leaf=5, class_weight="balanced", early_stopping=False, random_state=0
     )
-    return boosting.fit(features, labels.astype(str))
+    return _fitted(features, labels, boosting)
+
+
+def _fitted(features: FloatArray, labels: NDArray[Any], *steps: Any) -> Pipeline | None:
+    if len(set(labels)) < 2:
+        return None
+    gaps = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
+    return make_pipeline(gaps, *steps).fit(features, labels.astype(str))
