@@ -173,7 +173,7 @@ def with_mask_margin(study: PreparedStudy, voxels: int) -> PreparedStudy:
 def _grown(mask: NDArray[np.uint8], voxels: int) -> NDArray[np.uint8]:
     from skimage.segmentation import expand_labels
 
-    return np.asarray(expand_labels(mask, voxels)) if mask.any() else mask
+    return np.asarray(expand_labels(mask, voxels)) if mask.any() else mask  # type: ignore[no-untyped-call]
 
 
 def _shrunk(mask: NDArray[np.uint8], voxels: int) -> NDArray[np.uint8]:

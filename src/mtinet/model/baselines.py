@@ -194,7 +194,7 @@ def _shown(image: Tensor, phase_present: Tensor) -> Tensor:
 def _at_full_size(body: nn.Module, image: Tensor, multiple: tuple[int, ...]) -> Tensor:
     """A network's output on the grid of its input, whatever sizes it can take."""
     maps: Tensor = body(_padded(image, multiple))
-    return maps[(..., *(slice(side) for side in image.shape[2:]))]
+    return maps[(..., *(slice(int(side)) for side in image.shape[2:]))]
 
 
 def _padded(image: Tensor, multiple: tuple[int, ...]) -> Tensor:
