@@ -6,6 +6,7 @@ from its last checkpoint.  A run that another campaign works on is waited for.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import time
 from collections import deque
@@ -150,7 +151,7 @@ class _Processes:
             self.begun[id] = self.begun.get(id, 0) + 1
             ours, theirs = self.context.Pipe(duplex=False)
             process = self.context.Process(
-                target=_work, args=(theirs, self.campaign, self.cells[id], id, self.cores)
+                target=_work, args=(theirs, self.campaign, self.cells[id], self.cores)
             )
             process.start()
             theirs.close()  # so that the end of the child is the end of the pipe
@@ -189,7 +190,7 @@ class _Processes:
         self.progress.done(outcome)
 
 
-def _work(connection: Connection, campaign: Campaign, cell: Cell, id: str, cores: int) -> None:
+def _work(connection: Connection, campaign: Campaign, cell: Cell, cores: int) -> None:
     """What a run's process does; it ends with the process that wants to hear of it."""
     import torch
 
@@ -202,13 +203,9 @@ def _work(connection: Connection, campaign: Campaign, cell: Cell, id: str, cores
             last = time.monotonic()
             connection.send((step, steps))
 
-    try:
-        outcome = execute(campaign, cell, on_step, cores)
-    except BrokenPipeError:
-        return
-    except Exception as error:
-        outcome = Outcome(id, "failed", (_broke(id, error),))
-    connection.send(outcome)
+    # the campaign is gone: the run stops here and goes on with the next one
+    with contextlib.suppress(BrokenPipeError):
+        connection.send(execute(campaign, cell, on_step, cores))
 
 
 def _died(id: str, code: int | None) -> Finding:
@@ -221,13 +218,3 @@ def _died(id: str, code: int | None) -> Finding:
         id,
     )
 
-
-def _broke(id: str, error: Exception) -> Finding:
-    return Finding(
-        "run-failed",
-        "experiment",
-        "error",
-        f"{type(error).__name__}: {error}",
-        "Please report it; the other runs are not touched.",
-        id,
-    )
