@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mtinet.cohort import Study
 from mtinet.config import Config
+from mtinet.data.harmonisation import Harmonisation
 from mtinet.data.preparation import prepare_for_prediction
 from mtinet.data.prepared import PreparedStudy
 from mtinet.inference.forward import Reading, lesion_probability, read_lesions
@@ -53,12 +54,18 @@ class Predictor:
     """
 
     def __init__(
-        self, network: MultiTaskNetwork, config: Config, classes: tuple[str, ...], facts: dict[str, Any]
+        self,
+        network: MultiTaskNetwork,
+        config: Config,
+        classes: tuple[str, ...],
+        facts: dict[str, Any],
+        harmonisation: Harmonisation | None = None,
     ) -> None:
         self.network = network.eval()
         self.config = config
         self.classes = classes
         self.facts = facts
+        self.harmonisation = harmonisation
 
     @classmethod
     def load(cls, run: Run | Path | str, device: str = "auto") -> Predictor:
@@ -82,7 +89,10 @@ class Predictor:
             "mtinet": manifest.get("versions", {}).get("mtinet", ""),
             "step": facts.get("step"),
         }
-        return cls(network.to(chosen), config, classes, described)
+        harmonisation = None
+        if run.has_document("harmonisation"):
+            harmonisation = Harmonisation.from_dict(run.document("harmonisation"))
+        return cls(network.to(chosen), config, classes, described, harmonisation)
 
     def __call__(self, study: Study | Path | str) -> Result:
         """Predict a study, or a folder that holds ``<phase>.nii.gz`` files."""
@@ -98,9 +108,9 @@ class Predictor:
     def predict_prepared(self, study: PreparedStudy) -> StudyPrediction:
         """Predict a study that is prepared already."""
         settings = self.config.inference
-        probability = lesion_probability(self.network, study, self.config)
+        probability = lesion_probability(self.network, self._seen(study), self.config)
         labels = find_lesions(probability, study.spacing_mm, settings)
-        readings = read_lesions(self.network, study, labels, self.config)
+        readings = self.read(study, labels)
         mask = mask_on_source(study, probability, labels, settings.threshold)
         result = Result(
             study_id=study.study_id,
@@ -113,6 +123,21 @@ class Predictor:
             model=self.facts,
         )
         return StudyPrediction(result, study, labels, readings)
+
+    def read(self, study: PreparedStudy, labels: NDArray[Any]) -> dict[int, Reading]:
+        """What the network reads from each lesion of ``labels`` [Z, Y, X], in the study's own signal."""
+        readings = read_lesions(self.network, self._seen(study), labels, self.config)
+        if self.harmonisation is None:
+            return readings
+        signal = self.harmonisation.map_of(study)
+        return {
+            number: replace(reading, enhancement=signal.inverse(reading.enhancement))
+            for number, reading in readings.items()
+        }
+
+    def _seen(self, study: PreparedStudy) -> PreparedStudy:
+        """The study as the network learned to see it."""
+        return study if self.harmonisation is None else self.harmonisation.apply(study)
 
     def _findings(self, study: PreparedStudy) -> list[Finding]:
         absent = [p for p, present in zip(study.phases, study.present, strict=True) if not present]

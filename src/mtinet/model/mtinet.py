@@ -21,7 +21,7 @@ from mtinet.model.decoder import Decoder
 from mtinet.model.encoder import PhaseEncoder
 from mtinet.model.fusion import build_fusion
 from mtinet.model.heads import PhaseHead, phase_tokens
-from mtinet.model.network import Features, MultiTaskNetwork, Readout
+from mtinet.model.network import Features, MultiTaskNetwork, Readout, start_at_zero
 
 
 class MTINet(MultiTaskNetwork):
@@ -47,6 +47,8 @@ class MTINet(MultiTaskNetwork):
         )
         self.head_levels = len(levels) if config.head.levels == "all" else 1
         self.head = PhaseHead(sum(levels[-self.head_levels :]), config.phases, n_classes, config.head)
+        if config.head.readout == "residual":
+            start_at_zero(self.head.enhancement)
 
     def encode(
         self, image: Tensor, phase_present: Tensor | None = None, phase_times_s: Tensor | None = None
@@ -63,6 +65,7 @@ class MTINet(MultiTaskNetwork):
             phase_present=phase_present,
             phase_times_s=phase_times_s,
             domain_weights=tuple(w.detach() for w in weights if w is not None),
+            image=self.readable(image, phase_present),
         )
 
     def shared_parameters(self) -> Iterator[nn.Parameter]:
@@ -77,4 +80,4 @@ class MTINet(MultiTaskNetwork):
         """A token a phase from the fused maps under each region, through the head."""
         tokens = phase_tokens(features.maps[-self.head_levels :], regions)
         readout: Readout = self.head(tokens, features.phase_present, features.phase_times_s)
-        return readout._replace(enhancement=self.unstandardised(readout.enhancement))
+        return readout._replace(enhancement=self.as_signal(readout.enhancement, features, regions))
