@@ -95,7 +95,8 @@ def experiment(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the campaign.")] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the experiments and end.")] = False,
     rows: Annotated[
-        str | None, typer.Option(help="Only these rows, for example full,no-tim; the reference is always run.")
+        str | None,
+        typer.Option(help="Only these rows, for example full,no-tim; the reference is always run."),
     ] = None,
     folds: Annotated[
         str | None, typer.Option(help="Only these folds, for example 0,1. Default: the experiment's.")
@@ -111,9 +112,7 @@ def experiment(
     cpus: Cpus = 1,
     gpus: Gpus = 0,
     resume: Resume = False,
-    records: Annotated[
-        Path | None, typer.Option(help="Folder of the records. Default: OUT/records.")
-    ] = None,
+    records: Annotated[Path | None, typer.Option(help="Folder of the records. Default: OUT/records.")] = None,
     mixed: Annotated[
         bool, typer.Option("--mixed", help="Also gather records of other code or libraries, and say so.")
     ] = False,
@@ -218,7 +217,8 @@ def _run(
     with GridProgress(chosen.name, len(steps), sum(steps.values())) as bar:
         outcomes = grid.run(
             Progress(
-                step=lambda id, step, _: bar.step(id, step), done=lambda found: bar.done(found.id, steps[found.id])
+                step=lambda id, step, _: bar.step(id, step),
+                done=lambda found: bar.done(found.id, steps[found.id]),
             )
         )
     return grid, outcomes, [*grid.findings, *(finding for found in outcomes for finding in found.findings)]

@@ -9,7 +9,8 @@ import pandas as pd
 from mtinet import files
 from mtinet.errors import UserError
 from mtinet.evaluation.classification import ClassPredictions
-from mtinet.evaluation.sections import ALL, Row as ResultRow
+from mtinet.evaluation.sections import ALL
+from mtinet.evaluation.sections import Row as ResultRow
 from mtinet.evaluation.statistics import PatientBootstrap
 from mtinet.evaluation.summary import Summary, summarise, to_table
 from mtinet.evaluation.tables import read_table

@@ -274,9 +274,7 @@ def _on_its_share(cell: Cell, cores: int | None) -> Cell:
     return replace(cell, config=cell.config.model_copy(update={"training": training}))
 
 
-def _trained(
-    campaign: Campaign, cell: Cell, id: str, on_step: OnStep | None
-) -> tuple[Run, list[Finding]]:
+def _trained(campaign: Campaign, cell: Cell, id: str, on_step: OnStep | None) -> tuple[Run, list[Finding]]:
     """The finished run: as it is there, resumed, or trained; a folder that cannot be resumed is done anew."""
     folder = campaign.run_folder(id)
     begun = folder.exists()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -43,7 +43,7 @@ class Row:
     name: str
     title: str
     changes: tuple[str, ...] = ()
-    learning: LearningVariation = LearningVariation()
+    learning: LearningVariation = field(default_factory=LearningVariation)
     scorings: tuple[ScoringVariation, ...] = ()
     enhancement: EnhancementMethod = "head"
     classes: ClassMethod = "network"
@@ -175,7 +175,8 @@ class Plan:
     @property
     def cells(self) -> tuple[Cell, ...]:
         """All cells in the order in which they are run: fold by fold and seed by seed, so that whole
-        comparisons are finished first."""
+        comparisons are finished first.
+        """
         cells = [cell for row in self.rows.values() for cell in row]
         return tuple(sorted(cells, key=lambda cell: (cell.seed, cell.fold)))
 

@@ -76,9 +76,7 @@ def run_cells(
     return [outcomes[id] for id in by_id]
 
 
-def _in_this_process(
-    campaign: Campaign, cells: Mapping[str, Cell], progress: Progress
-) -> dict[str, Outcome]:
+def _in_this_process(campaign: Campaign, cells: Mapping[str, Cell], progress: Progress) -> dict[str, Outcome]:
     outcomes: dict[str, Outcome] = {}
     waiting, busy = deque(cells), 0
     while waiting:
@@ -217,4 +215,3 @@ def _died(id: str, code: int | None) -> Finding:
         "Give fewer --workers or a smaller training.batch_size, then the same command again.",
         id,
     )
-
