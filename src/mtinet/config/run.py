@@ -77,6 +77,9 @@ class EncoderSettings(Settings):
         1, description="blocks of so many pixels a side enter as channels; the mask leaves in the same way"
     )
     norm: Literal["batch", "group", "instance"] = "batch"
+    subtraction: bool = Field(
+        False, description="each phase enters with its difference to the pre phase as a second channel"
+    )
 
 
 class MdiefSettings(Settings):
@@ -264,6 +267,11 @@ class Config(Settings):
                 "head.levels=all pools the fused maps of all levels, and with "
                 f"decoder.skips={self.decoder.skips} only the deepest is fused: "
                 "set head.levels=last or decoder.skips=fused"
+            )
+        if self.encoder.subtraction and "pre" not in self.phases:
+            raise ValueError(
+                "encoder.subtraction takes the pre phase from the others, and phases has none: add pre, or set "
+                "encoder.subtraction=false"
             )
         if self.head.readout == "residual" and self.head.pooling != "lesion":
             raise ValueError(

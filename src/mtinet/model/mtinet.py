@@ -39,7 +39,8 @@ class MTINet(MultiTaskNetwork):
         channels = config.encoder.channels
         levels = (*channels, channels[-1])  # the last block's map, before and after its pooling
 
-        self.encoder = PhaseEncoder(dims, phases, config.encoder, keep_fine=skips != "none")
+        pre = config.phases.index("pre") if config.encoder.subtraction else None
+        self.encoder = PhaseEncoder(dims, phases, config.encoder, keep_fine=skips != "none", pre=pre)
         fused = levels if skips == "fused" else levels[-1:]
         self.fusions = nn.ModuleList(build_fusion(config, width) for width in fused)
         self.decoder = Decoder(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from mtinet.errors import UserError
-from mtinet.experiments.catalogue import baselines, model
+from mtinet.experiments.catalogue import baselines, data, model
 from mtinet.experiments.plan import Experiment
 
 EXPERIMENTS: dict[str, Experiment] = {
-    experiment.name: experiment for experiment in (*baselines.EXPERIMENTS, *model.EXPERIMENTS)
+    experiment.name: experiment for experiment in (*baselines.EXPERIMENTS, *model.EXPERIMENTS, *data.EXPERIMENTS)
 }
 """All experiments, in the order in which they are listed."""
 
