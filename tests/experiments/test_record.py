@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from mtinet.experiments import record as recording
 from mtinet.experiments.execute import Campaign
 from mtinet.records import RunRecord
 from mtinet.runs import Run
-from mtinet.workflows.evaluate import evaluate
+from mtinet.workflows.evaluate import Evaluation, evaluate
 
 Finished = tuple[Campaign, tuple[RunRecord, ...]]
 
@@ -29,10 +30,17 @@ class Log:
         return self.lines
 
 
-@pytest.fixture
-def run(finished: Finished) -> Run:
+@pytest.fixture(scope="module")
+def run(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Run:
     campaign, records = finished
-    return Run.open(campaign.run_folder(records[0].id))
+    place = tmp_path_factory.mktemp("record") / "run"
+    shutil.copytree(campaign.run_folder(records[0].id), place)
+    return Run.open(place)
+
+
+@pytest.fixture(scope="module")
+def evaluation(run: Run) -> Evaluation:
+    return evaluate(run.path, workers=1)
 
 
 def line(step: int, loss: float) -> dict:
@@ -52,9 +60,8 @@ def test_scores_are_those_of_the_tables(finished: Finished, run: Run):
         assert score.volume_ml == pytest.approx(row["reference_volume_mm3"] / 1000, rel=1e-5)
 
 
-def test_enhancement_errors_are_those_of_the_summary(run: Run, tmp_path: Path):
+def test_enhancement_errors_are_those_of_the_summary(run: Run, evaluation: Evaluation):
     """The mean of the studies' errors, weighted by their phases, is the summary's pooled error."""
-    evaluation = evaluate(run.path, workers=1)
     scores = recording.scoring(run, evaluation.folder, ScoringVariation()).studies
     with_lesion = [score for score in scores if score.true]
     phases = [len(score.true) for score in with_lesion]
@@ -73,8 +80,7 @@ def test_enhancement_errors_are_those_of_the_summary(run: Run, tmp_path: Path):
         assert np.average(values, weights=[n - 1 for n in phases]) == pytest.approx(relative.value, rel=1e-4)
 
 
-def test_classes_are_those_of_the_summary(run: Run):
-    evaluation = evaluate(run.path, workers=1)
+def test_classes_are_those_of_the_summary(run: Run, evaluation: Evaluation):
     scores = recording.scoring(run, evaluation.folder, ScoringVariation()).studies
     known = [score for score in scores if score.label in run.classes]
     for method in ("logistic_regression", "majority"):
@@ -87,11 +93,13 @@ def test_classes_are_those_of_the_summary(run: Run):
     assert right == pytest.approx(oracle.value)
 
 
-def test_a_missed_lesion_takes_the_training_mean_and_no_class(run: Run, tmp_path: Path):
+def test_a_missed_lesion_takes_the_training_mean_and_no_class(
+    run: Run, evaluation: Evaluation, tmp_path: Path
+):
     folder = tmp_path / "tables"
     folder.mkdir()
     for name in ("studies.csv", "lesions.csv"):
-        (folder / name).write_bytes((evaluate(run.path, workers=1).folder / name).read_bytes())
+        (folder / name).write_bytes((evaluation.folder / name).read_bytes())
     lesions = pd.read_csv(folder / "lesions.csv", dtype={"study_id": str})
     lesions.loc[lesions["reference"].notna(), "predicted"] = np.nan
     lesions[lesions["reference"].notna()].to_csv(folder / "lesions.csv", index=False)
@@ -116,13 +124,12 @@ def test_a_missed_lesion_takes_the_training_mean_and_no_class(run: Run, tmp_path
         ("classification", (), ("dice", "enhancement_error")),
     ],
 )
-def test_a_task_that_was_not_learned_has_no_score(run: Run, lacks, gone, stays):
+def test_a_task_that_was_not_learned_has_no_score(run: Run, evaluation: Evaluation, lacks, gone, stays):
     class Without(Run):
         @property
         def config(self):
             return resolve_settings(run.config, None, [f"objective.{lacks}=0"])
 
-    evaluation = evaluate(run.path, workers=1)
     scores = recording.scoring(Without(run.path), evaluation.folder, ScoringVariation()).studies
     with_lesion = [score for score in scores if score.true]
     assert with_lesion
