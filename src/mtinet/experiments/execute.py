@@ -215,8 +215,12 @@ def execute(
         try:
             run, restarted = _trained(campaign, _on_its_share(cell, cores), id, on_step)
             scorings = [_scored(campaign, run, variation) for variation in lacking]
+        except BrokenPipeError:
+            raise  # whoever asked for the run is gone
         except UserError as error:
             return Outcome(id, "failed", (*findings, _failed(id, str(error))))
+        except Exception as error:
+            return Outcome(id, "failed", (*findings, _failed(id, f"{type(error).__name__}: {error}")))
         before = () if record is None else record.scorings
         _record(campaign, cell, run, (*before, *scorings)).write(campaign.record_path(id))
         if not campaign.keep:
@@ -270,9 +274,7 @@ def _on_its_share(cell: Cell, cores: int | None) -> Cell:
     return replace(cell, config=cell.config.model_copy(update={"training": training}))
 
 
-def _trained(
-    campaign: Campaign, cell: Cell, id: str, on_step: OnStep | None
-) -> tuple[Run, list[Finding]]:
+def _trained(campaign: Campaign, cell: Cell, id: str, on_step: OnStep | None) -> tuple[Run, list[Finding]]:
     """The finished run: as it is there, resumed, or trained; a folder that cannot be resumed is done anew."""
     folder = campaign.run_folder(id)
     begun = folder.exists()

@@ -171,7 +171,7 @@ def _bare(source: str) -> str:
             isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
             and ast.get_docstring(node, clean=False) is not None
         ):
-            node.body[0] = ast.Pass()
+            del node.body[0]
     return ast.dump(tree)
 
 

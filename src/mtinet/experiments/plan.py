@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -43,7 +43,7 @@ class Row:
     name: str
     title: str
     changes: tuple[str, ...] = ()
-    learning: LearningVariation = LearningVariation()
+    learning: LearningVariation = field(default_factory=LearningVariation)
     scorings: tuple[ScoringVariation, ...] = ()
     enhancement: EnhancementMethod = "head"
     classes: ClassMethod = "network"
@@ -68,7 +68,7 @@ class Experiment:
         Which of ``of_folds`` patient-grouped folds are run by default.
     of_folds : int
     seeds : int
-        Trainings a row and fold by default, with the seeds 0, 1, ...
+        Trainings a row and fold by default; their seeds count up from ``training.seed``.
     preset : str
         Settings to start from by default.
     reading : str
@@ -175,7 +175,8 @@ class Plan:
     @property
     def cells(self) -> tuple[Cell, ...]:
         """All cells in the order in which they are run: fold by fold and seed by seed, so that whole
-        comparisons are finished first."""
+        comparisons are finished first.
+        """
         cells = [cell for row in self.rows.values() for cell in row]
         return tuple(sorted(cells, key=lambda cell: (cell.seed, cell.fold)))
 
@@ -205,7 +206,9 @@ def plan(experiment: Experiment, choice: Choice | None = None, sites: Sequence[s
         experiment,
         {
             row.name: tuple(
-                _cell(experiment, row, choice, seed, *part) for seed in range(seeds) for part in parts
+                _cell(row_config(experiment, row, choice), row, number, *part)
+                for number in range(seeds)
+                for part in parts
             )
             for row in rows
             if row is reference or _what_decides(experiment, row, choice) != same
@@ -256,14 +259,10 @@ def _check_folds(wanted: Iterable[int], folds: int) -> None:
         raise UserError(f"there is no fold {wrong[0]}; valid: 0 to {folds - 1}")
 
 
-def _cell(
-    experiment: Experiment, row: Row, choice: Choice, seed: int, fold: int, folds: int, site: str | None
-) -> Cell:
-    config = row_config(experiment, row, choice)
+def _cell(config: Config, row: Row, number: int, fold: int, folds: int, site: str | None) -> Cell:
+    seed = config.training.seed + number
     training = config.training.model_copy(update={"seed": seed})
     learning = row.learning
     if site is not None:
         learning = learning.model_copy(update={"held_out_site": site})
-    return Cell(
-        config.model_copy(update={"training": training}), learning, row.scorings, seed, fold, folds
-    )
+    return Cell(config.model_copy(update={"training": training}), learning, row.scorings, seed, fold, folds)

@@ -6,6 +6,7 @@ from its last checkpoint.  A run that another campaign works on is waited for.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import time
 from collections import deque
@@ -75,9 +76,7 @@ def run_cells(
     return [outcomes[id] for id in by_id]
 
 
-def _in_this_process(
-    campaign: Campaign, cells: Mapping[str, Cell], progress: Progress
-) -> dict[str, Outcome]:
+def _in_this_process(campaign: Campaign, cells: Mapping[str, Cell], progress: Progress) -> dict[str, Outcome]:
     outcomes: dict[str, Outcome] = {}
     waiting, busy = deque(cells), 0
     while waiting:
@@ -150,7 +149,7 @@ class _Processes:
             self.begun[id] = self.begun.get(id, 0) + 1
             ours, theirs = self.context.Pipe(duplex=False)
             process = self.context.Process(
-                target=_work, args=(theirs, self.campaign, self.cells[id], id, self.cores)
+                target=_work, args=(theirs, self.campaign, self.cells[id], self.cores)
             )
             process.start()
             theirs.close()  # so that the end of the child is the end of the pipe
@@ -189,7 +188,7 @@ class _Processes:
         self.progress.done(outcome)
 
 
-def _work(connection: Connection, campaign: Campaign, cell: Cell, id: str, cores: int) -> None:
+def _work(connection: Connection, campaign: Campaign, cell: Cell, cores: int) -> None:
     """What a run's process does; it ends with the process that wants to hear of it."""
     import torch
 
@@ -202,13 +201,9 @@ def _work(connection: Connection, campaign: Campaign, cell: Cell, id: str, cores
             last = time.monotonic()
             connection.send((step, steps))
 
-    try:
-        outcome = execute(campaign, cell, on_step, cores)
-    except BrokenPipeError:
-        return
-    except Exception as error:
-        outcome = Outcome(id, "failed", (_broke(id, error),))
-    connection.send(outcome)
+    # the campaign is gone: the run stops here and goes on with the next one
+    with contextlib.suppress(BrokenPipeError):
+        connection.send(execute(campaign, cell, on_step, cores))
 
 
 def _died(id: str, code: int | None) -> Finding:
@@ -218,16 +213,5 @@ def _died(id: str, code: int | None) -> Finding:
         "error",
         f"its process ended {TRIES} times before its work (exit code {code}); -9 is often too little memory",
         "Give fewer --workers or a smaller training.batch_size, then the same command again.",
-        id,
-    )
-
-
-def _broke(id: str, error: Exception) -> Finding:
-    return Finding(
-        "run-failed",
-        "experiment",
-        "error",
-        f"{type(error).__name__}: {error}",
-        "Please report it; the other runs are not touched.",
         id,
     )

@@ -69,7 +69,7 @@ def scoring(run: Run, folder: Path, variation: ScoringVariation) -> Scoring:
                 label=_label(study, lesion),
                 **_mask_scores(study, config),
                 **_error_fields(study_id, errors, config),
-                **_class_fields(study, lesion, guesses.get(study_id, {}), run),
+                **_class_fields(study, lesion, guesses.get(study_id, {}), config, classes),
                 **_curves(lesion, config),
             )
         )
@@ -145,9 +145,13 @@ def _class_guesses(studies: pd.DataFrame, lesions: pd.DataFrame, run: Run) -> di
 
 
 def _class_fields(
-    study: Mapping[Any, Any], lesion: Mapping[Any, Any] | None, guesses: Mapping[str, str], run: Run
+    study: Mapping[Any, Any],
+    lesion: Mapping[Any, Any] | None,
+    guesses: Mapping[str, str],
+    config: Config,
+    classes: Sequence[str],
 ) -> dict[str, Any]:
-    objective = run.config.objective
+    objective = config.objective
     fields: dict[str, Any] = {
         "predicted_label": "",
         "baselines": {method: name for method, name in guesses.items() if method != ORACLE},
@@ -163,7 +167,7 @@ def _class_fields(
         fields["predicted_label"] = NO_LESION
     else:
         fields["predicted_label"] = str(lesion["predicted_label"])
-        fields["probabilities"] = _named(lesion, "p", run.classes)
+        fields["probabilities"] = _named(lesion, "p", classes)
     return fields
 
 
@@ -236,9 +240,10 @@ def plateau(run: Run) -> dict[str, float | None]:
 
     None where fewer than three values of the loss, or two of the Dice, were logged.
     """
-    log, steps = run.metrics(), run.config.training.steps
+    log, config = run.metrics(), run.config
+    steps = config.training.steps
     start = (1 - LAST_SHARE) * steps
-    weights = {task: getattr(run.config.objective, task) for task in TASKS}
+    weights = {task: getattr(config.objective, task) for task in TASKS}
     losses = [
         (record["step"], sum(weights[task] * record[task] for task in TASKS))
         for record in log

@@ -386,7 +386,13 @@ def _finish(
     if unknown:
         findings = [*findings, _unknown_classes(unknown)]
     summary = summarise(
-        studies, lesions, config.phases, run.classes, config.evaluation, config.training.seed, fit_readouts(run)
+        studies,
+        lesions,
+        config.phases,
+        run.classes,
+        config.evaluation,
+        config.training.seed,
+        fit_readouts(run),
     )
     found = [*findings, *run_findings(summary, lesions)]
     files.write_text(folder / "studies.csv", studies.to_csv(index=False))

@@ -7,7 +7,8 @@ from mtinet.experiments.catalogue import baselines, data, model
 from mtinet.experiments.plan import Experiment
 
 EXPERIMENTS: dict[str, Experiment] = {
-    experiment.name: experiment for experiment in (*baselines.EXPERIMENTS, *model.EXPERIMENTS, *data.EXPERIMENTS)
+    experiment.name: experiment
+    for experiment in (*baselines.EXPERIMENTS, *model.EXPERIMENTS, *data.EXPERIMENTS)
 }
 """All experiments, in the order in which they are listed."""
 

@@ -21,7 +21,7 @@ NO_INTERACTION = ("tim.enabled=false", "tdd.enabled=false")
 AS_PUBLISHED = (
     "encoder.shared=false",
     "encoder.stem=1",
-    *("decoder.skips=none", "head.levels=last", "head.pooling=global"),
+    *("decoder.skips=none", "head.levels=last", "head.pooling=global", "head.readout=none"),
     "tim.against=prediction",
 )
 """The paper's side of every question about the architecture, at the size of the preset."""
@@ -87,6 +87,11 @@ BASELINES = Experiment(
                 ("uncertainty", "uncertainty weighting"),
                 ("pcgrad", "PCGrad"),
             )
+        ),
+        Row(
+            "unet_cnn",
+            "BasicUNet and a CNN that sees each lesion, nothing shared",
+            ("model=unet_cnn", *TUNED.get("unet_cnn", ())),
         ),
         _single("segmentation", ("read_out", "logistic_regression"), ", logistic regression"),
         _single("regression", ("oracle_mask", "majority"), ", under the reference mask"),

@@ -12,6 +12,7 @@ from mtinet.experiments.plan import Experiment, Row
 
 NO_TIM = "tim.enabled=false"
 NO_TDD = "tdd.enabled=false"
+READOUT = ("head.readout=residual", "head.pooling=lesion")
 NO_SKIPS = ("decoder.skips=none", "head.levels=last")
 
 FUSIONS = {
@@ -50,7 +51,9 @@ ABLATION = Experiment(
         Row("encoder-shared", "One encoder for all phases", ("encoder.shared=true",)),
         Row("encoder-per-phase", "An encoder a phase", ("encoder.shared=false",)),
         Row("pooling-lesion", "Tokens pooled under the lesion", ("head.pooling=lesion",)),
-        Row("pooling-global", "Tokens pooled over the image", ("head.pooling=global",)),
+        Row("pooling-global", "Tokens pooled over the image", ("head.pooling=global", "head.readout=none")),
+        Row("readout-residual", "Enhancement: signal under the mask plus the head", READOUT),
+        Row("readout-none", "Enhancement: the head alone", ("head.readout=none",)),
     ),
 )
 
@@ -144,10 +147,7 @@ STABILITY = Experiment(
     question="Which settings of the adversarial part stay balanced, and which collapse or saturate?",
     reference="nonsaturating",
     rows=(
-        *(
-            Row(loss, f"Loss: {loss}", (f"tdd.loss={loss}",))
-            for loss in ("nonsaturating", "hinge", "lsgan")
-        ),
+        *(Row(loss, f"Loss: {loss}", (f"tdd.loss={loss}",)) for loss in ("nonsaturating", "hinge", "lsgan")),
         *(
             Row(f"{loss}-bare", f"Loss: {loss}, no stabiliser", (f"tdd.loss={loss}", *BARE))
             for loss in ("nonsaturating", "hinge", "lsgan")
