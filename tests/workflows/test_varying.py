@@ -99,6 +99,7 @@ def test_a_run_knows_what_it_learned_from_and_goes_on_with_it(sites: Cohort, tmp
     assert plain.document("preparation")["enhancement"] != whole.document("preparation")["enhancement"]
 
 
+@pytest.mark.slow
 def test_evaluation_keeps_the_reference_that_training_did_not_see(sites: Cohort, tmp_path: Path):
     runs = [trained(sites, tmp_path / str(margin), mask_margin=margin) for margin in (0, 2)]
     tables = [read_table(evaluate(one.path).folder / "lesions.csv") for one in runs]
@@ -125,7 +126,7 @@ def test_fewer_patients_and_a_site_decide_the_split(sites: Cohort, tmp_path: Pat
         )
 
 
-@pytest.mark.parametrize("kind", ["nyul", "combat"])
+@pytest.mark.parametrize("kind", ["nyul", pytest.param("combat", marks=pytest.mark.slow)])
 def test_a_harmonised_run_answers_in_the_studies_own_signal(sites: Cohort, tmp_path: Path, kind: str):
     if kind == "combat":
         pytest.importorskip("combatlearn", reason="the package of the extra combat is not installed")

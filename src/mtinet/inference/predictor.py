@@ -108,7 +108,7 @@ class Predictor:
     def predict_prepared(self, study: PreparedStudy) -> StudyPrediction:
         """Predict a study that is prepared already."""
         settings = self.config.inference
-        probability = lesion_probability(self.network, self._seen(study), self.config)
+        probability = lesion_probability(self.network, self.seen(study), self.config)
         labels = find_lesions(probability, study.spacing_mm, settings)
         readings = self.read(study, labels)
         mask = mask_on_source(study, probability, labels, settings.threshold)
@@ -126,7 +126,7 @@ class Predictor:
 
     def read(self, study: PreparedStudy, labels: NDArray[Any]) -> dict[int, Reading]:
         """What the network reads from each lesion of ``labels`` [Z, Y, X], in the study's own signal."""
-        readings = read_lesions(self.network, self._seen(study), labels, self.config)
+        readings = read_lesions(self.network, self.seen(study), labels, self.config)
         if self.harmonisation is None:
             return readings
         signal = self.harmonisation.map_of(study)
@@ -135,7 +135,7 @@ class Predictor:
             for number, reading in readings.items()
         }
 
-    def _seen(self, study: PreparedStudy) -> PreparedStudy:
+    def seen(self, study: PreparedStudy) -> PreparedStudy:
         """The study as the network learned to see it."""
         return study if self.harmonisation is None else self.harmonisation.apply(study)
 

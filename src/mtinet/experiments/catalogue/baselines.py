@@ -93,6 +93,11 @@ BASELINES = Experiment(
             "BasicUNet and a CNN that sees each lesion, nothing shared",
             ("model=unet_cnn", *TUNED.get("unet_cnn", ())),
         ),
+        Row(
+            "unet-cnn",
+            "BasicUNet, then a CNN on the lesion that shares nothing with it",
+            ("model=unet_cnn", *TUNED.get("unet_cnn", ())),
+        ),
         _single("segmentation", ("read_out", "logistic_regression"), ", logistic regression"),
         _single("regression", ("oracle_mask", "majority"), ", under the reference mask"),
         _single("classification", ("training_mean", "oracle_mask"), ", under the reference mask"),
