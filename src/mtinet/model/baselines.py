@@ -188,7 +188,9 @@ class SeparateNetworks(MultiTaskNetwork):
 def _at_full_size(body: nn.Module, image: Tensor, multiple: tuple[int, ...]) -> Tensor:
     """A network's output on the grid of its input, whatever sizes it can take."""
     maps: Tensor = body(_padded(image, multiple))
-    return maps[(..., *(slice(int(side)) for side in image.shape[2:]))]
+    for axis, side in enumerate(image.shape[2:], start=2):
+        maps = maps.narrow(axis, 0, side)
+    return maps
 
 
 def _padded(image: Tensor, multiple: tuple[int, ...]) -> Tensor:
