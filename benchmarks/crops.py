@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtinet.data.prepared import PreparedStudy
+from mtinet.model.lesion_cnn import LesionCnn
 
 FloatArray = NDArray[np.float32]
 
@@ -78,27 +79,17 @@ def merge(parts: Sequence[Crops]) -> Crops:
 
 
 class SmallCnn(nn.Module):
-    """Convolutions with halving, the mean over what is left, one linear layer.
-
-    The signal is standardised by the training crops' own mean and spread.
-    """
+    """The house's small network for a lesion, its signal standardised by the training crops' mean and spread."""
 
     def __init__(self, channels: int, classes: int, settings: CnnSettings) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(channels, 1, 1))
         self.register_buffer("spread", torch.ones(channels, 1, 1))
-        layers: list[nn.Module] = []
-        for width in settings.widths:
-            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
-            layers.append(nn.MaxPool2d(2))
-            channels = width
-        self.body = nn.Sequential(*layers)
-        self.head = nn.Sequential(nn.Dropout(settings.dropout), nn.Linear(2 * channels, classes))
+        self.cnn = LesionCnn(2, channels, classes, settings.widths, settings.dropout)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [N, classes] of crops [N, phases + 1, side, side]."""
-        maps = self.body((images - self.mean) / self.spread)
-        return self.head(torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], dim=1))
+        return self.cnn((images - self.mean) / self.spread)
 
 
 def fit_cnn(crops: Crops, classes: Sequence[str], settings: CnnSettings, seed: int) -> SmallCnn:

@@ -89,6 +89,84 @@ class TrainingProgress:
         )
 
 
+class GridProgress:
+    """The progress of many trainings at once: runs and steps done, and the time left.
+
+    Parameters
+    ----------
+    title : str
+    runs, steps : int
+        Of the whole grid; what is done already is taken off as it is met.
+    """
+
+    def __init__(self, title: str, runs: int, steps: int) -> None:
+        self._console = Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[text]}"),
+            console=self._console,
+        )
+        self._task = self._bar.add_task(title, total=steps, text="")
+        self._title, self._runs, self._steps = title, runs, steps
+        self._ended = 0
+        self._first: dict[str, int] = {}
+        self._reached: dict[str, int] = {}
+        self._begun = time.monotonic()
+        self._last = 0.0
+
+    def __enter__(self) -> GridProgress:
+        if self._console.is_terminal:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def step(self, run: str, step: int) -> None:
+        """A run has reached a step."""
+        # a resumed run begins late: what it did before says nothing of the pace
+        self._first.setdefault(run, step - 1)
+        self._reached[run] = step
+        self._show()
+
+    def done(self, run: str, steps: int) -> None:
+        """A run of so many steps has ended, or needs nothing."""
+        self._ended += 1
+        self._first.setdefault(run, steps)
+        self._reached[run] = steps
+        self._show(self._ended == self._runs)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """At the pace since the start; None before there is one."""
+        made = sum(self._reached[run] - self._first[run] for run in self._reached)
+        left = self._steps - sum(self._reached.values())
+        return (time.monotonic() - self._begun) * left / made if made > 0 else None
+
+    def _show(self, always: bool = False) -> None:
+        reached = sum(self._reached.values())
+        left = self.seconds_left
+        text = f"{self._ended}/{self._runs} runs, {100 * reached / max(self._steps, 1):.0f} % of steps"
+        if left is not None and reached < self._steps:
+            text += f", about {duration(left)} left"
+        if self._console.is_terminal:
+            self._bar.update(self._task, completed=reached, text=text)
+        elif always or time.monotonic() - self._last >= QUIET_SECONDS:
+            self._last = time.monotonic()
+            self._console.print(f"{self._title}: {text}", highlight=False, soft_wrap=True)
+
+
+def duration(seconds: float) -> str:
+    """``45 s``, ``12 min`` or ``3 h 05 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
 def _rich(console: Console) -> Progress:
     return Progress(
         TextColumn("{task.description}"),

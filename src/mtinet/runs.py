@@ -3,6 +3,7 @@
 ::
 
     config.yaml  manifest.json  split.json  preparation.json  classes.json
+    learning.json  harmonisation.json  where an experiment changed the training data
     checkpoints/step-<n>.safetensors   everything that training needs to go on (the last two)
     checkpoints/model.safetensors      the network that predicts (moving average where there is one)
     checkpoints/discriminator.safetensors   the discriminator, for the report's attention
@@ -30,6 +31,7 @@ from safetensors.torch import save_file
 from mtinet import config as settings
 from mtinet import files
 from mtinet.config import Config
+from mtinet.config.variation import LearningVariation
 from mtinet.errors import UserError
 from mtinet.results import Finding
 
@@ -108,6 +110,13 @@ class Run:
     def config(self) -> Config:
         """The run's resolved settings."""
         return settings.from_yaml(Config, (self.path / "config.yaml").read_text(encoding="utf-8"))
+
+    @property
+    def learning(self) -> LearningVariation:
+        """What was changed in the training data; the default changes nothing."""
+        if not self.has_document("learning"):
+            return LearningVariation()
+        return settings.validate(LearningVariation, self.document("learning"))
 
     @property
     def manifest(self) -> dict[str, Any]:

@@ -7,7 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtinet.cohort import Cohort, Study
-from mtinet.data.folds import Split, SplitError, read_split, split_cohort
+from mtinet.data.folds import (
+    Split,
+    SplitError,
+    fewer_patients,
+    read_split,
+    split_by_site,
+    split_cohort,
+)
 
 
 def cohort_of(rows):
@@ -102,3 +109,51 @@ def test_a_fixed_division_is_read_and_a_wrong_one_refused(tmp_path):
             read_split(path, cohort)
     with pytest.raises(SplitError, match="cannot be read"):
         read_split(tmp_path / "none.json", cohort)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 30), LABELS), min_size=8, max_size=80),
+    st.integers(0, 9),
+    st.integers(1, 40),
+)
+@settings(max_examples=60, deadline=None)
+def test_smaller_training_sets_are_nested_and_never_divide_a_patient(rows, seed, most):
+    cohort = cohort_of([(f"p{number}", label) for number, label in rows])
+    split = split_cohort(cohort, None)
+    patient = {study.study_id: study.patient_id for study in cohort.studies}
+    before: set[str] = set()
+    for count in range(1, most + 1):
+        smaller = fewer_patients(split, cohort, count, seed)
+        chosen = {patient[i] for i in smaller.train}
+        assert len(chosen) == min(count, len(set(patient.values())))
+        assert before <= chosen
+        assert smaller.train == tuple(i for i in split.train if patient[i] in chosen)
+        before = chosen
+
+
+def test_smaller_training_sets_keep_the_shares_of_the_labels_and_the_other_side():
+    cohort = cohort_of([(f"p{i}", ("hcc", "fnh", "none", "hcc")[i % 4]) for i in range(100)])
+    split = split_cohort(cohort, 0)
+    for seed in range(5):
+        labels = [cohort[i].label for i in fewer_patients(split, cohort, 20, seed).train]
+        assert abs(labels.count("hcc") - 10) <= 1
+        assert abs(labels.count("fnh") - 5) <= 1
+    assert fewer_patients(split, cohort, 20, 0).test == split.test
+    assert fewer_patients(split, cohort, 20, 0) != fewer_patients(split, cohort, 20, 1)
+    assert fewer_patients(split, cohort, 500, 0) == split
+
+
+def test_a_site_is_held_out_with_everybody_who_was_ever_there():
+    cohort = cohort_of([("a", "hcc"), ("b", "fnh"), ("c", "hcc"), ("b", "fnh"), ("d", "hcc")])
+    places = ("NA", "01", "NA", "NA", "01")
+    sited = tuple(replace(study, site=site) for study, site in zip(cohort.studies, places))
+    cohort = replace(cohort, studies=sited)
+    split = split_by_site(cohort, "01")
+    assert split.test == ("s001", "s004")
+    # the third study of patient b was made elsewhere, and trains nothing all the same
+    assert split.train == ("s000", "s002")
+    split.check(cohort)
+    with pytest.raises(SplitError, match="no site '1'; it has '01', 'NA'"):
+        split_by_site(cohort, "1")
+    with pytest.raises(SplitError, match="nobody to train on"):
+        split_by_site(cohort.subset(["s001", "s004"]), "01")

@@ -3,7 +3,12 @@ import pandas as pd
 import pytest
 
 from mtinet.errors import UserError
-from mtinet.evaluation.readouts import enhancement_features, fit, readout_balanced_accuracy
+from mtinet.evaluation.readouts import (
+    CLASSIFIERS,
+    enhancement_features,
+    fit,
+    readout_balanced_accuracy,
+)
 
 
 def test_mean_majority_and_classifier(training_lesions, phases, classes) -> None:
@@ -12,24 +17,27 @@ def test_mean_majority_and_classifier(training_lesions, phases, classes) -> None
     assert readouts.majority == "hcc"
     assert readouts.class_frequencies == pytest.approx({"hemangioma": 1 / 3, "hcc": 2 / 3})
     assert readouts.mean_enhancement["arterial"] == pytest.approx(more["true_arterial"].mean())
-    probabilities = readouts.predict(np.array([[1.0, 1.6, 1.9, 2.0], [1.0, 2.0, 1.6, 1.2]]))
-    assert probabilities.argmax(1).tolist() == [0, 1]
-    np.testing.assert_allclose(probabilities.sum(1), 1.0)
+    for method in CLASSIFIERS:
+        probabilities = readouts.predict(np.array([[1.0, 1.6, 1.9, 2.0], [1.0, 2.0, 1.6, 1.2]]), method)
+        assert probabilities.argmax(1).tolist() == [0, 1]
+        np.testing.assert_allclose(probabilities.sum(1), 1.0)
 
 
 def test_missing_phases_are_no_obstacle(training_lesions, phases, classes) -> None:
     readouts = fit(training_lesions.assign(true_delayed=np.nan), phases, classes)
     assert np.isnan(readouts.mean_enhancement["delayed"])
-    found = readouts.predict(np.array([[np.nan, 2.0, 1.6, 1.2], [np.nan] * 4]))
-    np.testing.assert_allclose(found.sum(1), 1.0)
+    for method in CLASSIFIERS:
+        found = readouts.predict(np.array([[np.nan, 2.0, 1.6, 1.2], [np.nan] * 4]), method)
+        np.testing.assert_allclose(found.sum(1), 1.0)
     assert readouts.predict(np.zeros((0, 4))).shape == (0, 2)
 
 
 def test_one_class_gives_its_frequency(training_lesions, phases, classes) -> None:
     alone = training_lesions[training_lesions["label"] == "hcc"]
     readouts = fit(alone, phases, classes)
-    assert readouts.classifier is None
-    assert readouts.predict(np.ones((3, 4))).tolist() == [[0.0, 1.0]] * 3
+    assert readouts.classifiers == {}
+    for method in CLASSIFIERS:
+        assert readouts.predict(np.ones((3, 4)), method).tolist() == [[0.0, 1.0]] * 3
 
 
 def test_unlabelled_lesions_count_for_the_mean_only(training_lesions, phases, classes) -> None:
@@ -78,3 +86,23 @@ def test_no_difficulty_without_two_classes(training_lesions, phases) -> None:
     assert np.isnan(readout_balanced_accuracy(alone, phases))
     assert np.isnan(readout_balanced_accuracy(alone.iloc[:0], phases))
     assert np.isnan(readout_balanced_accuracy(training_lesions.iloc[:3], phases))
+
+
+def test_boosting_sees_what_no_line_parts(phases, classes) -> None:
+    """Of two phases that are high or low, one class has them alike: no line parts the two."""
+    rng = np.random.default_rng(0)
+    high = rng.integers(0, 2, (80, 2))
+    lesions = pd.DataFrame(
+        {
+            "label": np.where(high[:, 0] == high[:, 1], *classes),
+            "true_pre": 1.0,
+            "true_arterial": 1 + high[:, 0] + 0.05 * rng.standard_normal(80),
+            "true_portal_venous": 1 + high[:, 1] + 0.05 * rng.standard_normal(80),
+            "true_delayed": 1.5,
+        }
+    )
+    readouts = fit(lesions, phases, classes)
+    corners = np.array([[1.0, a, b, 1.5] for a in (1, 2) for b in (1, 2)])
+    right = [0, 1, 1, 0]
+    assert readouts.predict(corners, "gradient_boosting").argmax(1).tolist() == right
+    assert readouts.predict(corners, "logistic_regression").argmax(1).tolist() != right

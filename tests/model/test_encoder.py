@@ -79,3 +79,33 @@ def test_batch_norm_survives_a_single_value_a_channel(dims):
 def test_normalisations_train(norm):
     maps = encoder(norm=norm)(torch.rand(2, 3, 16, 16), None)
     assert all(torch.isfinite(m).all() for m in maps)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("stem", [1, 2])
+def test_subtraction_shows_what_a_phase_gained_since_the_pre_phase(shared, stem):
+    given = EncoderSettings(channels=(4, 6), shared=shared, stem=stem, subtraction=True)
+    torch.manual_seed(0)
+    net = PhaseEncoder(2, 3, given, True, pre=0).eval()
+    # the second channel alone is looked at
+    for blocks in net.encoders:
+        blocks.blocks[0][0].weight.data[:, : stem**2] = 0
+    image = torch.rand(1, 3, 16, 16)
+    plain = net(image, None)
+    brighter = net(image + 0.5, None)
+    gained = net(image + torch.tensor([0.0, 0.5, 0.0])[:, None, None], None)
+    for a, b, c in zip(plain, brighter, gained):
+        torch.testing.assert_close(a, b)
+        assert (a[:, 1] - c[:, 1]).abs().max() > 1e-3
+        torch.testing.assert_close(a[:, 2], c[:, 2])
+
+
+def test_without_the_pre_phase_nothing_was_gained():
+    net = PhaseEncoder(2, 3, EncoderSettings(channels=(4, 6), subtraction=True), True, pre=0).eval()
+    image, present = torch.rand(2, 3, 16, 16), torch.tensor([[False, True, True], [True] * 3])
+    filled = torch.where(present[..., None, None], image, float("nan"))
+    other = torch.where(present[..., None, None], image, 7.0)
+    for a, b in zip(net(filled, present), net(other, present)):
+        assert torch.isfinite(a).all()
+        torch.testing.assert_close(a, b)
+        assert (a[0, 0] == 0).all()

@@ -7,7 +7,7 @@ from mtinet.model.build import build_network
 from mtinet.model.encoder import level_sizes
 from mtinet.model.network import pool_regions
 
-BASELINES = ["basic_unet", "dynunet", "swinunetr", "attention_unet"]
+BASELINES = ["basic_unet", "dynunet", "swinunetr", "attention_unet", "unet_cnn"]
 
 CASES = [
     # phases, batch, regions, shape

@@ -107,6 +107,7 @@ def test_a_cohort_of_another_program_needs_no_step_by_hand(foreign_cohort: Path,
         ("tdd.pairs=shuffled", "tdd.loss=hinge", "objective.adversarial_from=0"),
         ("objective.weighting=uncertainty", "training.schedule=poly"),
         ("tim.enabled=false", "tdd.enabled=false"),
+        ("head.readout=residual", "encoder.subtraction=true"),
     ],
 )
 def test_every_option_trains(toy_cohort: Cohort, tmp_path: Path, changes):

@@ -16,7 +16,7 @@ PHASES: tuple[Phase, ...] = get_args(Phase)
 
 DEFAULT_PHASES: tuple[Phase, ...] = ("pre", "arterial", "portal_venous", "delayed")
 
-NetworkName = Literal["mtinet", "basic_unet", "dynunet", "swinunetr", "attention_unet"]
+NetworkName = Literal["mtinet", "basic_unet", "dynunet", "swinunetr", "attention_unet", "unet_cnn"]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]

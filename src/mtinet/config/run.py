@@ -77,6 +77,9 @@ class EncoderSettings(Settings):
         1, description="blocks of so many pixels a side enter as channels; the mask leaves in the same way"
     )
     norm: Literal["batch", "group", "instance"] = "batch"
+    subtraction: bool = Field(
+        False, description="each phase enters with its difference to the pre phase as a second channel"
+    )
 
 
 class MdiefSettings(Settings):
@@ -111,6 +114,10 @@ class HeadSettings(Settings):
         "all",
         description="pool the deepest fused map only, or those of all levels (needs decoder.skips=fused)",
     )
+    readout: Literal["none", "residual"] = Field(
+        "none",
+        description="residual: enhancement is the signal read under the pooled region plus what the head adds",
+    )
     predicted_share: Fraction = Field(
         0.5, description="lesion pooling: final share of training patches pooled under the predicted mask"
     )
@@ -124,6 +131,9 @@ class BaselineSettings(Settings):
 
     width: Count = Field(32, description="channels at full resolution, doubled from level to level")
     features: Count = Field(16, description="channels of the last layer that are pooled for the other tasks")
+    crop: Count = Field(
+        32, description="unet_cnn: voxels a side of the square around a lesion that its CNN sees"
+    )
 
 
 class TimSettings(Settings):
@@ -260,6 +270,16 @@ class Config(Settings):
                 "head.levels=all pools the fused maps of all levels, and with "
                 f"decoder.skips={self.decoder.skips} only the deepest is fused: "
                 "set head.levels=last or decoder.skips=fused"
+            )
+        if self.encoder.subtraction and "pre" not in self.phases:
+            raise ValueError(
+                "encoder.subtraction takes the pre phase from the others, and phases has none: add pre, or set "
+                "encoder.subtraction=false"
+            )
+        if self.head.readout == "residual" and self.head.pooling != "lesion":
+            raise ValueError(
+                "head.readout=residual reads the signal of a lesion, and with head.pooling=global there is no "
+                "lesion to read: set head.pooling=lesion or head.readout=none"
             )
         if self.head.width % self.head.heads or self.tdd.width % self.tdd.heads:
             raise ValueError("width must be a multiple of heads (in head and in tdd)")

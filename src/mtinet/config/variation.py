@@ -20,7 +20,12 @@ class LearningVariation(Settings):
         0, description="in-plane voxels by which every training mask is dilated (> 0) or eroded (< 0)"
     )
     noise: NonNegative = Field(0.0, description="standard deviation of added noise, in normalised signal")
-    patients: Count | None = Field(None, description="learn from so many training patients; null = all")
+    heterogeneity: NonNegative = Field(
+        0.0, description="relative standard deviation of a fine texture that multiplies each phase"
+    )
+    patients: Count | None = Field(
+        None, description="learn from so many training patients (all, where there are fewer); null = all"
+    )
     held_out_site: str | None = Field(
         None, description="learn from the other sites and hold this one out; takes the place of the fold"
     )
@@ -40,3 +45,21 @@ class ScoringVariation(Settings):
         0.0, description="in-plane shift of every phase but the reference, direction drawn by study and phase"
     )
     noise: NonNegative = Field(0.0, description="standard deviation of added noise, in normalised signal")
+    heterogeneity: NonNegative = Field(
+        0.0, description="relative standard deviation of a fine texture that multiplies each phase"
+    )
+
+    @property
+    def name(self) -> str:
+        """Short name for folders and tables; empty for the default, which changes nothing."""
+        parts = [] if self.phases is None else ["only", *self.phases]
+        if self.order != "true":
+            parts.append(self.order)
+        for what, value in (
+            ("displaced", self.displacement_mm),
+            ("noise", self.noise),
+            ("heterogeneity", self.heterogeneity),
+        ):
+            if value:
+                parts += [what, f"{value:g}"]
+        return "-".join(parts)

@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from mtinet import files
 from mtinet.cohort import Study
@@ -72,12 +73,25 @@ def study_key(
         "revision": PREPARATION_REVISION,
         "settings": settings.model_dump(mode="json"),
         "phases": phases,
+        **study_content(study, lesion_labels),
+    }
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:KEY_LENGTH]
+
+
+def study_content(study: Study, lesion_labels: Mapping[int, str]) -> dict[str, Any]:
+    """What a study is, wherever it lies: metadata, lesion classes and a hash of each file, in JSON's types.
+
+    Raises
+    ------
+    OSError
+        A file of the study cannot be read.
+    """
+    return {
         "study": [study.study_id, study.patient_id, study.site, study.label, study.mask_phase],
         "times_s": dict(study.times_s),
         "lesions": {str(number): label for number, label in sorted(lesion_labels.items())},
         "files": {column: _file_hash(path) for column, path in study.paths().items()},
     }
-    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:KEY_LENGTH]
 
 
 def find(cache: Path, study_id: str, key: str) -> PreparedStudy | None:

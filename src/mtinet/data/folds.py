@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
 from mtinet.cohort import Cohort
 from mtinet.errors import UserError
+
+STREAM_PATIENTS = 605
 
 
 class SplitError(UserError):
@@ -111,6 +115,74 @@ def split_cohort(cohort: Cohort, fold: int | None = 0, folds: int = 5, seed: int
     split = Split(tuple(ids[i] for i in train), tuple(ids[i] for i in test), fold, folds, cohort.hash)
     refuse_shared_patients(cohort, split.train, split.test)
     return split
+
+
+def split_by_site(cohort: Cohort, site: str, folds: int = 5) -> Split:
+    """Hold out one site and train on the others.
+
+    A patient who was scanned at several sites, one of them the held-out one, trains nothing: his other studies
+    are left out.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    site : str
+    folds : int
+        As the split says it; no fold is held out.
+
+    Raises
+    ------
+    SplitError
+        The cohort has no such site, or no other.
+    """
+    sites = sorted({study.site for study in cohort.studies})
+    if site not in sites:
+        raise SplitError(f"cohort {cohort.name} has no site {site!r}; it has {', '.join(map(repr, sites))}")
+    studies = sorted(cohort.studies, key=lambda study: study.study_id)
+    held_out = {study.patient_id for study in studies if study.site == site}
+    test = tuple(study.study_id for study in studies if study.site == site)
+    train = tuple(study.study_id for study in studies if study.patient_id not in held_out)
+    if not train:
+        raise SplitError(
+            f"cohort {cohort.name} has nobody to train on without site {site!r}: use a cohort of several sites"
+        )
+    return Split(train, test, None, folds, cohort.hash)
+
+
+def fewer_patients(split: Split, cohort: Cohort, patients: int, seed: int) -> Split:
+    """The split with so many of its training patients; all of them, where there are no more.
+
+    Subsets are nested: the patients of a smaller number are among those of a larger one with the same seed.
+    Labels keep their shares as far as whole patients allow.  The other side stays as it is.
+
+    Parameters
+    ----------
+    split : Split
+    cohort : Cohort
+    patients : int
+    seed : int
+        Of the order in which patients join.
+    """
+    of_study = {study.study_id: study for study in cohort.studies}
+    by_patient = defaultdict(list)
+    for study_id in sorted(split.train):
+        by_patient[of_study[study_id].patient_id].append(of_study[study_id].label)
+    order = np.random.default_rng([seed, STREAM_PATIENTS]).permutation(sorted(by_patient)).tolist()
+    # each label's patients are spread evenly over the order, from its own random offset
+    labels = {patient: Counter(sorted(by_patient[patient])).most_common(1)[0][0] for patient in order}
+    total, seen = Counter(labels.values()), Counter[str]()
+    offset = {
+        label: float(np.random.default_rng([seed, STREAM_PATIENTS, number]).random())
+        for number, label in enumerate(sorted(total))
+    }
+    place = {}
+    for patient in order:
+        label = labels[patient]
+        place[patient] = (seen[label] + offset[label]) / total[label]
+        seen[label] += 1
+    chosen = set(sorted(order, key=lambda patient: place[patient])[:patients])
+    train = tuple(study_id for study_id in split.train if of_study[study_id].patient_id in chosen)
+    return replace(split, train=train)
 
 
 def read_split(path: Path, cohort: Cohort) -> Split:

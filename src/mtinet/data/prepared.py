@@ -97,9 +97,11 @@ class PreparedStudy:
     lost_lesions : tuple of int
         Numbers of the drawn mask that lie outside the prepared field of view.
     folder : Path or None
-        Where the arrays lie; None = in memory.
+        Where the arrays lie that are not in memory.
     key : str
-        Hash of content and settings; empty in memory.
+        Hash of content and settings; empty where it was prepared in memory.
+    memory : mapping of str to ndarray
+        Arrays in memory, by name; they go before those in the folder.
     """
 
     study_id: str
@@ -163,8 +165,10 @@ class PreparedStudy:
         return Motion(np.array(record["matrix"]), deformation)
 
     def _array(self, name: str) -> NDArray[Any]:
-        if self.folder is None:
+        if name in self.memory:
             return self.memory[name]
+        if self.folder is None:
+            raise KeyError(f"study {self.study_id}: there is no array {name} in memory")
         # not held by the study, which stays cheap to send to another process
         path = f"{self.folder}/{name}.npy"
         found = os.stat(path)  # noqa: PTH116 (a path object costs more than the call)

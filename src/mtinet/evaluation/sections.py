@@ -23,7 +23,7 @@ from mtinet.evaluation.enhancement import (
     enhancement_values,
 )
 from mtinet.evaluation.metrics import OUTCOMES
-from mtinet.evaluation.readouts import Readouts
+from mtinet.evaluation.readouts import CLASSIFIERS, Readouts
 from mtinet.evaluation.statistics import Estimate, FloatArray, PatientBootstrap, Statistic
 from mtinet.evaluation.tables import dominant_lesions, is_found
 
@@ -189,11 +189,13 @@ def class_predictions(population: Population) -> dict[str, ClassPredictions]:
                 f"the read-outs were fitted to the classes {', '.join(readouts.classes)}, the tables have "
                 f"{', '.join(classes)}; fit them to the same"
             )
-        guess = readouts.predict(_normalised_signals(population, lesions, readouts.phases))
-        names = np.asarray(classes, dtype=object)[guess.argmax(-1)]
-        methods["logistic_regression"] = ClassPredictions.from_labels(
-            classes, truth, list(np.where(found, names, "")), guess
-        )
+        signals = _normalised_signals(population, lesions, readouts.phases)
+        for method in CLASSIFIERS:
+            guess = readouts.predict(signals, method)
+            names = np.asarray(classes, dtype=object)[guess.argmax(-1)]
+            methods[method] = ClassPredictions.from_labels(
+                classes, truth, list(np.where(found, names, "")), guess
+            )
         frequencies = np.tile([readouts.class_frequencies[name] for name in classes], (len(lesions), 1))
         methods["majority"] = ClassPredictions.from_labels(
             classes, truth, [readouts.majority] * len(lesions), frequencies
@@ -216,7 +218,7 @@ def classification_rows(population: Population, predictions: Mapping[str, ClassP
     detected = network.subset(found)
     for metric, estimate in bootstrap.estimates(patients[found], detected.scores).items():
         yield population.row("classification", ALL, metric, NETWORK + DETECTED_ONLY, estimate)
-    for other in ("logistic_regression", "majority"):
+    for other in (*CLASSIFIERS, "majority"):
         if other in predictions:
             differences = bootstrap.difference(patients, network.scores, predictions[other].scores)
             for metric, estimate in differences.items():

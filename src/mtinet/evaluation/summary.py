@@ -114,7 +114,7 @@ def summarise(
     seed : int
         Of the bootstrap.
     readouts : Readouts, optional
-        Baselines fitted to the training lesions; without them logistic regression and majority are left out.
+        Baselines fitted to the training lesions; without them classifiers and majority are left out.
 
     Raises
     ------

@@ -23,11 +23,10 @@ from numpy.typing import NDArray
 
 from mtinet.data.prepared import PreparedStudy
 from mtinet.errors import UserError
-from mtinet.inference.forward import Reading, lesion_probability, read_lesions
+from mtinet.inference.forward import Reading
 from mtinet.inference.predictor import Predictor
 from mtinet.inference.vote import Vote
 from mtinet.model.dropout import dropout_layers, held_dropout
-from mtinet.model.network import MultiTaskNetwork
 from mtinet.results import Finding
 from mtinet.runs import Run
 
@@ -60,7 +59,9 @@ class Ensemble(Predictor):
 
     def __init__(self, predictors: Sequence[Predictor], opinions: Opinions = ALONE) -> None:
         first = predictors[0]
-        super().__init__(first.network, first.config, first.classes, _facts(predictors, opinions))
+        super().__init__(
+            first.network, first.config, first.classes, _facts(predictors, opinions), first.harmonisation
+        )
         for other in predictors[1:]:
             _check_alike(first, other)
         if opinions.dropout and not all(dropout_layers(p.network) for p in predictors):
@@ -68,7 +69,7 @@ class Ensemble(Predictor):
                 "the network was trained without dropout, so there is nothing to thin; train it with "
                 "--set decoder.dropout=0.1 --set head.dropout=0.1, or leave --dropout out"
             )
-        self.networks = tuple(p.network for p in predictors)
+        self.members = tuple(predictors)
         self.opinions = opinions
 
     @classmethod
@@ -90,29 +91,29 @@ class Ensemble(Predictor):
         """Mean and spread of the members' lesion probability."""
         return Vote.of(self._maps(study))
 
-    def read(self, study: PreparedStudy, labels: NDArray[np.int32]) -> dict[int, Reading]:
+    def read(self, study: PreparedStudy, labels: NDArray[Any]) -> dict[int, Reading]:
         """Means of what the members read from the same lesions."""
         mirrored = np.ascontiguousarray(labels[..., ::-1])
         found = [
-            read_lesions(network, seen, mirrored if flipped else labels, self.config)
-            for network, seen, flipped in self._members(study)
+            member.read(shown, mirrored if flipped else labels)
+            for member, shown, flipped in self._opinions(study)
         ]
         return {number: _mean([readings[number] for readings in found]) for number in found[0]}
 
     def _maps(self, study: PreparedStudy) -> Iterator[NDArray[np.float32]]:
-        for network, seen, flipped in self._members(study):
-            probability = lesion_probability(network, seen, self.config)
+        for member, shown, flipped in self._opinions(study):
+            probability = member.vote(shown).probability
             yield np.ascontiguousarray(probability[..., ::-1]) if flipped else probability
 
-    def _members(self, study: PreparedStudy) -> Iterator[tuple[MultiTaskNetwork, PreparedStudy, bool]]:
-        """Network, study and whether it is mirrored; masks are held while the caller works."""
-        for network in self.networks:
+    def _opinions(self, study: PreparedStudy) -> Iterator[tuple[Predictor, PreparedStudy, bool]]:
+        """Member, study and whether it is mirrored; masks are held while the caller works."""
+        for member in self.members:
             for sample in range(max(1, self.opinions.dropout)):
                 thinned = self.opinions.dropout > 0
-                with held_dropout(network, _generator(sample)) if thinned else nullcontext():
-                    yield network, study, False
+                with held_dropout(member.network, _generator(sample)) if thinned else nullcontext():
+                    yield member, study, False
                     if self.opinions.flips:
-                        yield network, mirrored_study(study), True
+                        yield member, mirrored_study(study), True
 
     def _findings(self, study: PreparedStudy) -> list[Finding]:
         findings = super()._findings(study)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mtinet.cohort import Study
 from mtinet.config import Config
+from mtinet.data.harmonisation import Harmonisation
 from mtinet.data.preparation import prepare_for_prediction
 from mtinet.data.prepared import PreparedStudy
 from mtinet.inference.certainty import Calibration, document_name, method_key
@@ -59,12 +60,18 @@ class Predictor:
     """
 
     def __init__(
-        self, network: MultiTaskNetwork, config: Config, classes: tuple[str, ...], facts: dict[str, Any]
+        self,
+        network: MultiTaskNetwork,
+        config: Config,
+        classes: tuple[str, ...],
+        facts: dict[str, Any],
+        harmonisation: Harmonisation | None = None,
     ) -> None:
         self.network = network.eval()
         self.config = config
         self.classes = classes
         self.facts = facts
+        self.harmonisation = harmonisation
         self.calibration: Calibration | None = None
         self.outdated_calibration = False
 
@@ -91,7 +98,10 @@ class Predictor:
             "step": facts.get("step"),
             "weights": run.model_digest(),
         }
-        predictor = cls(network.to(chosen), config, classes, described)
+        harmonisation = None
+        if run.has_document("harmonisation"):
+            harmonisation = Harmonisation.from_dict(run.document("harmonisation"))
+        predictor = cls(network.to(chosen), config, classes, described, harmonisation)
         predictor.adopt_calibration(run)
         return predictor
 
@@ -141,11 +151,22 @@ class Predictor:
 
     def vote(self, study: PreparedStudy) -> Vote:
         """Lesion probability in every voxel."""
-        return Vote(lesion_probability(self.network, study, self.config))
+        return Vote(lesion_probability(self.network, self.seen(study), self.config))
 
-    def read(self, study: PreparedStudy, labels: NDArray[np.int32]) -> dict[int, Reading]:
-        """Enhancement and class of every lesion."""
-        return read_lesions(self.network, study, labels, self.config)
+    def read(self, study: PreparedStudy, labels: NDArray[Any]) -> dict[int, Reading]:
+        """What the network reads from each lesion of ``labels`` [Z, Y, X], in the study's own signal."""
+        readings = read_lesions(self.network, self.seen(study), labels, self.config)
+        if self.harmonisation is None:
+            return readings
+        signal = self.harmonisation.map_of(study)
+        return {
+            number: replace(reading, enhancement=signal.inverse(reading.enhancement))
+            for number, reading in readings.items()
+        }
+
+    def seen(self, study: PreparedStudy) -> PreparedStudy:
+        """The study as the network learned to see it."""
+        return study if self.harmonisation is None else self.harmonisation.apply(study)
 
     def _with_certainty(self, lesions: tuple[Lesion, ...], study: PreparedStudy) -> tuple[Lesion, ...]:
         if self.calibration is None:
@@ -155,7 +176,7 @@ class Predictor:
     def _findings(self, study: PreparedStudy) -> list[Finding]:
         found = []
         if self.calibration is not None:
-            look = look_at_study(self.network, study, self.config)
+            look = look_at_study(self.network, self.seen(study), self.config)
             found = self.calibration.familiarity.findings(look, study.study_id)
         if self.outdated_calibration:
             found = [

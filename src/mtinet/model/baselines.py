@@ -1,5 +1,8 @@
 """Comparison networks: MONAI's, with the phases as channels and a read-out on the last layer's features.
 
+``unet_cnn`` is two networks that share nothing: a BasicUNet draws the mask, and a small CNN sees the image
+around each lesion and the lesion's mask, as a classifier after a segmentation does.
+
 MONAI takes seconds to import, so it is imported where a network is built and never on MTI-Net's path.
 """
 
@@ -13,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtinet.config import Config
-from mtinet.model.network import Features, MultiTaskNetwork, Readout, pool_regions
+from mtinet.model.lesion_cnn import LesionCnn, lesion_crops
+from mtinet.model.network import Features, MultiTaskNetwork, Readout, pool_regions, shown, start_at_zero
 
 
 class _Body(NamedTuple):
@@ -107,6 +111,8 @@ class BaselineNetwork(MultiTaskNetwork):
         self.hidden = nn.Sequential(nn.Linear(features, width), nn.ReLU(inplace=True))
         self.enhancement = nn.Linear(width, len(config.phases))
         self.classes = nn.Linear(width, n_classes)
+        if config.head.readout == "residual":
+            start_at_zero(self.enhancement)
 
     def encode(
         self, image: Tensor, phase_present: Tensor | None = None, phase_times_s: Tensor | None = None
@@ -114,11 +120,9 @@ class BaselineNetwork(MultiTaskNetwork):
         """Run the network once; its output holds the mask and the features."""
         if phase_present is None:
             phase_present = torch.ones(image.shape[:2], dtype=torch.bool, device=image.device)
-        shown = phase_present.reshape(*phase_present.shape, *[1] * (image.ndim - 2))
-        shape = tuple(image.shape[2:])
-        maps = self.body(_padded(torch.where(shown, image, 0.0), self.multiple))
-        maps = maps[(..., *(slice(side) for side in shape))]
-        return Features((maps,), shape, phase_present, phase_times_s)
+        seen = shown(image, phase_present)
+        maps = _at_full_size(self.body, seen, self.multiple)
+        return Features((maps,), tuple(image.shape[2:]), phase_present, phase_times_s, image=seen)
 
     def shared_parameters(self) -> Iterator[nn.Parameter]:
         """The segmentation network's."""
@@ -131,7 +135,62 @@ class BaselineNetwork(MultiTaskNetwork):
     def read_regions(self, features: Features, regions: Tensor | None) -> Readout:
         """Pool the other output channels under each region, through an MLP."""
         hidden = self.hidden(pool_regions(features.maps[0][:, 1:], regions))
-        return Readout(self.unstandardised(self.enhancement(hidden)), self.classes(hidden).float(), None)
+        enhancement = self.as_signal(self.enhancement(hidden), features, regions)
+        return Readout(enhancement, self.classes(hidden).float(), None)
+
+
+class SeparateNetworks(MultiTaskNetwork):
+    """A segmentation network, and a CNN of its own for enhancement and class; absent phases are zero channels.
+
+    Both are trained in one run, on the same patches, but no weight and no gradient is common to them.
+    """
+
+    def __init__(self, config: Config, n_classes: int) -> None:
+        super().__init__(config)
+        self.body, self.multiple = _basic_unet(config, 1)
+        self.crop = config.baseline.crop
+        widths = tuple(config.baseline.width * 2**level for level in range(3))
+        channels, outputs = len(config.phases) + 1, len(config.phases) + n_classes
+        self.cnn = LesionCnn(config.spatial_dims, channels, outputs, widths, config.head.dropout)
+
+    def encode(
+        self, image: Tensor, phase_present: Tensor | None = None, phase_times_s: Tensor | None = None
+    ) -> Features:
+        """Run the segmentation network; the other one waits for the regions."""
+        if phase_present is None:
+            phase_present = torch.ones(image.shape[:2], dtype=torch.bool, device=image.device)
+        seen = shown(image, phase_present)
+        maps = _at_full_size(self.body, seen, self.multiple)
+        return Features((maps,), tuple(image.shape[2:]), phase_present, phase_times_s, image=seen)
+
+    def shared_parameters(self) -> Iterator[nn.Parameter]:
+        """Those of the segmentation network: nothing is shared."""
+        return iter(self.body.parameters())
+
+    def segment(self, features: Features) -> Tensor:
+        """Mask logits [B, 1, *S]."""
+        return features.maps[0]
+
+    def read_regions(self, features: Features, regions: Tensor | None) -> Readout:
+        """The image around each region, and the region, through the CNN."""
+        assert features.image is not None
+        image = features.image
+        if regions is None:
+            regions = torch.ones_like(image[:, :1])
+        signal = (image - self.enhancement_mean) / self.enhancement_std
+        seen = self.cnn(lesion_crops(signal, regions.to(image.dtype), self.crop).flatten(0, 1))
+        found = seen.float().unflatten(0, regions.shape[:2])
+        phases = image.shape[1]
+        enhancement = self.as_signal(found[..., :phases], features, regions)
+        return Readout(enhancement, found[..., phases:], None)
+
+
+def _at_full_size(body: nn.Module, image: Tensor, multiple: tuple[int, ...]) -> Tensor:
+    """A network's output on the grid of its input, whatever sizes it can take."""
+    maps: Tensor = body(_padded(image, multiple))
+    for axis, side in enumerate(image.shape[2:], start=2):
+        maps = maps.narrow(axis, 0, side)
+    return maps
 
 
 def _padded(image: Tensor, multiple: tuple[int, ...]) -> Tensor:

@@ -27,8 +27,10 @@ def build_network(config: Config, n_classes: int) -> MultiTaskNetwork:
         torch.manual_seed(config.training.seed)
         if config.model == "mtinet":
             return MTINet(config, n_classes)
-        from mtinet.model.baselines import BaselineNetwork
+        from mtinet.model.baselines import BaselineNetwork, SeparateNetworks
 
+        if config.model == "unet_cnn":
+            return SeparateNetworks(config, n_classes)
         return BaselineNetwork(config, n_classes)
 
 

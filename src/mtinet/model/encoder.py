@@ -61,7 +61,9 @@ def level_sizes(spatial_shape: tuple[int, ...], blocks: int) -> list[tuple[int, 
 
 
 class _Blocks(nn.Module):
-    """The blocks of one encoder: [N, 1, *S] -> maps before each pooling, and the deepest after it.
+    """The blocks of one encoder: [N, C, *S] -> maps before each pooling, and the deepest after it.
+
+    C is 1, or 2 with ``settings.subtraction``.
 
     The finest maps lie on the image's grid, or on one coarser by ``settings.stem``.
     """
@@ -70,7 +72,7 @@ class _Blocks(nn.Module):
         super().__init__()
         self.channels = (*settings.channels, settings.channels[-1])
         self.stem = settings.stem
-        inputs = (settings.stem**dims, *settings.channels[:-1])
+        inputs = ((1 + settings.subtraction) * settings.stem**dims, *settings.channels[:-1])
         self.blocks = nn.ModuleList(
             convolution_block(dims, i, o, settings.convolutions, settings.norm)
             for i, o in zip(inputs, settings.channels)
@@ -80,7 +82,8 @@ class _Blocks(nn.Module):
         self.pool = pool(2, ceil_mode=True)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        maps, x = [], fold(x, self.stem)
+        channels = [fold(channel, self.stem) for channel in x.split(1, dim=1)]
+        maps, x = [], channels[0] if len(channels) == 1 else torch.cat(channels, dim=1)
         for block in self.blocks:
             maps.append(block(x))
             x = self.pool(maps[-1])
@@ -108,11 +111,16 @@ class PhaseEncoder(nn.Module):
     settings : EncoderSettings
     keep_fine : bool
         Return the maps of all levels, not of the deepest only.
+    pre : int, optional
+        Place of the pre phase, for ``settings.subtraction``.
     """
 
-    def __init__(self, dims: int, phases: int, settings: EncoderSettings, keep_fine: bool) -> None:
+    def __init__(
+        self, dims: int, phases: int, settings: EncoderSettings, keep_fine: bool, pre: int | None = None
+    ) -> None:
         super().__init__()
         self.keep_fine = keep_fine
+        self.pre = pre if settings.subtraction else None
         self.encoders = nn.ModuleList(
             _Blocks(dims, settings) for _ in range(1 if settings.shared else phases)
         )
@@ -120,17 +128,31 @@ class PhaseEncoder(nn.Module):
     def forward(self, image: Tensor, phase_present: Tensor | None) -> list[Tensor]:
         """Maps [B, P, C, *s] from fine to deep, zero at absent phases; ``image`` is [B, P, *S]."""
         encoders = [cast("_Blocks", encoder) for encoder in self.encoders]
+        channels = self._channels(image, phase_present)
         if len(encoders) == 1:
-            return self._encode(encoders[0], image, phase_present)
-        images = torch.split(image, 1, dim=1)
+            return self._encode(encoders[0], channels, phase_present)
+        images = torch.split(channels, 1, dim=1)
         present = [None] * len(images) if phase_present is None else torch.split(phase_present, 1, dim=1)
         each = [self._encode(*one) for one in zip(encoders, images, present)]
         return [torch.cat(maps, dim=1) for maps in zip(*each)]
 
-    def _encode(self, encoder: _Blocks, image: Tensor, phase_present: Tensor | None) -> list[Tensor]:
-        """One encoder on the phases of ``image`` [B, p, *S], folded into the batch."""
-        batch, phases = image.shape[:2]
-        folded = image.flatten(0, 1).unsqueeze(1)
+    def _channels(self, image: Tensor, phase_present: Tensor | None) -> Tensor:
+        """What enters of each phase [B, P, C, *S]: the signal, and what it gained since the pre phase.
+
+        The gain is 0 where the pre phase is absent.
+        """
+        if self.pre is None:
+            return image.unsqueeze(2)
+        gained = image - image[:, self.pre : self.pre + 1]
+        if phase_present is not None:
+            known = phase_present[:, self.pre].reshape(-1, *[1] * (image.ndim - 1))
+            gained = torch.where(known, gained, 0.0)
+        return torch.stack([image, gained], dim=2)
+
+    def _encode(self, encoder: _Blocks, channels: Tensor, phase_present: Tensor | None) -> list[Tensor]:
+        """One encoder on the phases of ``channels`` [B, p, C, *S], folded into the batch."""
+        batch, phases = channels.shape[:2]
+        folded = channels.flatten(0, 1)
         where = None if phase_present is None else phase_present.flatten().nonzero().squeeze(1)
         if where is None or len(where) == len(folded):
             maps = self._kept(encoder(folded))

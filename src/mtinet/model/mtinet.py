@@ -21,7 +21,7 @@ from mtinet.model.decoder import Decoder
 from mtinet.model.encoder import PhaseEncoder
 from mtinet.model.fusion import build_fusion
 from mtinet.model.heads import PhaseHead, phase_tokens
-from mtinet.model.network import Features, MultiTaskNetwork, Readout
+from mtinet.model.network import Features, MultiTaskNetwork, Readout, shown, start_at_zero
 
 
 class MTINet(MultiTaskNetwork):
@@ -39,7 +39,8 @@ class MTINet(MultiTaskNetwork):
         channels = config.encoder.channels
         levels = (*channels, channels[-1])  # the last block's map, before and after its pooling
 
-        self.encoder = PhaseEncoder(dims, phases, config.encoder, keep_fine=skips != "none")
+        pre = config.phases.index("pre") if config.encoder.subtraction else None
+        self.encoder = PhaseEncoder(dims, phases, config.encoder, keep_fine=skips != "none", pre=pre)
         fused = levels if skips == "fused" else levels[-1:]
         self.fusions = nn.ModuleList(build_fusion(config, width) for width in fused)
         self.decoder = Decoder(
@@ -47,6 +48,8 @@ class MTINet(MultiTaskNetwork):
         )
         self.head_levels = len(levels) if config.head.levels == "all" else 1
         self.head = PhaseHead(sum(levels[-self.head_levels :]), config.phases, n_classes, config.head)
+        if config.head.readout == "residual":
+            start_at_zero(self.head.enhancement)
 
     def encode(
         self, image: Tensor, phase_present: Tensor | None = None, phase_times_s: Tensor | None = None
@@ -63,6 +66,7 @@ class MTINet(MultiTaskNetwork):
             phase_present=phase_present,
             phase_times_s=phase_times_s,
             domain_weights=tuple(w.detach() for w in weights if w is not None),
+            image=shown(image, phase_present) if self.config.head.readout == "residual" else None,
         )
 
     def shared_parameters(self) -> Iterator[nn.Parameter]:
@@ -82,4 +86,4 @@ class MTINet(MultiTaskNetwork):
         """A token a phase from the fused maps under each region, through the head."""
         tokens = phase_tokens(features.maps[-self.head_levels :], regions)
         readout: Readout = self.head(tokens, features.phase_present, features.phase_times_s)
-        return readout._replace(enhancement=self.unstandardised(readout.enhancement))
+        return readout._replace(enhancement=self.as_signal(readout.enhancement, features, regions))

@@ -56,7 +56,8 @@ class Features(NamedTuple):
     """An encoded batch; opaque to everyone but the network that made it.
 
     ``domain_weights`` holds, for every fused level from fine to deep, the weights [B, P, C, 2] that fusion
-    gave the spatial and the spectral map, for the report.
+    gave the spatial and the spectral map, for the report.  ``image`` [B, P, *S], zero at absent phases, is there
+    where the network reads in it again.
     """
 
     maps: tuple[Tensor, ...]
@@ -64,6 +65,7 @@ class Features(NamedTuple):
     phase_present: Tensor
     phase_times_s: Tensor | None = None
     domain_weights: tuple[Tensor, ...] = ()
+    image: Tensor | None = None
 
 
 class MultiTaskNetwork(nn.Module):
@@ -169,9 +171,27 @@ class MultiTaskNetwork(nn.Module):
             valid = valid & region_valid
         return Prediction(mask_logits, readout.enhancement, readout.class_logits, valid)
 
-    def unstandardised(self, enhancement: Tensor) -> Tensor:
-        """Standardised values as normalised signal."""
-        return self.enhancement_mean + self.enhancement_std * enhancement.float()
+    def as_signal(self, standardised: Tensor, features: Features, regions: Tensor | None) -> Tensor:
+        """Enhancement [B, R, P] in normalised signal from what a head says of ``regions``, standardised.
+
+        With ``head.readout = residual`` the head's value, in standard deviations of the training enhancement,
+        is added to the mean signal under the region in the place of the training mean.  The region is read
+        sharply, as it is in use: where a soft one comes from a predicted mask, its voxels above one half.  It
+        has no gradient, so the read-out cannot reshape the mask.
+        """
+        scaled = self.enhancement_std * standardised.float()
+        if self.config.head.readout == "none" or features.image is None or regions is None:
+            return self.enhancement_mean + scaled
+        return pool_regions(features.image, self._sharp(regions.detach())) + scaled
+
+    def _sharp(self, regions: Tensor) -> Tensor:
+        """1 where a region's mask probability is at least one half; the region itself where it nowhere is."""
+        settings = self.config.tim
+        half = 0.5**settings.gamma if settings.weighting == "power" else 0.5
+        sharp = (regions >= half).to(regions.dtype)
+        return torch.where(
+            sharp.flatten(2).any(-1).view(*regions.shape[:2], *[1] * (regions.ndim - 2)), sharp, regions
+        )
 
     def _check(self, image: Tensor, phase_present: Tensor | None, regions: Tensor | None) -> None:
         phases, dims = self.config.phases, self.config.spatial_dims
@@ -195,6 +215,18 @@ class MultiTaskNetwork(nn.Module):
                 f"regions have the spatial shape {tuple(regions.shape[2:])}, the image "
                 f"{tuple(image.shape[2:])}: give regions on the image's grid"
             )
+
+
+def shown(image: Tensor, phase_present: Tensor) -> Tensor:
+    """``image`` [B, P, *S] with zeros at absent phases, whatever fills them."""
+    there = phase_present.reshape(*phase_present.shape, *[1] * (image.ndim - 2))
+    return torch.where(there, image, 0.0)
+
+
+def start_at_zero(layer: nn.Linear) -> None:
+    """Let a layer say nothing at first: what it is added to is the start of the training."""
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
 
 
 def pool_regions(maps: Tensor, regions: Tensor | None) -> Tensor:

@@ -44,6 +44,7 @@ METHODS = {
     "read_out": "signal under predicted mask",
     "training_mean": "training mean",
     "logistic_regression": "logistic regression on the measured signal",
+    "gradient_boosting": "gradient boosting on the measured signal",
     "majority": "majority class",
 }
 UNEQUAL = {

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,12 +23,13 @@ from numpy.typing import NDArray
 
 from mtinet.cohort import NO_LESION
 from mtinet.data.prepared import PreparedStudy
+from mtinet.data.variation import shuffled
 from mtinet.errors import UnusableError, UserError
 from mtinet.evaluation.tables import read_table
 from mtinet.imaging.checks import SNAP_VOXELS
 from mtinet.imaging.masks import components, number_by_class, voxel_counts
 from mtinet.imaging.resampling import resample_labels
-from mtinet.inference.forward import Reading, read_lesions
+from mtinet.inference.forward import Reading
 from mtinet.inference.predictor import Predictor
 from mtinet.runs import Run
 from mtinet.volume import Volume, grid_distance_mm, read_nifti
@@ -84,8 +85,7 @@ class NetworkClaims:
         assert prediction.result.mask is not None
         oracle: dict[int, Reading] = {}
         if study.mask is not None:
-            network, config = self.predictor.network, self.predictor.config
-            oracle = read_lesions(network, study, np.asarray(study.mask), config)
+            oracle = self.predictor.read(study, np.asarray(study.mask))
         return Claim(
             mask=prediction.result.mask.array,
             labels=prediction.labels,
@@ -94,6 +94,41 @@ class NetworkClaims:
             probabilities={lesion.number: lesion.probabilities for lesion in prediction.result.lesions},
             readings=prediction.readings,
             oracle=oracle,
+        )
+
+
+class ShuffledClaims:
+    """What a method says about studies whose phases changed places, told of the phases as they truly are.
+
+    A signal that the method read from the arterial image counts as arterial, wherever that image stood.
+    """
+
+    def __init__(self, claims: Claims, seed: int) -> None:
+        self.claims = claims
+        self.seed = seed
+
+    def claim(self, study: PreparedStudy) -> Claim:
+        """What it says about ``study`` in another order."""
+        moved, order = shuffled(study, self.seed)
+        said = self.claims.claim(moved)
+        back = np.argsort(order)
+
+        def restored(readings: Mapping[int, Reading]) -> dict[int, Reading]:
+            return {
+                number: replace(
+                    reading,
+                    enhancement=reading.enhancement[back],
+                    attention=None if reading.attention is None else reading.attention[back],
+                    fusion=None if reading.fusion is None else reading.fusion[back],
+                )
+                for number, reading in readings.items()
+            }
+
+        return replace(
+            said,
+            enhancement={number: curve[back] for number, curve in said.enhancement.items()},
+            readings=restored(said.readings),
+            oracle=restored(said.oracle),
         )
 
 

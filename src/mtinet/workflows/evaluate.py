@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from mtinet import files
 from mtinet.cohort import NO_LESION, Cohort, Study
 from mtinet.config import Config
+from mtinet.config.variation import ScoringVariation
+from mtinet.data import variation as vary
 from mtinet.data.folds import Split
 from mtinet.data.prepared import PreparedStudy
 from mtinet.errors import UnusableError
@@ -31,9 +33,10 @@ from mtinet.model.tdd import TaskDiscriminator
 from mtinet.results import Finding
 from mtinet.runs import Run
 from mtinet.volume import Volume, read_nifti
-from mtinet.workflows.claims import Claim, Claims, NetworkClaims, OutsideClaims
+from mtinet.workflows.claims import Claim, Claims, OutsideClaims
 from mtinet.workflows.prepare import prepare
 from mtinet.workflows.unseen import never_seen
+from mtinet.workflows.varying import network_claims, refuse_unfit, with_a_phase
 from mtinet.workflows.views import save_view
 
 OnProgress = Callable[[int, int], None]
@@ -41,7 +44,7 @@ OnProgress = Callable[[int, int], None]
 KEY_FIGURES = (
     ("Dice", "segmentation", "dice", ("network",)),
     ("sensitivity", "detection", "sensitivity", ("network",)),
-    ("accuracy", "classification", "accuracy", ("network", "logistic_regression", "majority")),
+    ("accuracy", "classification", "accuracy", ("network", *readouts.CLASSIFIERS, "majority")),
     ("enhancement error (raw)", "enhancement", "mae_raw", ("head", "read_out", "training_mean")),
     ("enhancement error (% of pre)", "enhancement", "mae_relative", ("head", "read_out", "training_mean")),
 )
@@ -72,7 +75,9 @@ def evaluate(
     *,
     cohort: Path | None = None,
     predictions: Path | None = None,
+    variation: ScoringVariation | None = None,
     cache: Path | None = None,
+    workers: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> Evaluation:
     """Score a run and write tables, masks and views into its folder.
@@ -85,8 +90,13 @@ def evaluate(
     predictions : Path, optional
         Masks and tables of another program, scored in the place of the run's network
         (:mod:`mtinet.workflows.claims`).
+    variation : ScoringVariation, optional
+        What is done to the studies before the network sees them (:mod:`mtinet.data.variation`), drawn from the
+        run's seed.  The reference stays.  The tables go into a folder of their own, without masks and views.
     cache : Path, optional
         Where prepared studies are kept.
+    workers : int, optional
+        Processes that prepare; None = from the machine.
     on_progress : callable, optional
         Called as ``on_progress(done, total)``.
 
@@ -100,20 +110,30 @@ def evaluate(
     studies, names = _studies_to_score(run, cohort)
     if predictions is not None:
         names = [*names, "-".join(predictions.resolve().parts[-2:])]
+    variation = variation or ScoringVariation()
+    refuse_unfit(variation, config, predictions)
+    varied = variation != ScoringVariation()
+    names = [*names, variation.name] if varied else names
     folder = run.predictions_on("-".join(names)) if names else run.predictions
-    prepared, findings = prepare(studies, config, cache, on_progress=None)
+    prepared, findings = prepare(studies, config, cache, workers)
     prepared, trained_on = never_seen(run, studies, prepared)
-    findings = [*findings, *trained_on]
-    claims: Claims = NetworkClaims(run) if predictions is None else OutsideClaims(predictions, run.classes)
+    prepared, blind = with_a_phase(prepared, variation)
+    findings = [*findings, *trained_on, *blind]
+    claims: Claims = (
+        OutsideClaims(predictions, run.classes) if predictions else network_claims(run, variation)
+    )
     study_rows: list[dict[str, Any]] = []
     lesion_rows: list[dict[str, Any]] = []
-    for done, study in enumerate(prepared, start=1):
+    for done, one in enumerate(prepared, start=1):
+        study = vary.scored(one, variation, config.training.seed)
         claim = claims.claim(study)
         rows = _Rows(run, config, studies, study, claim)
         study_rows.append(rows.study())
         lesion_rows += rows.lesions()
-        Volume(claim.mask, study.source_affine).write_nifti(folder / "masks" / f"{study.study_id}.nii.gz")
-        save_view(folder / "views" / f"{study.study_id}.npz", study, claim.labels)
+        if not varied:
+            mask = Volume(claim.mask, study.source_affine)
+            mask.write_nifti(folder / "masks" / f"{study.study_id}.nii.gz")
+            save_view(folder / "views" / f"{study.study_id}.npz", study, claim.labels)
         if on_progress is not None:
             on_progress(done, len(prepared))
     if not study_rows:
@@ -337,18 +357,17 @@ def _finish(
     findings: Sequence[Finding],
 ) -> Evaluation:
     config = run.config
-    training = pd.DataFrame(run.document("preparation")["lesions"])
     unknown = sorted({s.label for s in cohort.studies} - {"", NO_LESION, *run.classes})
     if unknown:
         findings = [*findings, _unknown_classes(unknown)]
-    fitted = None
-    if len(training) and training["label"].isin(run.classes).any():
-        training[[f"true_{p}" for p in config.phases]] = training[
-            [f"true_{p}" for p in config.phases]
-        ].astype(float)
-        fitted = readouts.fit(training, config.phases, run.classes)
     summary = summarise(
-        studies, lesions, config.phases, run.classes, config.evaluation, config.training.seed, fitted
+        studies,
+        lesions,
+        config.phases,
+        run.classes,
+        config.evaluation,
+        config.training.seed,
+        fit_readouts(run),
     )
     found = [*findings, *run_findings(summary, lesions)]
     files.write_text(folder / "studies.csv", studies.to_csv(index=False))
@@ -359,6 +378,17 @@ def _finish(
     if folder == run.predictions:
         run.replace_findings("evaluate", [f for f in found if f.stage == "evaluate"])
     return Evaluation(folder, summary, tuple(found))
+
+
+def fit_readouts(run: Run) -> readouts.Readouts | None:
+    """The read-out baselines, fitted to a run's training lesions; None where none has a known class."""
+    config = run.config
+    training = pd.DataFrame(run.document("preparation")["lesions"])
+    if not len(training) or not training["label"].isin(run.classes).any():
+        return None
+    columns = [f"true_{phase}" for phase in config.phases]
+    training[columns] = training[columns].astype(float)
+    return readouts.fit(training, config.phases, run.classes)
 
 
 def _unknown_classes(names: Sequence[str]) -> Finding:

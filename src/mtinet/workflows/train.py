@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,11 @@ from lightning_fabric import Fabric
 from mtinet import provenance
 from mtinet.cohort import NO_LESION, Cohort
 from mtinet.config import Config
+from mtinet.config.variation import LearningVariation
 from mtinet.data.dataset import PatchDataset
-from mtinet.data.folds import Split, read_split, split_cohort
+from mtinet.data.folds import Split
 from mtinet.data.prepared import PreparedStudy
+from mtinet.data.variation import learned
 from mtinet.errors import UnusableError, UserError
 from mtinet.model.build import build_discriminator, build_network
 from mtinet.model.network import MultiTaskNetwork
@@ -28,6 +30,7 @@ from mtinet.results import Finding
 from mtinet.runs import RUN_FORMAT, Run, RunError
 from mtinet.training.loop import Trainer
 from mtinet.workflows.prepare import prepare
+from mtinet.workflows.varying import divide, harmonisation_of
 
 OnStep = Callable[[int, int, Mapping[str, float]], None]
 OnPrepared = Callable[[int, int], None]
@@ -46,6 +49,8 @@ class TrainOptions:
         File of a fixed division (``split.json``'s format); it takes the place of the fold.
     init : Path or None
         Run whose weights are the start.
+    learning : LearningVariation
+        What is changed in the training data; ignored on resume, where the run's own counts.
     resume : bool
     cache : Path or None
         Where prepared studies are kept.
@@ -60,6 +65,7 @@ class TrainOptions:
     folds: int = 5
     split: Path | None = None
     init: Path | None = None
+    learning: LearningVariation = field(default_factory=LearningVariation)
     resume: bool = False
     cache: Path | None = None
     workers: int | None = None
@@ -106,14 +112,18 @@ def train(
     split.check(cohort)
     prepared = _prepare_once(fabric, run, cohort, options, on_prepared)
     by_id = {study.study_id: study for study in prepared}
-    training = [by_id[i] for i in split.train if i in by_id]
-    held_out = [by_id[i] for i in split.test if i in by_id]
+    learning, seed = run.learning, config.training.seed
+    training = [learned(by_id[i], learning, seed) for i in split.train if i in by_id]
+    held_out = [by_id[i] for i in split.test if i in by_id][: config.training.validate_studies]
     _refuse_untrainable(training, cohort)
     preparation = _preparation(training, config)
     if resumes and run.has_document("preparation"):
         _refuse_other_studies(run.document("preparation")["keys"], preparation["keys"])
     elif fabric.is_global_zero:
         run.write_document("preparation", preparation)
+    # what the run document says about the lesions is in their own signal; the network sees it harmonised
+    if harmoniser := harmonisation_of(run, training, write=fabric.is_global_zero):
+        training, held_out = ([harmoniser.apply(s) for s in side] for side in (training, held_out))
     network, discriminator = networks(training, config, cohort.classes)
     # a resumed training may not have reached its first checkpoint: it starts where the first try did
     if run.manifest["init"] is not None:
@@ -133,7 +143,7 @@ def train(
             network,
             discriminator,
             PatchDataset(training, config, cohort.classes, config.training.seed),
-            held_out[: config.training.validate_studies],
+            held_out,
             fabric,
             progress,
         ).fit(resume=resumes)
@@ -155,11 +165,8 @@ def _open_or_create(
     """The run, made by the first process only, and whether it is an earlier one that goes on."""
     resumes = bool(fabric.broadcast(options.resume and (out / "config.yaml").is_file()))
     if fabric.is_global_zero and not resumes:
-        # the folds are the cohort's, not the seed's: runs of other seeds hold out the same patients
-        if options.split is None:
-            split = split_cohort(cohort, options.fold, options.folds)
-        else:
-            split = read_split(options.split, cohort)
+        seed = config.training.seed
+        split = divide(cohort, options.learning, options.fold, options.folds, options.split, seed)
         _create(out, cohort, folder, config, split, options)
     fabric.barrier()
     return Run.open(out), resumes
@@ -181,9 +188,12 @@ def _prepare_once(
 def _create(
     out: Path, cohort: Cohort, folder: Path, config: Config, split: Split, options: TrainOptions
 ) -> Run:
-    identity = hashlib.sha256(
-        json.dumps([config.model_dump(mode="json"), split.to_dict()], sort_keys=True).encode()
-    ).hexdigest()[:12]
+    described: list[Any] = [config.model_dump(mode="json"), split.to_dict()]
+    documents: dict[str, Any] = {}
+    if options.learning != LearningVariation():
+        documents["learning"] = options.learning.model_dump(mode="json")
+        described.append(documents["learning"])
+    identity = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:12]
     manifest = provenance.manifest(
         format=RUN_FORMAT,
         id=identity,
@@ -195,7 +205,8 @@ def _create(
         init=None if options.init is None else str(options.init.resolve()),
     )
     classes = {"classes": list(cohort.classes), "codes": cohort.codes}
-    return Run.create(out, config, {"manifest": manifest, "split": split.to_dict(), "classes": classes})
+    documents |= {"manifest": manifest, "split": split.to_dict(), "classes": classes}
+    return Run.create(out, config, documents)
 
 
 def _refuse_untrainable(training: Sequence[PreparedStudy], cohort: Cohort) -> None:

@@ -1,0 +1,271 @@
+"""Commands on many runs: crossval, experiment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mtinet.cli.base import (
+    CacheOption,
+    File,
+    Json,
+    Preset,
+    Set,
+    app,
+    exit_for,
+    findings_text,
+    names,
+    progress,
+    show,
+)
+
+if TYPE_CHECKING:
+    from mtinet.experiments.gather import Gathered
+    from mtinet.experiments.grid import Grid, Means
+    from mtinet.experiments.pool import Outcome
+    from mtinet.results import Finding
+
+Out = Annotated[
+    Path, typer.Option("--out", "-o", help="Folder of the campaign. The same folder again goes on with it.")
+]
+Processes = Annotated[
+    int, typer.Option(min=1, help="Runs at a time on this machine, each with its share of the cores.")
+]
+Ray = Annotated[
+    str | None,
+    typer.Option(help="Run on a Ray cluster instead: auto, ray://HOST:PORT, or local. Needs mtinet[ray]."),
+]
+Cpus = Annotated[float, typer.Option(min=0.5, help="With --ray: processors declared for a run.")]
+Gpus = Annotated[float, typer.Option(min=0.0, help="With --ray: GPUs declared for a run.")]
+Keep = Annotated[
+    bool, typer.Option("--keep", help="Keep checkpoints, masks and views of finished runs as well.")
+]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Go on in a folder that holds runs already; without it that is an error."),
+]
+BudgetOnly = Annotated[
+    bool, typer.Option("--budget", help="Only say what the runs would cost; nothing is trained to its end.")
+]
+
+
+@app.command()
+def crossval(
+    cohort: Annotated[Path, typer.Argument(help="Cohort folder (cohort.csv and cohort.yaml).")],
+    out: Out,
+    preset: Preset = "small",
+    config: File = None,
+    set_: Set = None,
+    workers: Processes = 1,
+    ray: Ray = None,
+    cpus: Cpus = 1,
+    gpus: Gpus = 0,
+    resume: Resume = False,
+    keep: Keep = False,
+    cache: CacheOption = None,
+    json_: Json = False,
+) -> None:
+    """Train on 5 patient-grouped folds and score every patient by the model that never saw them.
+
+    The pooled result is written into OUT as summary.json and table.csv.  Example:
+    `mtinet crossval COHORT -o CV --workers 2`
+    """
+    from mtinet.experiments.crossval import EXPERIMENT, pool_folds
+    from mtinet.experiments.plan import Choice
+    from mtinet.workflows.evaluate import key_figures
+
+    means = _means(workers, ray, cpus, gpus, None, cache, keep, False)
+    choice = Choice(preset, config, tuple(set_ or ()))
+    grid, outcomes, findings = _run(EXPERIMENT, cohort, out, choice, means, resume)
+    _stop_on_failure(outcomes, findings)
+    gathered, damaged = grid.gather()
+    pooled = pool_folds(grid, gathered)
+    findings = [*findings, *damaged]
+    text = "\n".join([key_figures(pooled.summary), *pooled.notes, f"written: {out}", findings_text(findings)])
+    show({"out": str(out), "summary": pooled.summary.to_dict(), "notes": list(pooled.notes)}, text, json_)
+    exit_for(findings, True)
+
+
+@app.command()
+def experiment(
+    name: Annotated[str | None, typer.Argument(help="Experiment, one of --list.")] = None,
+    cohort: Annotated[Path | None, typer.Argument(help="Cohort folder.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the campaign.")] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List the experiments and end.")] = False,
+    rows: Annotated[
+        str | None,
+        typer.Option(help="Only these rows, for example full,no-tim; the reference is always run."),
+    ] = None,
+    folds: Annotated[
+        str | None, typer.Option(help="Only these folds, for example 0,1. Default: the experiment's.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Trainings a row and fold.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Settings to start from. Default: the experiment's.")
+    ] = None,
+    config: File = None,
+    set_: Set = None,
+    workers: Processes = 1,
+    ray: Ray = None,
+    cpus: Cpus = 1,
+    gpus: Gpus = 0,
+    resume: Resume = False,
+    records: Annotated[Path | None, typer.Option(help="Folder of the records. Default: OUT/records.")] = None,
+    mixed: Annotated[
+        bool, typer.Option("--mixed", help="Also gather records of other code or libraries, and say so.")
+    ] = False,
+    budget: BudgetOnly = False,
+    keep: Keep = False,
+    cache: CacheOption = None,
+    json_: Json = False,
+) -> None:
+    """Run an experiment: a grid of trainings that differ in one thing, scored on the same patients.
+
+    Each finished run leaves a small record; runs that have one are skipped, interrupted ones go on, and
+    experiments share the runs that they have in common.  Example:
+    `mtinet experiment ablation COHORT -o CAMPAIGN --rows no-tim,no-tdd --folds 0`
+    """
+    from mtinet.experiments.catalogue import EXPERIMENTS
+    from mtinet.experiments.catalogue import experiment as find
+    from mtinet.experiments.plan import Choice
+
+    if list_ or name is None:
+        text = "\n\n".join(f"{e.name} ({len(e.rows)} rows): {e.question}" for e in EXPERIMENTS.values())
+        listed = [
+            {"name": e.name, "title": e.title, "question": e.question, "rows": [r.name for r in e.rows]}
+            for e in EXPERIMENTS.values()
+        ]
+        show(listed, text, json_)
+        return
+    chosen = find(name)
+    if cohort is None or out is None:
+        raise typer.BadParameter("give a cohort and --out: mtinet experiment NAME COHORT -o OUT")
+    picked = names(rows)
+    choice = Choice(
+        preset,
+        config,
+        tuple(set_ or ()),
+        seeds,
+        _folds(folds),
+        None if picked is None else tuple(picked),
+    )
+    means = _means(workers, ray, cpus, gpus, records, cache, keep, mixed)
+    grid, outcomes, findings = _run(chosen, cohort, out, choice, means, resume, budget)
+    if budget:
+        return
+    gathered, damaged = grid.gather()
+    findings = [*findings, *damaged]
+    show(
+        _to_dict(grid, gathered, outcomes, findings),
+        f"{_text(gathered)}\n\nrecords: {grid.campaign.records}\n{findings_text(findings)}",
+        json_,
+    )
+    exit_for(findings, bool(gathered.rows))
+
+
+# ---------------------------------------------------------------------- parts
+def _means(
+    workers: int,
+    ray: str | None,
+    cpus: float,
+    gpus: float,
+    records: Path | None,
+    cache: Path | None,
+    keep: bool,
+    mixed: bool,
+) -> Means:
+    from mtinet.experiments.grid import Means
+    from mtinet.experiments.ray_pool import Cluster
+
+    cluster = None if ray is None else Cluster(ray, cpus, gpus)
+    return Means(workers, cluster, records, cache, keep, mixed)
+
+
+def _folds(text: str | None) -> tuple[int, ...] | None:
+    listed = names(text)
+    if listed is None:
+        return None
+    if not all(name.isdecimal() for name in listed):
+        raise typer.BadParameter(f"--folds {text}: give numbers, for example 0,1")
+    return tuple(int(name) for name in listed)
+
+
+def _run(
+    chosen: Any, cohort: Path, out: Path, choice: Any, means: Means, resume: bool, budget_only: bool = False
+) -> tuple[Grid, list[Outcome], list[Finding]]:
+    """Open, price and run a grid, with its progress on stderr."""
+    from mtinet.errors import UserError
+    from mtinet.experiments.grid import Grid
+    from mtinet.experiments.pool import Progress
+    from mtinet.progress import GridProgress
+
+    if (out / "runs").is_dir() and not resume and not budget_only:
+        raise UserError(
+            f"{out} holds runs already; --resume goes on with them (what is finished is not done twice), or "
+            "give another --out"
+        )
+    with progress("Preparing") as advance:
+        grid = Grid.open(chosen, cohort, out, choice, means, advance)
+    with progress("Measuring steps") as advance:
+        price = grid.budget(advance)
+    typer.echo(price.text, err=not budget_only)
+    if budget_only:
+        return grid, [], list(grid.findings)
+    steps = {grid.campaign.id(cell): cell.config.training.steps for cell in grid.plan.cells}
+    with GridProgress(chosen.name, len(steps), sum(steps.values())) as bar:
+        outcomes = grid.run(
+            Progress(
+                step=lambda id, step, _: bar.step(id, step),
+                done=lambda found: bar.done(found.id, steps[found.id]),
+            )
+        )
+    return grid, outcomes, [*grid.findings, *(finding for found in outcomes for finding in found.findings)]
+
+
+def _stop_on_failure(outcomes: list[Outcome], findings: list[Finding]) -> None:
+    if any(outcome.state == "failed" for outcome in outcomes):
+        typer.echo(findings_text(findings), err=True)
+        raise typer.Exit(1)
+
+
+def _text(gathered: Gathered) -> str:
+    """Means by row: a first look, without intervals or tests."""
+    from mtinet.experiments.gather import row_means
+
+    lines = []
+    for row in gathered.rows:
+        records = gathered.records[row.name]
+        means = row_means(row, records)
+        shown = "  ".join(
+            f"{name.replace('_', ' ')} {value:.4g}" for name, value in means.items() if value is not None
+        )
+        mark = " (reference)" if row.name == gathered.plan.experiment.reference else ""
+        lines.append(f"{row.name}{mark}: {len(records)}/{len(gathered.plan.rows[row.name])} runs  {shown}")
+    return "\n".join([gathered.plan.experiment.question, "", *lines, "", *gathered.notes])
+
+
+def _to_dict(
+    grid: Grid, gathered: Gathered, outcomes: list[Outcome], findings: list[Finding]
+) -> dict[str, Any]:
+    from mtinet.experiments.gather import row_means
+
+    return {
+        "experiment": gathered.plan.experiment.name,
+        "records": str(grid.campaign.records),
+        "rows": [
+            {
+                "name": row.name,
+                "title": row.title,
+                "runs": [record.id for record in gathered.records[row.name]],
+                "planned": len(gathered.plan.rows[row.name]),
+                **row_means(row, gathered.records[row.name]),
+            }
+            for row in gathered.rows
+        ],
+        "missing": {name: len(cells) for name, cells in gathered.missing.items()},
+        "outcomes": {outcome.id: outcome.state for outcome in outcomes},
+        "notes": list(gathered.notes),
+        "findings": [finding.to_dict() for finding in findings],
+    }

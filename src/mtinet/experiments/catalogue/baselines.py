@@ -1,0 +1,139 @@
+"""MTI-Net against the field: segmentation networks with read-outs, hard sharing, single tasks, trivial answers.
+
+All rows have the same data, folds, patches, augmentation and steps.  Every network learns its mask by Dice
+and cross-entropy, which is what MONAI's and nnU-Net's own recipes recommend.
+"""
+
+from __future__ import annotations
+
+from mtinet.experiments.plan import EnhancementMethod, Experiment, Row
+
+NETWORKS = {
+    "basic_unet": "BasicUNet",
+    "dynunet": "DynUNet",
+    "swinunetr": "SwinUNETR",
+    "attention_unet": "AttentionUnet",
+}
+
+MASK_ONLY = ("objective.regression=0", "objective.classification=0")
+NO_INTERACTION = ("tim.enabled=false", "tdd.enabled=false")
+
+AS_PUBLISHED = (
+    "encoder.shared=false",
+    "encoder.stem=1",
+    *("decoder.skips=none", "head.levels=last", "head.pooling=global", "head.readout=none"),
+    "tim.against=prediction",
+)
+"""The paper's side of every question about the architecture, at the size of the preset."""
+
+TUNED: dict[str, tuple[str, ...]] = {}
+"""Optimisation of a network that won its trials of ``tuning`` on the development cohort; without an entry the
+preset's counts."""
+
+TRIALS = {
+    "adamw-0.001": ("training.optimizer=adamw", "training.learning_rate=0.001"),
+    "adamw-0.004": ("training.optimizer=adamw", "training.learning_rate=0.004"),
+    "adamw-0.016": ("training.optimizer=adamw", "training.learning_rate=0.016"),
+    "sgd-0.01": (
+        *("training.optimizer=sgd", "training.learning_rate=0.01"),
+        *("training.schedule=poly", "training.weight_decay=0.00003"),
+    ),
+}
+"""The same trials for every network; the last is nnU-Net's own recipe (Isensee et al., Nat Methods 2021)."""
+
+
+def _with_read_out(network: str, suffix: str, what: str, classes: str) -> Row:
+    return Row(
+        f"{network}{suffix}",
+        f"{NETWORKS[network]}, signal under the mask, {what}",
+        (f"model={network}", *MASK_ONLY, *TUNED.get(network, ())),
+        enhancement="read_out",
+        classes=classes,
+    )
+
+
+def _single(task: str, methods: tuple[EnhancementMethod, str], note: str) -> Row:
+    left_out = {"segmentation", "regression", "classification"} - {task}
+    # without a mask of its own the head learns under the reference mask alone
+    pooled = () if task == "segmentation" else ("head.predicted_share=0",)
+    changes = tuple(f"objective.{other}=0" for other in sorted(left_out))
+    return Row(
+        f"mtinet-{task}",
+        f"MTI-Net for {task} alone{note}",
+        (*NO_INTERACTION, *changes, *pooled, *TUNED.get("mtinet", ())),
+        enhancement=methods[0],
+        classes=methods[1],
+    )
+
+
+BASELINES = Experiment(
+    name="baselines",
+    title="MTI-Net and what it is compared with",
+    question="Is MTI-Net ahead of each network and read-out on each task, at an equal budget?",
+    reference="mtinet",
+    rows=(
+        Row("mtinet", "MTI-Net", TUNED.get("mtinet", ())),
+        Row("mtinet-paper", "MTI-Net as published", (*AS_PUBLISHED, *TUNED.get("mtinet", ()))),
+        *(_with_read_out(name, "", "logistic regression", "logistic_regression") for name in NETWORKS),
+        *(_with_read_out(name, "-boosting", "gradient boosting", "gradient_boosting") for name in NETWORKS),
+        *(
+            Row(
+                f"hard-sharing-{weighting}",
+                f"BasicUNet, hard sharing, {title}",
+                ("model=basic_unet", f"objective.weighting={weighting}", *TUNED.get("basic_unet", ())),
+            )
+            for weighting, title in (
+                ("fixed", "fixed weights"),
+                ("uncertainty", "uncertainty weighting"),
+                ("pcgrad", "PCGrad"),
+            )
+        ),
+        Row(
+            "unet_cnn",
+            "BasicUNet and a CNN that sees each lesion, nothing shared",
+            ("model=unet_cnn", *TUNED.get("unet_cnn", ())),
+        ),
+        Row(
+            "unet-cnn",
+            "BasicUNet, then a CNN on the lesion that shares nothing with it",
+            ("model=unet_cnn", *TUNED.get("unet_cnn", ())),
+        ),
+        _single("segmentation", ("read_out", "logistic_regression"), ", logistic regression"),
+        _single("regression", ("oracle_mask", "majority"), ", under the reference mask"),
+        _single("classification", ("training_mean", "oracle_mask"), ", under the reference mask"),
+        Row(
+            "trivial",
+            "Training mean and majority class (mask of BasicUNet)",
+            ("model=basic_unet", *MASK_ONLY, *TUNED.get("basic_unet", ())),
+            enhancement="training_mean",
+            classes="majority",
+        ),
+    ),
+    reading="MTI-Net for regression or classification alone has no mask: it is read under the reference mask, "
+    "which is in its favour.",
+)
+
+TUNING = Experiment(
+    name="tuning",
+    title="The same optimisation trials for every network",
+    question="Which optimiser and learning rate suit each network?  For a development cohort, never the "
+    "locked one.",
+    reference="mtinet-adamw-0.004",
+    rows=(
+        *(Row(f"mtinet-{trial}", f"MTI-Net, {trial}", changes) for trial, changes in TRIALS.items()),
+        *(
+            Row(
+                f"{network}-{trial}",
+                f"{title}, {trial}",
+                (f"model={network}", *MASK_ONLY, *changes),
+                enhancement="read_out",
+                classes="logistic_regression",
+            )
+            for network, title in NETWORKS.items()
+            for trial, changes in TRIALS.items()
+        ),
+    ),
+    folds=(0,),
+)
+
+EXPERIMENTS: tuple[Experiment, ...] = (BASELINES, TUNING)

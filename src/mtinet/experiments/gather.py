@@ -1,0 +1,232 @@
+"""The records of an experiment by row: what its tables read, and what is still missing."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mtinet.errors import UserError
+from mtinet.experiments.identity import cell_key
+from mtinet.experiments.plan import Cell, Plan, Row
+from mtinet.records import Revision, RunRecord, StudyScore
+from mtinet.results import Finding
+
+ERRORS = {
+    "head": "enhancement_error",
+    "read_out": "measured_error",
+    "training_mean": "mean_error",
+    "oracle_mask": "oracle_error",
+}
+"""Field of a score that holds the raw enhancement error, by the method that a row stands for."""
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Records of an experiment.
+
+    Attributes
+    ----------
+    plan : Plan
+    records : dict
+        By the row's name, in the order of its cells.
+    missing : dict
+        Cells without a record, or without all their scorings, by the row's name; rows that lack nothing are
+        not in it.
+    notes : tuple of str
+        What a table of these records has to say, a sentence each.
+    """
+
+    plan: Plan
+    records: dict[str, tuple[RunRecord, ...]]
+    missing: dict[str, tuple[Cell, ...]]
+    notes: tuple[str, ...]
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The rows that have a record, in the experiment's order."""
+        return tuple(row for row in self.plan.experiment.rows if self.records.get(row.name))
+
+
+def read_folder(folder: Path) -> tuple[list[RunRecord], list[Finding]]:
+    """Every record of a folder, and a finding for each file that is none."""
+    records, findings = [], []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            records.append(RunRecord.read(path))
+        except UserError as error:
+            findings.append(
+                Finding(
+                    "record-damaged",
+                    "experiment",
+                    "warning",
+                    str(error),
+                    "It is left out of the tables.",
+                    path.stem,
+                )
+            )
+    return records, findings
+
+
+def gather(
+    plan: Plan,
+    records: Iterable[RunRecord],
+    *,
+    content: str | None = None,
+    revision: Revision | None = None,
+    allow_mixed: bool = False,
+) -> Gathered:
+    """The records of a plan's cells.
+
+    Parameters
+    ----------
+    plan : Plan
+    records : iterable of RunRecord
+        Of any experiments.
+    content : str, optional
+        Only runs on this state of a cohort count (:func:`~mtinet.experiments.identity.cohort_content`).
+    revision : Revision, optional
+        Only runs of this code and these libraries count; it is not looked at where mixing is allowed.
+    allow_mixed : bool
+        Take runs of different revisions where no single one has them all, and say so.
+
+    Raises
+    ------
+    UserError
+        The records are of several cohorts, or of several revisions and that was not asked for.
+    """
+    only = None if allow_mixed else revision
+    found: dict[str, list[RunRecord]] = defaultdict(list)
+    for record in records:
+        if content in (None, record.manifest.get("content")) and only in (None, record.revision):
+            found[_key(record)].append(record)
+    wanted = {name: [_cell_key(cell) for cell in cells] for name, cells in plan.rows.items()}
+    matching = [record for keys in wanted.values() for key in keys for record in found.get(key, [])]
+    _refuse_cohorts(matching)
+    chosen, notes = _choose(wanted, found, allow_mixed)
+    by_row: dict[str, tuple[RunRecord, ...]] = {}
+    missing: dict[str, tuple[Cell, ...]] = {}
+    for name, cells in plan.rows.items():
+        pairs = [(cell, chosen.get(key)) for cell, key in zip(cells, wanted[name], strict=True)]
+        complete = [(cell, record) for cell, record in pairs if record is not None and _has(record, cell)]
+        by_row[name] = tuple(record for _, record in complete)
+        if len(complete) < len(pairs):
+            missing[name] = tuple(c for c, r in pairs if r is None or not _has(r, c))
+    return Gathered(plan, by_row, missing, (*notes, *_notes(plan, by_row, missing)))
+
+
+def row_means(row: Row, records: Sequence[RunRecord]) -> dict[str, float | None]:
+    """Plain means over the held-out studies: ``dice``, ``enhancement_error``, ``accuracy``; None = undefined.
+
+    For a first look: intervals and tests are those of a comparison.
+    """
+    studies = [study for record in records for study in record.scorings[0].studies]
+    labelled = [study for study in studies if study.label]
+    right = [
+        float(predicted_class(row, study) == study.label) for study in labelled if predicted_class(row, study)
+    ]
+    return {
+        "dice": _mean(study.dice for study in studies),
+        "enhancement_error": _mean(getattr(study, ERRORS[row.enhancement]) for study in studies),
+        "accuracy": _mean(right),
+    }
+
+
+def predicted_class(row: Row, study: StudyScore) -> str:
+    """Class that the row's method gives a study's dominant lesion; empty where it gives none."""
+    if row.classes == "network":
+        return study.predicted_label
+    return study.oracle_label if row.classes == "oracle_mask" else study.baselines.get(row.classes, "")
+
+
+# ---------------------------------------------------------------------- parts
+def _key(record: RunRecord) -> str:
+    return cell_key(record.config, record.learning, record.seed, record.fold, record.folds)
+
+
+def _cell_key(cell: Cell) -> str:
+    return cell_key(cell.config, cell.learning, cell.seed, cell.fold, cell.folds)
+
+
+def _has(record: RunRecord, cell: Cell) -> bool:
+    return set(cell.scorings) <= {scoring.variation for scoring in record.scorings}
+
+
+def _refuse_cohorts(records: Sequence[RunRecord]) -> None:
+    contents = {(r.cohort, r.cohort_hash, str(r.manifest.get("content", ""))) for r in records}
+    if len(contents) > 1:
+        names = ", ".join(sorted(f"{name} ({hash}, content {content})" for name, hash, content in contents))
+        raise UserError(
+            f"the records are of {len(contents)} states of cohorts: {names}; a table takes those of one: move "
+            "the others to another folder"
+        )
+
+
+def _revision_name(revision: Revision) -> str:
+    return revision.model_dump_json()
+
+
+def _choose(
+    wanted: Mapping[str, Sequence[str]], found: Mapping[str, Sequence[RunRecord]], allow_mixed: bool
+) -> tuple[dict[str, RunRecord], list[str]]:
+    """One record a key: of the newest revision that has them all, else of all there are if that is allowed."""
+    keys = {key for row in wanted.values() for key in row}
+    present = {key for key in keys if found.get(key)}
+    by_revision: dict[str, dict[str, RunRecord]] = defaultdict(dict)
+    for key in present:
+        for record in found[key]:
+            by_revision[_revision_name(record.revision)][key] = record
+    ranked = sorted(by_revision.values(), key=lambda own: max(_made(r) for r in own.values()), reverse=True)
+    for own in ranked:
+        if set(own) == present:
+            return own, []
+    if len(ranked) < 2:
+        return {}, []
+    listed = "; ".join(f"{_describe(own)}: {_rows_of(own, wanted)}" for own in ranked)
+    if not allow_mixed:
+        raise UserError(
+            f"the rows were made by {len(ranked)} revisions of code or libraries ({listed}); run the older "
+            "ones again, or ask for mixed revisions"
+        )
+    # later revisions first: setdefault keeps theirs
+    chosen: dict[str, RunRecord] = {}
+    for own in ranked:
+        for key, record in own.items():
+            chosen.setdefault(key, record)
+    return chosen, [f"Runs of {len(ranked)} revisions of code or libraries stand side by side ({listed})."]
+
+
+def _made(record: RunRecord) -> str:
+    return str(record.manifest.get("created", ""))
+
+
+def _describe(own: Mapping[str, RunRecord]) -> str:
+    record = next(iter(own.values()))
+    return f"sources {record.revision.sources[:8]}, torch {record.revision.versions.get('torch', '?')}"
+
+
+def _rows_of(own: Mapping[str, RunRecord], wanted: Mapping[str, Sequence[str]]) -> str:
+    return ", ".join(name for name, keys in wanted.items() if any(key in own for key in keys))
+
+
+def _notes(
+    plan: Plan, records: Mapping[str, Sequence[RunRecord]], missing: Mapping[str, Sequence[Cell]]
+) -> list[str]:
+    notes = [plan.experiment.reading] if plan.experiment.reading else []
+    unfinished = [f"{name} ({len(cells)} of {len(plan.rows[name])})" for name, cells in missing.items()]
+    if unfinished:
+        notes.append(f"Runs are missing: {', '.join(unfinished)}.")
+    moving = [
+        f"{name} ({restless} of {len(own)})"
+        for name, own in records.items()
+        if (restless := sum(not record.converged for record in own))
+    ]
+    if moving:
+        notes.append(f"Not converged, so no claim rests on them: {', '.join(moving)}.")
+    return notes
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

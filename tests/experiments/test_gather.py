@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mtinet.config.variation import ScoringVariation
+from mtinet.errors import UserError
+from mtinet.experiments.gather import gather, read_folder, row_means
+from mtinet.experiments.plan import Choice, Experiment, Plan, Row, plan
+from mtinet.records import RunRecord
+
+
+@pytest.fixture
+def planned(pair: Experiment, fast: Choice) -> Plan:
+    return plan(pair, fast)
+
+
+@pytest.fixture
+def records(finished) -> tuple[RunRecord, ...]:
+    return finished[1]
+
+
+def of_revision(record: RunRecord, sources: str, created: str) -> RunRecord:
+    revision = record.revision.model_copy(update={"sources": sources})
+    return record.model_copy(
+        update={"revision": revision, "id": sources, "manifest": {**record.manifest, "created": created}}
+    )
+
+
+def test_records_come_by_row_whatever_their_order(planned: Plan, records):
+    gathered = gather(planned, reversed(records))
+    assert {name: [r.id for r in own] for name, own in gathered.records.items()} == {
+        "full": [records[0].id],
+        "no-tdd": [records[1].id],
+    }
+    assert not gathered.missing
+    assert gathered.rows == planned.experiment.rows
+
+
+def test_what_lacks_is_said(pair: Experiment, fast: Choice, records):
+    wider = plan(pair, replace(fast, folds=(0, 3)))
+    gathered = gather(wider, records[:1])
+    assert [(name, [c.fold for c in cells]) for name, cells in gathered.missing.items()] == [
+        ("full", [3]),
+        ("no-tdd", [0, 3]),
+    ]
+    assert any("full (1 of 2), no-tdd (2 of 2)" in note for note in gathered.notes)
+
+
+def test_a_record_without_a_scoring_of_the_row_is_missing(pair: Experiment, fast: Choice, records):
+    noisy = replace(pair.rows[0], scorings=(ScoringVariation(noise=0.3),))
+    asked = plan(replace(pair, rows=(noisy, pair.rows[1])), fast)
+    assert list(gather(asked, records).missing) == ["full"]
+
+
+def test_rows_that_did_not_come_to_rest_are_named(planned: Plan, records):
+    restless = [record.model_copy(update={"converged": record is records[0]}) for record in records]
+    assert any(note.endswith("no-tdd (1 of 1).") for note in gather(planned, restless).notes)
+
+
+def test_mixed_revisions_are_refused_unless_asked_for(planned: Plan, records):
+    mixed = [records[0], of_revision(records[1], "other", "2031")]
+    with pytest.raises(UserError, match=r"2 revisions.*other.*no-tdd.*ask for mixed"):
+        gather(planned, mixed)
+    gathered = gather(planned, mixed, allow_mixed=True)
+    assert not gathered.missing
+    assert any("2 revisions of code or libraries stand side by side" in note for note in gathered.notes)
+
+
+def test_the_newest_revision_that_has_every_row_is_taken(planned: Plan, records):
+    old = [of_revision(record, "old", "2020") for record in records]
+    new = [of_revision(record, "new", "2030") for record in records]
+    newest = [of_revision(records[0], "newest", "2040")]
+    gathered = gather(planned, [*newest, *old, *new])
+    assert {r.revision.sources for own in gathered.records.values() for r in own} == {"new"}
+    only = gather(planned, [*newest, *old, *new], revision=newest[0].revision)
+    assert list(only.missing) == ["no-tdd"]
+
+
+def test_records_of_two_cohorts_are_refused(planned: Plan, records):
+    other = records[1].model_copy(update={"manifest": {**records[1].manifest, "content": "else"}})
+    with pytest.raises(UserError, match="2 states of cohorts"):
+        gather(planned, [records[0], other])
+    assert list(gather(planned, [records[0], other], content="else").missing) == ["full"]
+
+
+def test_damaged_records_are_findings(records, tmp_path: Path):
+    records[0].write(tmp_path / "good.json")
+    (tmp_path / "bad.json").write_text("{")
+    read, findings = read_folder(tmp_path)
+    assert read == [records[0]]
+    assert [finding.case for finding in findings] == ["bad"]
+
+
+def test_means_are_those_of_the_method_that_a_row_stands_for(records):
+    studies = [study for study in records[0].scorings[0].studies if study.label and study.true]
+    for method, field in (("read_out", "measured_error"), ("training_mean", "mean_error")):
+        row = Row("r", "R", enhancement=method, classes="majority")
+        means = row_means(row, records[:1])
+        values = [getattr(study, field) for study in studies]
+        assert means["enhancement_error"] == pytest.approx(sum(values) / len(values))
+        right = [study.baselines["majority"] == study.label for study in studies]
+        assert means["accuracy"] == pytest.approx(sum(right) / len(right))

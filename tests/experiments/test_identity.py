@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mtinet.cohort import Cohort
+from mtinet.config import resolve_settings
+from mtinet.config.variation import LearningVariation, ScoringVariation
+from mtinet.experiments import identity
+from mtinet.experiments.identity import cohort_content, current_revision, run_id
+from mtinet.experiments.plan import Cell
+
+
+def changed(cell: Cell, *assignments: str) -> Cell:
+    return replace(cell, config=resolve_settings(cell.config, None, assignments))
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        lambda cell: changed(cell, "training.workers=3"),
+        lambda cell: changed(cell, "training.checkpoint_every=7"),
+        lambda cell: replace(cell, scorings=(ScoringVariation(noise=0.1),)),
+    ],
+)
+def test_what_changes_no_number_changes_no_id(cells: tuple[Cell, ...], same):
+    revision = current_revision()
+    assert run_id(same(cells[0]), "c", revision) == run_id(cells[0], "c", revision)
+
+
+def test_everything_else_does(cells: tuple[Cell, ...]):
+    cell, revision = cells[0], current_revision()
+    other = revision.model_copy(update={"versions": {**revision.versions, "torch": "0"}})
+    ids = [
+        run_id(cell, "c", revision),
+        run_id(cell, "other cohort", revision),
+        run_id(cell, "c", revision.model_copy(update={"sources": "0"})),
+        run_id(cell, "c", other),
+        run_id(changed(cell, "head.depth=2"), "c", revision),
+        run_id(replace(cell, seed=1), "c", revision),
+        run_id(replace(cell, fold=1), "c", revision),
+        run_id(replace(cell, folds=4), "c", revision),
+        run_id(replace(cell, learning=LearningVariation(noise=0.1)), "c", revision),
+    ]
+    assert len(set(ids)) == len(ids)
+
+
+def test_the_content_of_a_cohort_is_its_bytes_and_not_its_place(cohort: Path, tmp_path: Path):
+    before = cohort_content(Cohort.read(cohort))
+    shutil.copytree(cohort, tmp_path / "moved", ignore=shutil.ignore_patterns(".cache"))
+    assert cohort_content(Cohort.read(tmp_path / "moved")) == before
+    image = next((tmp_path / "moved").rglob("mask.nii.gz"))
+    image.write_bytes(image.read_bytes() + b"\0")
+    assert cohort_content(Cohort.read(tmp_path / "moved")) != before
+
+
+def test_sources_are_those_that_decide_numbers():
+    names = identity.decisive_modules()
+    for name in (
+        "training.loop",
+        "model.mtinet",
+        "data.augmentation",
+        "evaluation.metrics",
+        "workflows.train",
+    ):
+        assert f"mtinet.{name}" in names
+    assert not [
+        name for name in names if name.startswith(("mtinet.cli", "mtinet.reporting", "mtinet.phantom"))
+    ]
+
+
+def test_comments_and_docstrings_are_no_code():
+    plain = "def f(x):\n    return x + 1\n"
+    spoken = '"""A module."""\n\n\ndef f(x):  # adds\n    """Add."""\n    return (x\n        + 1)\n'
+    assert identity._bare(spoken) == identity._bare(plain)
+    assert identity._bare(plain) != identity._bare(plain.replace("1", "2"))

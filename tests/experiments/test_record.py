@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mtinet.config import resolve_settings
+from mtinet.config.variation import ScoringVariation
+from mtinet.experiments import record as recording
+from mtinet.experiments.execute import Campaign
+from mtinet.records import RunRecord
+from mtinet.runs import Run
+from mtinet.workflows.evaluate import Evaluation, evaluate
+
+Finished = tuple[Campaign, tuple[RunRecord, ...]]
+
+
+class Log:
+    """A run of which only the log and the settings matter."""
+
+    def __init__(self, run: Run, lines: list[dict], steps: int, *changes: str) -> None:
+        self.config = resolve_settings(run.config, None, (f"training.steps={steps}", *changes))
+        self.lines = lines
+
+    def metrics(self) -> list[dict]:
+        return self.lines
+
+
+@pytest.fixture(scope="module")
+def run(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    campaign, records = finished
+    place = tmp_path_factory.mktemp("record") / "run"
+    shutil.copytree(campaign.run_folder(records[0].id), place)
+    return Run.open(place)
+
+
+@pytest.fixture(scope="module")
+def evaluation(run: Run) -> Evaluation:
+    return evaluate(run.path, workers=1)
+
+
+def line(step: int, loss: float) -> dict:
+    return {"step": step, "segmentation": loss, "regression": 0.0, "classification": 0.0}
+
+
+def test_scores_are_those_of_the_tables(finished: Finished, run: Run):
+    record = finished[1][0]
+    studies = pd.read_csv(run.predictions / "studies.csv", dtype={"study_id": str})
+    scored = record.scorings[0].studies
+    assert [s.study_id for s in scored] == studies["study_id"].tolist() == list(run.document("split")["test"])
+    assert record.scorings[0].variation == ScoringVariation()
+    for score, (_, row) in zip(scored, studies.iterrows(), strict=True):
+        assert (score.dice is None) == math.isnan(row["dice"])
+        if score.dice is not None:
+            assert score.dice == pytest.approx(row["dice"], rel=1e-5)
+        assert score.volume_ml == pytest.approx(row["reference_volume_mm3"] / 1000, rel=1e-5)
+
+
+def test_enhancement_errors_are_those_of_the_summary(run: Run, evaluation: Evaluation):
+    """The mean of the studies' errors, weighted by their phases, is the summary's pooled error."""
+    scores = recording.scoring(run, evaluation.folder, ScoringVariation()).studies
+    with_lesion = [score for score in scores if score.true]
+    phases = [len(score.true) for score in with_lesion]
+    for field, method in (
+        ("enhancement_error", "head"),
+        ("measured_error", "read_out"),
+        ("mean_error", "training_mean"),
+        ("oracle_error", "oracle_mask"),
+    ):
+        expected = evaluation.scored.find("enhancement", "mae_raw", method).value
+        mean = np.average([getattr(score, field) for score in with_lesion], weights=phases)
+        assert mean == pytest.approx(expected, rel=1e-4)
+        relative = evaluation.scored.find("enhancement", "mae_relative", method)
+        name = {"head": "relative_error_percent"}.get(method, f"{field[:-6]}_relative_error_percent")
+        values = [getattr(score, name) for score in with_lesion]
+        assert np.average(values, weights=[n - 1 for n in phases]) == pytest.approx(relative.value, rel=1e-4)
+
+
+def test_classes_are_those_of_the_summary(run: Run, evaluation: Evaluation):
+    scores = recording.scoring(run, evaluation.folder, ScoringVariation()).studies
+    known = [score for score in scores if score.label in run.classes]
+    for method in ("logistic_regression", "majority"):
+        right = np.mean([score.baselines[method] == score.label for score in known])
+        assert right == pytest.approx(evaluation.scored.find("classification", "accuracy", method).value)
+    right = np.mean([score.predicted_label == score.label for score in known])
+    assert right == pytest.approx(evaluation.scored.find("classification", "accuracy").value)
+    right = np.mean([score.oracle_label == score.label for score in known])
+    oracle = evaluation.scored.find("classification", "accuracy", "oracle_mask")
+    assert right == pytest.approx(oracle.value)
+
+
+def test_a_missed_lesion_takes_the_training_mean_and_no_class(
+    run: Run, evaluation: Evaluation, tmp_path: Path
+):
+    folder = tmp_path / "tables"
+    folder.mkdir()
+    for name in ("studies.csv", "lesions.csv"):
+        (folder / name).write_bytes((evaluation.folder / name).read_bytes())
+    lesions = pd.read_csv(folder / "lesions.csv", dtype={"study_id": str})
+    lesions.loc[lesions["reference"].notna(), "predicted"] = np.nan
+    lesions[lesions["reference"].notna()].to_csv(folder / "lesions.csv", index=False)
+    for score in recording.scoring(run, folder, ScoringVariation()).studies:
+        if score.true:
+            assert score.enhancement_error == score.measured_error == score.mean_error
+            assert score.predicted_label == "none"
+            assert not score.probabilities
+            assert not score.predicted
+            assert score.oracle_label in run.classes
+
+
+@pytest.mark.parametrize(
+    ("lacks", "gone", "stays"),
+    [
+        (
+            "segmentation",
+            ("dice", "predicted_volume_ml", "enhancement_error", "measured_error"),
+            ("oracle_error",),
+        ),
+        ("regression", ("enhancement_error", "oracle_error"), ("dice", "measured_error")),
+        ("classification", (), ("dice", "enhancement_error")),
+    ],
+)
+def test_a_task_that_was_not_learned_has_no_score(run: Run, evaluation: Evaluation, lacks, gone, stays):
+    class Without(Run):
+        @property
+        def config(self):
+            return resolve_settings(run.config, None, [f"objective.{lacks}=0"])
+
+    scores = recording.scoring(Without(run.path), evaluation.folder, ScoringVariation()).studies
+    with_lesion = [score for score in scores if score.true]
+    assert with_lesion
+    for score in with_lesion:
+        assert [getattr(score, name) for name in gone] == [None] * len(gone)
+        assert None not in [getattr(score, name) for name in stays]
+        assert (score.predicted_label == "") == (lacks in ("segmentation", "classification"))
+        assert (score.oracle_label == "") == (lacks == "classification")
+
+
+# ---------------------------------------------------------------------- course and rest
+def test_the_course_keeps_means_of_spans(run: Run):
+    lines = [{"step": n, "total": float(n)} for n in range(1, 1001)]
+    lines += [{"step": 500, "held_out_dice": 0.5}]
+    course = recording.course(Log(run, lines, 1000))
+    assert len(course.step) == 200
+    assert course.step[-1] == 1000
+    assert course.numbers["total"][:2] == (3.0, 8.0)
+    dice = course.numbers["held_out_dice"]
+    assert [v for v in dice if v is not None] == [0.5]
+    assert course.step[dice.index(0.5)] == 500
+
+
+def test_a_falling_loss_moves_by_its_slope(run: Run):
+    # from 1.0 at step 800 to 0.9 at step 1000: a tenth of the value at the fifth's start
+    lines = [line(n, 1.0 - 0.1 * (n - 800) / 200) for n in range(10, 1001, 10)]
+    moved = recording.plateau(Log(run, lines, 1000))
+    assert moved["loss_percent"] == pytest.approx(-10.0)
+    assert moved["dice_points"] is None
+    assert not recording.is_at_rest(moved)
+
+
+def test_noise_around_a_rest_is_rest(run: Run):
+    rng = np.random.default_rng(3)
+    lines = [line(n, 1.0 + 0.1 * rng.standard_normal()) for n in range(10, 1001, 10)]
+    lines += [{"step": n, "held_out_dice": 0.8} for n in (250, 500, 750, 1000)]
+    moved = recording.plateau(Log(run, lines, 1000))
+    assert moved == {"loss_percent": 0.0, "dice_points": 0.0}
+    assert recording.is_at_rest(moved)
+
+
+def test_one_odd_batch_does_not_decide(run: Run):
+    lines = [line(n, 1.0 + 1e-6 * n) for n in range(10, 1001, 10)]
+    lines[-1] = line(1000, 50.0)
+    assert abs(recording.plateau(Log(run, lines, 1000))["loss_percent"]) < 0.5
+
+
+@pytest.mark.parametrize(("last", "rests"), [(0.804, True), (0.81, False), (0.79, False)])
+def test_dice_may_move_by_half_a_point(run: Run, last, rests):
+    lines = [line(n, 1.0) for n in range(10, 1001, 10)]
+    lines += [{"step": 800, "held_out_dice": 0.8}, {"step": 1000, "held_out_dice": last}]
+    moved = recording.plateau(Log(run, lines, 1000))
+    assert moved["dice_points"] == pytest.approx(100 * (last - 0.8))
+    assert recording.is_at_rest(moved) == rests
+
+
+def test_what_was_not_logged_shows_no_rest(run: Run):
+    assert recording.plateau(Log(run, [], 1000)) == {"loss_percent": None, "dice_points": None}
+    assert not recording.is_at_rest({"loss_percent": None, "dice_points": None})
+
+
+def test_terms_outside_the_tasks_do_not_count(run: Run):
+    lines = [{**line(n, 1.0), "adversarial": n / 10, "total": 1 + n / 10} for n in range(10, 1001, 10)]
+    assert recording.plateau(Log(run, lines, 1000))["loss_percent"] == 0.0
+
+
+def test_a_record_survives_its_file_and_holds_no_path(finished: Finished, tmp_path: Path):
+    campaign, records = finished
+    record = records[0]
+    record.write(tmp_path / "r.json")
+    assert RunRecord.read(tmp_path / "r.json") == record
+    text = (tmp_path / "r.json").read_text()
+    assert str(campaign.folder) not in text
+    assert str(campaign.cohort) not in text
+    assert record.step_s > 0
+    assert record.seconds > 0
