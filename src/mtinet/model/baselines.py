@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from mtinet.config import Config
 from mtinet.model.lesion_cnn import LesionCnn, lesion_crops
-from mtinet.model.network import Features, MultiTaskNetwork, Readout, pool_regions, start_at_zero
+from mtinet.model.network import Features, MultiTaskNetwork, Readout, pool_regions, shown, start_at_zero
 
 
 class _Body(NamedTuple):
@@ -120,9 +120,9 @@ class BaselineNetwork(MultiTaskNetwork):
         """Run the network once; its output holds the mask and the features."""
         if phase_present is None:
             phase_present = torch.ones(image.shape[:2], dtype=torch.bool, device=image.device)
-        shown = _shown(image, phase_present)
-        maps = _at_full_size(self.body, shown, self.multiple)
-        return Features((maps,), tuple(image.shape[2:]), phase_present, phase_times_s, image=shown)
+        seen = shown(image, phase_present)
+        maps = _at_full_size(self.body, seen, self.multiple)
+        return Features((maps,), tuple(image.shape[2:]), phase_present, phase_times_s, image=seen)
 
     def shared_parameters(self) -> Iterator[nn.Parameter]:
         """The segmentation network's."""
@@ -159,9 +159,9 @@ class SeparateNetworks(MultiTaskNetwork):
         """Run the segmentation network; the other one waits for the regions."""
         if phase_present is None:
             phase_present = torch.ones(image.shape[:2], dtype=torch.bool, device=image.device)
-        shown = _shown(image, phase_present)
-        maps = _at_full_size(self.body, shown, self.multiple)
-        return Features((maps,), tuple(image.shape[2:]), phase_present, phase_times_s, image=shown)
+        seen = shown(image, phase_present)
+        maps = _at_full_size(self.body, seen, self.multiple)
+        return Features((maps,), tuple(image.shape[2:]), phase_present, phase_times_s, image=seen)
 
     def shared_parameters(self) -> Iterator[nn.Parameter]:
         """Those of the segmentation network: nothing is shared."""
@@ -185,16 +185,12 @@ class SeparateNetworks(MultiTaskNetwork):
         return Readout(enhancement, found[..., phases:], None)
 
 
-def _shown(image: Tensor, phase_present: Tensor) -> Tensor:
-    """``image`` [B, P, *S] with zeros at absent phases."""
-    there = phase_present.reshape(*phase_present.shape, *[1] * (image.ndim - 2))
-    return torch.where(there, image, 0.0)
-
-
 def _at_full_size(body: nn.Module, image: Tensor, multiple: tuple[int, ...]) -> Tensor:
     """A network's output on the grid of its input, whatever sizes it can take."""
     maps: Tensor = body(_padded(image, multiple))
-    return maps[(..., *(slice(int(side)) for side in image.shape[2:]))]
+    for axis, side in enumerate(image.shape[2:], start=2):
+        maps = maps.narrow(axis, 0, side)
+    return maps
 
 
 def _padded(image: Tensor, multiple: tuple[int, ...]) -> Tensor:

@@ -21,7 +21,7 @@ from mtinet.model.decoder import Decoder
 from mtinet.model.encoder import PhaseEncoder
 from mtinet.model.fusion import build_fusion
 from mtinet.model.heads import PhaseHead, phase_tokens
-from mtinet.model.network import Features, MultiTaskNetwork, Readout, start_at_zero
+from mtinet.model.network import Features, MultiTaskNetwork, Readout, shown, start_at_zero
 
 
 class MTINet(MultiTaskNetwork):
@@ -66,7 +66,7 @@ class MTINet(MultiTaskNetwork):
             phase_present=phase_present,
             phase_times_s=phase_times_s,
             domain_weights=tuple(w.detach() for w in weights if w is not None),
-            image=self.readable(image, phase_present),
+            image=shown(image, phase_present) if self.config.head.readout == "residual" else None,
         )
 
     def shared_parameters(self) -> Iterator[nn.Parameter]:

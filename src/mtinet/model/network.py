@@ -57,7 +57,7 @@ class Features(NamedTuple):
 
     ``domain_weights`` holds, for every fused level from fine to deep, the weights [B, P, C, 2] that fusion
     gave the spatial and the spectral map, for the report.  ``image`` [B, P, *S], zero at absent phases, is there
-    with ``head.readout = residual`` only.
+    where the network reads in it again.
     """
 
     maps: tuple[Tensor, ...]
@@ -164,13 +164,6 @@ class MultiTaskNetwork(nn.Module):
             valid = valid & region_valid
         return Prediction(mask_logits, readout.enhancement, readout.class_logits, valid)
 
-    def readable(self, image: Tensor, phase_present: Tensor) -> Tensor | None:
-        """``image`` for :class:`Features`, where enhancement starts from the signal read in it."""
-        if self.config.head.readout == "none":
-            return None
-        shown = phase_present.reshape(*phase_present.shape, *[1] * (image.ndim - 2))
-        return torch.where(shown, image, 0.0)
-
     def as_signal(self, standardised: Tensor, features: Features, regions: Tensor | None) -> Tensor:
         """Enhancement [B, R, P] in normalised signal from what a head says of ``regions``, standardised.
 
@@ -215,6 +208,12 @@ class MultiTaskNetwork(nn.Module):
                 f"regions have the spatial shape {tuple(regions.shape[2:])}, the image "
                 f"{tuple(image.shape[2:])}: give regions on the image's grid"
             )
+
+
+def shown(image: Tensor, phase_present: Tensor) -> Tensor:
+    """``image`` [B, P, *S] with zeros at absent phases, whatever fills them."""
+    there = phase_present.reshape(*phase_present.shape, *[1] * (image.ndim - 2))
+    return torch.where(there, image, 0.0)
 
 
 def start_at_zero(layer: nn.Linear) -> None:

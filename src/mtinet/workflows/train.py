@@ -112,7 +112,8 @@ def train(
     split.check(cohort)
     prepared = _prepare_once(fabric, run, cohort, options, on_prepared)
     by_id = {study.study_id: study for study in prepared}
-    training = [learned(by_id[i], run.learning, config.training.seed) for i in split.train if i in by_id]
+    learning, seed = run.learning, config.training.seed
+    training = [learned(by_id[i], learning, seed) for i in split.train if i in by_id]
     held_out = [by_id[i] for i in split.test if i in by_id][: config.training.validate_studies]
     _refuse_untrainable(training, cohort)
     preparation = _preparation(training, config)
