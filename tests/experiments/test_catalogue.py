@@ -7,13 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from lightning_fabric import Fabric
 
 from mtinet.cohort import Cohort
+from mtinet.data.dataset import PatchDataset
+from mtinet.data.variation import learned
 from mtinet.experiments.catalogue import EXPERIMENTS
 from mtinet.experiments.execute import Campaign, execute, prepare_once
 from mtinet.experiments.gather import gather, read_folder
 from mtinet.experiments.plan import Choice, Plan, plan
-from mtinet.workflows.train import TrainOptions, train
+from mtinet.runs import Run
+from mtinet.training.loop import Trainer
+from mtinet.workflows.prepare import prepare
+from mtinet.workflows.train import networks
 
 # two steps, so that the terms that enter late are in force at the second
 STEPS = ("training.steps=2", "training.batch_size=2", "training.validate_every=0", "training.log_every=1")
@@ -43,14 +49,19 @@ def cells_of_all(cohort: Path):
 
 @pytest.mark.slow
 def test_every_cell_of_every_experiment_trains(prepared: Campaign, cohort: Path, tmp_path: Path):
+    read = Cohort.read(cohort)
+    by_preparation: dict[str, list] = {}
     for number, (name, cell) in enumerate(cells_of_all(cohort)):
-        options = TrainOptions(fold=cell.fold, folds=cell.folds, learning=cell.learning, workers=1)
-        try:
-            run = train(cohort, tmp_path / str(number), cell.config, options)
-        except Exception as error:
-            error.add_note(name)
-            raise
-        totals = [line["total"] for line in run.metrics() if "total" in line]
+        key = repr((cell.config.phases, cell.config.preparation))
+        if key not in by_preparation:
+            by_preparation[key] = prepare(read, cell.config, workers=1).studies
+        studies = [learned(study, cell.learning, cell.seed) for study in by_preparation[key]]
+        network, discriminator = networks(studies, cell.config, read.classes)
+        data = PatchDataset(studies, cell.config, read.classes, cell.seed)
+        run = Run.create(tmp_path / str(number), cell.config, {"manifest": {}})
+        trainer = Trainer(run, cell.config, network, discriminator, data, [], Fabric(devices=1))
+        trainer.set_up()
+        totals = [trainer.step(batch)["total"] for batch in trainer.batches()]
         assert len(totals) == 2, name
         assert all(map(math.isfinite, totals)), name
 

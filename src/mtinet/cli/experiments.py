@@ -22,13 +22,13 @@ from mtinet.cli.base import (
 )
 
 if TYPE_CHECKING:
+    from mtinet.experiments.execute import Outcome
     from mtinet.experiments.gather import Gathered
     from mtinet.experiments.grid import Grid, Means
-    from mtinet.experiments.pool import Outcome
     from mtinet.results import Finding
 
 Out = Annotated[
-    Path, typer.Option("--out", "-o", help="Folder of the campaign. The same folder again goes on with it.")
+    Path, typer.Option("--out", "-o", help="Folder of the campaign; with --resume one that is there.")
 ]
 Processes = Annotated[
     int, typer.Option(min=1, help="Runs at a time on this machine, each with its share of the cores.")

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 from mtinet.errors import UserError
@@ -107,12 +108,11 @@ def _work(campaign: Campaign, cell: Cell, cores: int) -> Outcome:
 
 def _ray() -> Any:
     try:
-        import ray
+        return import_module("ray")
     except ImportError:
         raise UserError(
             "--ray needs the package ray: pip install 'mtinet[ray]'; on one machine --workers does without"
         ) from None
-    return ray
 
 
 def _connect(ray: Any, cluster: Cluster) -> None:

@@ -116,7 +116,9 @@ def _error_fields(
             if scale == "raw" and not prefix:
                 name = "enhancement_error"
             if method in table and study_id in table.index:
-                found[f"{prefix}_{name}" if prefix else name] = _rounded(table.loc[study_id, method])
+                found[f"{prefix}_{name}" if prefix else name] = _rounded(
+                    float(table[method].to_dict()[study_id])
+                )
     return found
 
 

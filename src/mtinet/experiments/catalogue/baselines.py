@@ -89,11 +89,6 @@ BASELINES = Experiment(
             )
         ),
         Row(
-            "unet_cnn",
-            "BasicUNet and a CNN that sees each lesion, nothing shared",
-            ("model=unet_cnn", *TUNED.get("unet_cnn", ())),
-        ),
-        Row(
             "unet-cnn",
             "BasicUNet, then a CNN on the lesion that shares nothing with it",
             ("model=unet_cnn", *TUNED.get("unet_cnn", ())),
