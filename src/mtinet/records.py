@@ -115,7 +115,7 @@ class Course(Settings):
     Attributes
     ----------
     numbers : dict
-        Values by name (``total``, ``segmentation``, ``dice``, ``discriminator_accuracy``, ``logit_gap``,
+        Values by name (``total``, ``segmentation``, ``held_out_dice``, ``discriminator_gap``,
         gradient norms and cosines, ...), each as long as ``step``; None where a step did not measure one.
     """
 
