@@ -16,6 +16,8 @@ from mtinet.data.preparation import prepare_for_prediction
 from mtinet.data.prepared import PreparedStudy
 from mtinet.inference.forward import Reading, lesion_probability, read_lesions
 from mtinet.inference.lesions import describe_lesions, find_lesions, mask_on_source
+from mtinet.inference.measure import measure
+from mtinet.inference.observed import Observed
 from mtinet.model.build import build_network
 from mtinet.model.network import MultiTaskNetwork
 from mtinet.results import Finding, Result
@@ -93,24 +95,35 @@ class Predictor:
         if not isinstance(study, Study):
             study = Study.from_folder(Path(study))
         prepared = prepare_for_prediction(study, self.config.phases, self.config.preparation)
-        return self.predict_prepared(prepared)
+        return self.predict_prepared(prepared, study.agent)
 
-    def predict_prepared(self, study: PreparedStudy) -> StudyPrediction:
-        """Predict a study that is prepared already."""
+    def predict_prepared(self, study: PreparedStudy, agent: str = "") -> StudyPrediction:
+        """Predict a study that is prepared already.
+
+        Parameters
+        ----------
+        study : PreparedStudy
+        agent : str
+            Contrast agent as written; empty = not known, and then no sign that needs it is assessed.
+        """
         settings = self.config.inference
         probability = lesion_probability(self.network, study, self.config)
         labels = find_lesions(probability, study.spacing_mm, settings)
         readings = read_lesions(self.network, study, labels, self.config)
         mask = mask_on_source(study, probability, labels, settings.threshold)
+        measured = measure(Observed.of(study, labels, agent), mask, self.config.measurement)
         result = Result(
             study_id=study.study_id,
             phases=tuple(p for p, present in zip(study.phases, study.present, strict=True) if present),
             reference_phase=study.reference_phase,
             classes=self.classes,
-            lesions=describe_lesions(study, probability, labels, readings, mask, self.classes),
+            lesions=describe_lesions(
+                study, probability, labels, readings, mask, self.classes, measured.lesions
+            ),
             mask=mask,
             findings=tuple(self._findings(study)),
             model=self.facts,
+            measurements=measured.study,
         )
         return StudyPrediction(result, study, labels, readings)
 
