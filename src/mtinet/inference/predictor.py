@@ -22,6 +22,7 @@ from mtinet.model.build import build_network
 from mtinet.model.network import MultiTaskNetwork
 from mtinet.results import Finding, Result
 from mtinet.runs import Run
+from mtinet.volume import Volume
 
 
 @dataclass(frozen=True)
@@ -109,8 +110,33 @@ class Predictor:
         settings = self.config.inference
         probability = lesion_probability(self.network, study, self.config)
         labels = find_lesions(probability, study.spacing_mm, settings)
-        readings = read_lesions(self.network, study, labels, self.config)
         mask = mask_on_source(study, probability, labels, settings.threshold)
+        return self._described(study, probability, labels, mask, agent)
+
+    def read_drawn(self, study: PreparedStudy, mask: Volume, agent: str = "") -> StudyPrediction:
+        """Read enhancement and class of lesions that somebody drew, instead of those that would be found.
+
+        Parameters
+        ----------
+        study : PreparedStudy
+            With its mask.
+        mask : Volume
+            The same as it was drawn, on the grid of the reference phase.
+        agent : str
+            Contrast agent as written; empty = not known.
+        """
+        probability = lesion_probability(self.network, study, self.config)
+        return self._described(study, probability, np.asarray(study.mask, dtype=np.int32), mask, agent)
+
+    def _described(
+        self,
+        study: PreparedStudy,
+        probability: NDArray[np.float32],
+        labels: NDArray[np.int32],
+        mask: Volume,
+        agent: str,
+    ) -> StudyPrediction:
+        readings = read_lesions(self.network, study, labels, self.config)
         measured = measure(Observed.of(study, labels, agent), mask, self.config.measurement)
         result = Result(
             study_id=study.study_id,
