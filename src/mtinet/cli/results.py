@@ -35,7 +35,7 @@ def revise(
     or segment each), save, and give the saved file.  Size, enhancement, signs and class are those under your
     outline.  With --keep the study is copied into a cohort to train on; the model's own class is never kept.
 
-    `mtinet revise out/0001 corrected.nii.gz --study cohort --model run -o out/0001-revised --keep corrected --label hcc`
+    `mtinet revise out/0001 corrected.nii.gz --study cohort --model run -o out/0001b --keep mine --label hcc`
     """
     from mtinet.workflows.revise import TrainingCase
     from mtinet.workflows.revise import revise as run

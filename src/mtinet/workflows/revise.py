@@ -32,7 +32,8 @@ class TrainingCase:
     cohort : Path
         Folder; made where there is none, else grown by one study (or with the study's mask replaced).
     label : str
-        Class of the largest lesion as the reader knows it; empty = unknown.  The model's class is never kept.
+        Class of the largest lesion as the reader knows it; empty = unknown, or ``none`` where no lesion is
+        left.  The model's class is never kept.
     """
 
     cohort: Path
@@ -103,7 +104,8 @@ def revise(
     kept = replace(prediction.result, findings=(*prediction.result.findings, *findings, note))
     write_prediction(replace(prediction, result=kept), out)
     if keep is not None:
-        _keep(drawn, keep, predictor.classes)
+        label = keep.label or ("" if mask.array.any() else NO_LESION)
+        _keep(drawn, replace(keep, label=label), predictor.classes)
     return Revision(kept, kept.findings)
 
 
