@@ -179,9 +179,7 @@ def rows_of(
             "found": lesion.number in taken,
             "aorta": any(m.name == "aorta_signal" and m.value is not None for m in of_truth.study),
             "seconds": seconds,
-            **compared(
-                patient, lesion, of_truth.lesions.get(lesion.number, ()), taken.get(lesion.number, ())
-            ),
+            **compared(lesion, of_truth.lesions.get(lesion.number, ()), taken.get(lesion.number, ())),
             **truths(truth_of(patient, lesion, measurement)),
         }
         for lesion in patient.lesions

@@ -115,7 +115,8 @@ def test_what_does_not_belong_together_is_refused(toy_run: Run, predicted):
     with pytest.raises(UserError, match="no class"):
         revise(*given, folder / "revised", TrainingCase(folder / "kept", "sarcoma"))
     assert not (folder / "kept").exists()
-    Volume(edited.array[:20], np.diag([3.0, 3.0, 3.0, 1.0])).write_nifti(folder / "elsewhere.nii.gz")
+    assert not (folder / "revised").exists()
+    Volume(edited.array, np.diag([3.0, 3.0, 3.0, 1.0])).write_nifti(folder / "elsewhere.nii.gz")
     with pytest.raises(UserError, match="another grid"):
         revise(folder / "out", folder / "elsewhere.nii.gz", folder / "study", toy_run.path, folder / "r")
     with pytest.raises(UserError, match=r"result\.json"):

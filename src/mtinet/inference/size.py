@@ -22,8 +22,8 @@ def longest_axial_diameter_mm(mask: Volume, number: int, box: Box) -> float:
     """Longest distance across a lesion within a slice, of all slices.
 
     Slices are those across the grid's axis that runs closest to the body's.  The outline of a slice is the
-    convex hull of the middles of its voxels' sides, which neither adds nor takes a voxel from the diameter
-    of a disc.
+    convex hull of the middles of its voxels' sides: a disc comes out at most a voxel off, by half a voxel too
+    large on average.
 
     Parameters
     ----------

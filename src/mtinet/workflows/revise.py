@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from mtinet import files
 from mtinet.cohort import NO_LESION, Cohort, Study
 from mtinet.data.preparation import prepare_with_mask
 from mtinet.dicom.edited_masks import read_edited
@@ -87,6 +88,7 @@ def revise(
             f"{predictor.facts['run']!r}; give the run that predicted it"
         )
     source = _source(study, old)
+    cohort = None if keep is None else _opened(keep, source, predictor.classes)
     grid = read_nifti(source.images[source.reference_phase])
     mask, findings = read_edited(edited, grid)
     mask.write_nifti(out / "mask.nii.gz")
@@ -103,9 +105,9 @@ def revise(
     )
     kept = replace(prediction.result, findings=(*prediction.result.findings, *findings, note))
     write_prediction(replace(prediction, result=kept), out)
-    if keep is not None:
+    if keep is not None and cohort is not None:
         label = keep.label or ("" if mask.array.any() else NO_LESION)
-        _keep(drawn, replace(keep, label=label), predictor.classes)
+        _grow(cohort, keep.cohort, replace(drawn, label=label))
     return Revision(kept, kept.findings)
 
 
@@ -135,30 +137,36 @@ def _source(study: Path, old: Result) -> Study:
     return found
 
 
-def _keep(study: Study, case: TrainingCase, classes: tuple[str, ...]) -> None:
-    """Grow a cohort by the study, or replace its mask there."""
+def _opened(case: TrainingCase, study: Study, classes: tuple[str, ...]) -> Cohort:
+    """The cohort to grow, or an empty one where there is none yet."""
     folder = case.cohort
     if (folder / "cohort.csv").is_file():
         cohort = Cohort.read(folder)
     elif folder.is_dir() and any(folder.iterdir()):
         raise UserError(f"{folder} holds something other than a cohort; give another folder with --keep")
     else:
-        cohort = Cohort(folder.resolve().name, (), classes, tuple(study.images), folder=folder)
+        cohort = Cohort(folder.resolve().name, (), classes, tuple(study.images))
     if case.label and case.label not in (*cohort.classes, NO_LESION):
         raise UserError(
             f"{case.label!r} is no class of {folder}; valid: {', '.join((*cohort.classes, NO_LESION))}"
         )
+    return cohort
+
+
+def _grow(cohort: Cohort, folder: Path, study: Study) -> None:
+    """Add a study to a cohort, or give it another mask there; its files are copied.
+
+    The study may lie where it will be removed, and its mask where it will be predicted anew.
+    """
     place = folder / _FILES / study.study_id
     place.mkdir(parents=True, exist_ok=True)
-    paths = {}
+    paths = {column: place / f"{column}{_suffix(path)}" for column, path in study.paths().items()}
     for column, path in study.paths().items():
-        # a copy: the study may lie where it will be removed, and the mask where it will be predicted anew
-        name = f"{column}{''.join(path.suffixes[-2:] if path.name.endswith('.gz') else path.suffixes[-1:])}"
-        shutil.copyfile(path, place / name)
-        paths[column] = place / name
+        if path.resolve() != paths[column].resolve():
+            with files.atomic_path(paths[column]) as temporary:
+                shutil.copyfile(path, temporary)
     kept = replace(
         study,
-        label=case.label,
         images={phase: paths[phase] for phase in study.images},
         mask=paths["mask"],
         liver_mask=paths.get("liver_mask"),
@@ -171,3 +179,7 @@ def _keep(study: Study, case: TrainingCase, classes: tuple[str, ...]) -> None:
         # lesion numbers are those of the old mask
         lesions = pd.DataFrame(lesions[lesions["study_id"] != study.study_id])
     replace(cohort, studies=(*others, kept), phases=phases, lesions=lesions).write(folder)
+
+
+def _suffix(path: Path) -> str:
+    return ".nii.gz" if path.name.endswith(".nii.gz") else path.suffix
