@@ -21,7 +21,7 @@ class MeasurementSettings(Settings):
     )
     min_liver_voxels: Count = Field(30, description="with fewer there is no liver to compare with")
     shell_share: Annotated[float, Field(gt=0, lt=1)] = Field(
-        1.0 / 3.0, description="the outer part of the way from a lesion's boundary to its middle is its shell"
+        0.5, description="the outer part of the way from a lesion's outline to its deepest voxel is its shell"
     )
     min_core_voxels: Count = Field(8, description="a lesion with a smaller core is not divided")
     hyperenhancing_share: Fraction = Field(
