@@ -207,7 +207,7 @@ def _missing(observed: Observed, region: Region, liver: Tissue, phases: tuple[Ph
 
 
 def _share(where: BoolArray, part: BoolArray) -> float:
-    return float(np.count_nonzero(where & part) / max(np.count_nonzero(part), 1))
+    return float(where[part].mean()) if part.any() else 0.0
 
 
 def _sign(name: str, present: bool, phase: Phase, reason: str = "") -> Measurement:
