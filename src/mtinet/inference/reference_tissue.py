@@ -117,7 +117,7 @@ class _Disc(NamedTuple):
 
 
 def aorta(observed: Observed) -> Tissue:
-    """The aorta, from the arterial phase: the longest row of bright round spots before the spine.
+    """The aorta, from the arterial phase: the brightest row of round spots before the spine.
 
     In each slice, voxels that gain at least half of what the brightest 0.3 % of the body gain form spots;
     those of an aorta's width, about as long as wide, near the body's middle and in its back half are linked
@@ -142,7 +142,7 @@ def aorta(observed: Observed) -> Tissue:
     gain = np.where(observed.labels == 0, gain, 0.0)
     in_body = gain[:, ::_SUBSAMPLED, ::_SUBSAMPLED][body]
     bright = gain >= _THRESHOLD * float(np.percentile(in_body, _PERCENTILE))
-    row = _longest_row(list(_discs(bright, gain, body, observed.spacing_mm)))
+    row = _brightest_row(list(_discs(bright, gain, body, observed.spacing_mm)))
     long_enough = max(_SLICES, _SHARE * slices, _LENGTH_MM / observed.spacing_mm[0])
     if len(row) < long_enough:
         return Tissue(reason="not found: no bright vessel runs through the slices before the spine")
@@ -179,8 +179,8 @@ _NOTHING = np.zeros((3, 3), dtype=bool)
 _CROSS = np.array([[False, True, False], [True, True, True], [False, True, False]])
 
 
-def _longest_row(discs: list[_Disc]) -> list[_Disc]:
-    """The row of spots that lie one above the other, through most slices; of equal ones the brightest."""
+def _brightest_row(discs: list[_Disc]) -> list[_Disc]:
+    """Of the rows of spots that lie one above the other that with the largest sum of gains."""
     best: list[tuple[float, int]] = []
     for here, disc in enumerate(discs):
         found = (disc.gain, -1)
