@@ -266,3 +266,46 @@ def test_patients_of_another_state_of_the_phantom_are_refused(benchmark, tmp_pat
     (tmp_path / "cohort").mkdir()
     with pytest.raises(UserError, match="not known"):
         script.claim(tmp_path)
+
+
+# ---------------------------------------------------------------------- signs
+def test_found_lesions_are_those_that_overlap_the_true_ones(benchmark):
+    from mtinet.volume import Volume
+
+    true, found = np.zeros((2, 12, 12, 4), dtype=np.uint8)
+    true[1:5, 1:5, 1:3], true[8:11, 8:11, 1:3] = 1, 2
+    found[2:6, 1:5, 1:3], found[10:12, 10:12, 0:2] = 7, 3
+    pairs = benchmark("lesion_signs").matched(Volume(true, np.eye(4)), Volume(found, np.eye(4)))
+    # the second shares one voxel of 25: it is not found
+    assert pairs == {1: 7}
+
+
+def test_sensitivity_and_specificity_are_of_what_was_assessed(benchmark):
+    script = benchmark("lesion_signs")
+    findings = ["present", "absent", "not assessable", "present", "absent", "absent", None]
+    truth = [True, True, True, False, False, False, False]
+    rows = pd.DataFrame(
+        {
+            "masks": "true",
+            "agent": "gadobutrol",
+            "subtype": ["a", "b", "c", "d", "e", "f", "g"],
+            "found": [f is not None for f in findings],
+            "capsule": findings,
+            "form: capsule": truth,
+        }
+    )
+    (row,) = script.sign_table(rows).to_dict("records")
+    assert row["sensitivity"].startswith("0.50")
+    assert row["sensitivity"].endswith("of 2")
+    assert row["specificity"].startswith("0.67")
+    assert (row["not assessable"], row["not found"], row["missed"], row["false"]) == (1, 1, "b 1", "d 1")
+
+
+def test_every_subform_of_the_signs_table_can_be_simulated(benchmark):
+    from mtinet.phantom.lesions import SUBTYPES
+
+    script = benchmark("lesion_signs")
+    known = {subtype.name for forms in SUBTYPES.values() for subtype in forms}
+    assert known >= script.HYPERVASCULAR | script.RIM | script.NODULAR
+    assert not script.HYPERVASCULAR & script.RIM
+    assert (ROOT / "docs/measurements.md").read_text("utf-8").count("<!-- signs:begin -->") == 1

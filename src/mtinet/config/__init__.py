@@ -15,6 +15,7 @@ from mtinet.config.base import (
     Settings,
     SettingsError,
 )
+from mtinet.config.measurement import MeasurementSettings
 from mtinet.config.presets import (
     PRESETS,
 )
@@ -68,6 +69,7 @@ __all__ = [
     "HeadSettings",
     "InferenceSettings",
     "MdiefSettings",
+    "MeasurementSettings",
     "NetworkName",
     "ObjectiveSettings",
     "Phase",

@@ -16,6 +16,7 @@ from mtinet.config.base import (
     Positive,
     Settings,
 )
+from mtinet.config.measurement import MeasurementSettings
 
 
 class PreparationSettings(Settings):
@@ -255,6 +256,7 @@ class Config(Settings):
     training: TrainingSettings = TrainingSettings()
     inference: InferenceSettings = InferenceSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    measurement: MeasurementSettings = MeasurementSettings()
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:

@@ -83,6 +83,19 @@ def prepare_for_prediction(
     return _prepare(study, phases, settings, {}, masks=False)
 
 
+def prepare_with_mask(
+    study: Study, phases: tuple[Phase, ...], settings: PreparationSettings
+) -> PreparedStudy:
+    """Prepare a study with its lesions in memory.
+
+    Raises
+    ------
+    PreparationError
+        Named study, cause and repair.
+    """
+    return _prepare(study, phases, settings, {}, masks=True)
+
+
 def prepared_grid(reference: Volume, spacing_mm: tuple[float | None, float | None, float | None]) -> Grid:
     """The grid of a study: the reference's field of view, axes closest to R, A, S, another spacing.
 

@@ -1,18 +1,41 @@
-"""The dose of contrast agent, where the header tells enough to know it."""
+"""The contrast agent and its dose, where what was written tells enough to know them."""
 
 from __future__ import annotations
 
+from typing import Literal
+
+_GADOXETATE_MMOL_PER_ML = 0.25
 _MMOL_PER_ML = {
     # mol/L of the solutions on sale (package leaflets); names as they are written into headers
     1.0: ("gadobutrol", "gadavist", "gadovist"),
-    0.25: ("gadoxet", "primovist", "eovist"),
+    _GADOXETATE_MMOL_PER_ML: ("gadoxet", "primovist", "eovist"),
     0.5: (
         "gadoter", "dotarem", "clariscan", "gadopent", "magnevist", "gadobenate", "gadobenic", "multihance",
         "gadoterid", "prohance", "gadodiamid", "omniscan", "gadopiclenol", "elucirem", "vueway",
     ),
 }  # fmt: skip
+AgentKind = Literal["extracellular", "gadoxetate", ""]
+"""Gadoxetate is taken up by hepatocytes within the dynamic phases; empty = the agent is not known."""
+
 _WEIGHT_KG = (20.0, 300.0)
 _DOSE_MMOL_KG = (0.005, 0.4)
+
+
+def agent_kind(agent: str) -> AgentKind:
+    """How an agent behaves within the first minutes.
+
+    Gadobenate counts as extracellular: hepatocytes take up little of it, and late.
+
+    Parameters
+    ----------
+    agent : str
+        A brand or the substance, with anything around it.
+    """
+    name = agent.lower()
+    found = {c for c, names in _MMOL_PER_ML.items() if any(n in name for n in names)}
+    if len(found) != 1:
+        return ""
+    return "gadoxetate" if found == {_GADOXETATE_MMOL_PER_ML} else "extracellular"
 
 
 def dose_mmol_kg(agent: str, volume_ml: float | None, weight_kg: float | None) -> float | None:

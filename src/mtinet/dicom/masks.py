@@ -153,7 +153,7 @@ def read_masks(path: Path, series: Sequence[DicomSeries]) -> MaskOnVolume:
     MaskError
         Not a DICOM mask, damaged, of another study, off every volume's grid, or with too many segments.
     """
-    dataset = _read(path)
+    dataset = read_dataset(path)
     if dataset.get("SOPClassUID") in SEGMENTATIONS:
         from mtinet.dicom.seg import pieces_of, sources_of
 
@@ -268,14 +268,9 @@ def number(
     candidates: tuple[tuple[str, int], ...],
     findings: Sequence[Finding],
 ) -> MaskOnVolume:
-    """Lesions numbered on a grid; the smaller of two overlapping segments keeps the common voxels."""
-    listed = [*findings, *_segment_findings(path, pieces)]
-    lesions = [piece for piece in pieces if piece.voxels.any()]
-    if len(lesions) > MOST:
-        raise MaskError(f"{path} holds {len(lesions)} segments, and a mask numbers at most {MOST}; split it")
-    labels = np.zeros(grid.shape, dtype=np.uint8)
-    for n in sorted(range(len(lesions)), key=lambda n: (-int(lesions[n].voxels.sum()), n)):
-        labels[lesions[n].voxels] = n + 1
+    """Lesions numbered on a volume of a study."""
+    labels, names, notes = number_pieces(path, grid, pieces)
+    listed = [*findings, *notes]
     if len(candidates) > 1:
         listed.append(
             _finding(
@@ -289,12 +284,35 @@ def number(
     chosen = (target.key, *(key for key in candidates if key != target.key))
     return MaskOnVolume(
         *target.key,
-        labels=grid.with_array(labels),
-        names={n: piece.name for n, piece in enumerate(lesions, start=1)},
+        labels=labels,
+        names=names,
         source=kind,
         candidates=chosen,
         findings=tuple(listed),
     )
+
+
+def number_pieces(
+    path: Path, grid: Volume, pieces: Sequence[Piece]
+) -> tuple[Volume, dict[int, str], list[Finding]]:
+    """Number segments 1..K on a grid; the smaller of two that overlap keeps the common voxels.
+
+    Returns
+    -------
+    labels : Volume
+        ``uint8``; empty segments are left out.
+    names : dict
+        The segments' names by number.
+    findings : list of Finding
+    """
+    lesions = [piece for piece in pieces if piece.voxels.any()]
+    if len(lesions) > MOST:
+        raise MaskError(f"{path} holds {len(lesions)} segments, and a mask numbers at most {MOST}; split it")
+    labels = np.zeros(grid.shape, dtype=np.uint8)
+    for n in sorted(range(len(lesions)), key=lambda n: (-int(lesions[n].voxels.sum()), n)):
+        labels[lesions[n].voxels] = n + 1
+    names = {n: piece.name for n, piece in enumerate(lesions, start=1)}
+    return grid.with_array(labels), names, _segment_findings(path, pieces)
 
 
 def place(
@@ -369,7 +387,14 @@ def _finding(id_: str, severity: Any, path: Path, meaning: str, action: str) -> 
     )
 
 
-def _read(path: Path) -> Dataset:
+def read_dataset(path: Path) -> Dataset:
+    """The dataset of a DICOM segmentation or structure set.
+
+    Raises
+    ------
+    MaskError
+        There is no such file, or it holds something else.
+    """
     import pydicom
     from pydicom.errors import InvalidDicomError
 

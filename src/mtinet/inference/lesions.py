@@ -13,7 +13,7 @@ from mtinet.config import InferenceSettings
 from mtinet.data.prepared import PreparedStudy, to_source_grid
 from mtinet.imaging.masks import bounding_boxes, components, equivalent_diameter_mm, voxel_counts
 from mtinet.inference.forward import Reading
-from mtinet.results import Lesion, relative_enhancement
+from mtinet.results import Lesion, Measurement, relative_enhancement
 from mtinet.volume import Volume
 
 
@@ -73,6 +73,7 @@ def describe_lesions(
     readings: Mapping[int, Reading],
     mask: Volume,
     classes: Sequence[str],
+    measurements: Mapping[int, tuple[Measurement, ...]] | None = None,
 ) -> tuple[Lesion, ...]:
     """The lesions as results, largest first: sizes from the source grid, signal in the study's own units."""
     measured = measured_signal(study, labels)
@@ -100,6 +101,7 @@ def describe_lesions(
                 enhancement=enhancement,
                 relative_enhancement_percent=relative_enhancement(enhancement),
                 measured=by_phase(study, measured[number] * study.gain),
+                measurements=(measurements or {}).get(number, ()),
             )
         )
     return tuple(lesions)

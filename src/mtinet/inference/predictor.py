@@ -19,11 +19,14 @@ from mtinet.inference.certainty import Calibration, document_name, method_key
 from mtinet.inference.familiar import look_at_study
 from mtinet.inference.forward import Reading, lesion_probability, read_lesions
 from mtinet.inference.lesions import describe_lesions, find_lesions, mask_on_source
+from mtinet.inference.measure import measure
+from mtinet.inference.observed import Observed
 from mtinet.inference.vote import Vote
 from mtinet.model.build import build_network
 from mtinet.model.network import MultiTaskNetwork
 from mtinet.results import Finding, Lesion, Result
 from mtinet.runs import Run
+from mtinet.volume import Volume
 
 
 @dataclass(frozen=True)
@@ -125,27 +128,63 @@ class Predictor:
         if not isinstance(study, Study):
             study = Study.from_folder(Path(study))
         prepared = prepare_for_prediction(study, self.config.phases, self.config.preparation)
-        return self.predict_prepared(prepared)
+        return self.predict_prepared(prepared, study.agent)
 
-    def predict_prepared(self, study: PreparedStudy) -> StudyPrediction:
-        """Predict a study that is prepared already."""
+    def predict_prepared(self, study: PreparedStudy, agent: str = "") -> StudyPrediction:
+        """Predict a study that is prepared already.
+
+        Parameters
+        ----------
+        study : PreparedStudy
+        agent : str
+            Contrast agent as written; empty = not known, and then no sign that needs it is assessed.
+        """
         settings = self.config.inference
         vote = self.vote(study)
-        probability = vote.probability
-        labels = find_lesions(probability, study.spacing_mm, settings)
+        labels = find_lesions(vote.probability, study.spacing_mm, settings)
+        mask = mask_on_source(study, vote.probability, labels, settings.threshold)
+        return self._described(study, vote, labels, mask, agent)
+
+    def read_drawn(self, study: PreparedStudy, mask: Volume, agent: str = "") -> StudyPrediction:
+        """Read enhancement and class of lesions that somebody drew, instead of those that would be found.
+
+        Parameters
+        ----------
+        study : PreparedStudy
+            With its mask.
+        mask : Volume
+            The same as it was drawn, on the grid of the reference phase.
+        agent : str
+            Contrast agent as written; empty = not known.
+        """
+        labels = np.asarray(study.mask, dtype=np.int32)
+        return self._described(study, self.vote(study), labels, mask, agent)
+
+    def _described(
+        self,
+        study: PreparedStudy,
+        vote: Vote,
+        labels: NDArray[np.int32],
+        mask: Volume,
+        agent: str,
+    ) -> StudyPrediction:
         readings = self.read(study, labels)
-        mask = mask_on_source(study, probability, labels, settings.threshold)
+        measured = measure(Observed.of(study, labels, agent), mask, self.config.measurement)
         result = Result(
             study_id=study.study_id,
             phases=tuple(p for p, present in zip(study.phases, study.present, strict=True) if present),
             reference_phase=study.reference_phase,
             classes=self.classes,
             lesions=self._with_certainty(
-                describe_lesions(study, probability, labels, readings, mask, self.classes), study
+                describe_lesions(
+                    study, vote.probability, labels, readings, mask, self.classes, measured.lesions
+                ),
+                study,
             ),
             mask=mask,
             findings=tuple(self._findings(study)),
             model=self.facts,
+            measurements=measured.study,
         )
         return StudyPrediction(result, study, labels, readings, vote)
 

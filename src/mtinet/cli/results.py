@@ -1,0 +1,53 @@
+"""Commands on results: revise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mtinet.cli.base import Json, app, exit_for, findings_text, show
+
+
+@app.command()
+def revise(
+    result: Annotated[Path, typer.Argument(help="Folder that mtinet predict wrote for the study.")],
+    edited_mask: Annotated[
+        Path, typer.Argument(help="Corrected mask: NIfTI, NRRD or DICOM SEG, on the grid of mask.nii.gz.")
+    ],
+    study: Annotated[
+        Path, typer.Option(help="The study that was predicted: its folder, or the cohort that holds it.")
+    ],
+    model: Annotated[Path, typer.Option(help="Run folder that predicted it.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write the new result to.")],
+    keep: Annotated[
+        Path | None, typer.Option(help="Cohort that keeps the study with this mask as a training case.")
+    ] = None,
+    label: Annotated[
+        str, typer.Option(help="With --keep: class of the largest lesion as you know it. Default: unknown.")
+    ] = "",
+    json_: Json = False,
+) -> None:
+    """Read a study anew under a mask that you corrected, and keep it as a training case.
+
+    Open the reference phase and mask.nii.gz in 3D Slicer or ITK-SNAP, correct, add or remove lesions (a number
+    or segment each), save, and give the saved file.  Size, enhancement, signs and class are those under your
+    outline.  With --keep the study is copied into a cohort to train on; the model's own class is never kept.
+
+    `mtinet revise out/0001 corrected.nii.gz --study cohort --model run -o out/0001b --keep mine --label hcc`
+    """
+    from mtinet.workflows.revise import TrainingCase
+    from mtinet.workflows.revise import revise as run
+
+    case = None if keep is None else TrainingCase(keep, label)
+    revised = run(result, edited_mask, study, model, out, case)
+    lesions = len(revised.result.lesions)
+    kept = "" if keep is None else f"\nkept in: {keep}"
+    show(
+        {"out": str(out), "result": revised.result.to_dict(), "kept": None if keep is None else str(keep)},
+        f"{revised.result.study_id}: {lesions} lesion{'s' if lesions != 1 else ''}\nwritten: {out}{kept}\n"
+        f"{findings_text(revised.findings)}",
+        json_,
+    )
+    exit_for(revised.findings, True)

@@ -1,0 +1,98 @@
+"""The liver around a lesion and the aorta, where they are known; nothing where they are not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mtinet.config import MeasurementSettings
+from mtinet.inference.reference_tissue import aorta, liver_around, whole_liver
+
+SETTINGS = MeasurementSettings()
+
+
+def test_the_ring_keeps_its_distances(scene, lesion_of):
+    observed = scene(noise=0.0)
+    around = lesion_of(observed).around
+    z, y, x = np.nonzero(around)
+    middle = [(n - 1) / 2 for n in around.shape]
+    apart = np.linalg.norm((np.stack([z, y, x], -1) - middle) * observed.spacing_mm, axis=1)
+    assert apart.min() == pytest.approx(12.0 + 5.0, abs=1.5)
+    assert apart.max() == pytest.approx(12.0 + 20.0, abs=1.5)
+
+
+def test_vessels_and_other_lesions_are_left_out(scene, lesion_of):
+    observed = scene(noise=1.0)
+    for image in observed.signal.values():
+        image[:, 26, 6:46] *= 1.8
+    labels = observed.labels.copy()
+    labels[18:23, 8:14, 8:14] = 2
+    for image in observed.signal.values():
+        image[labels == 2] = 5000.0
+    observed = replace(observed, labels=labels)
+    region = lesion_of(observed)
+    found = liver_around(observed, region, SETTINGS)
+    assert found.mean("arterial") == pytest.approx(120.0, abs=0.2)
+    assert found.sd("arterial") == pytest.approx(1.0, rel=0.15)
+    assert found.signal["pre"].max() < 110.0
+    assert whole_liver(observed, SETTINGS).mean("delayed") == pytest.approx(160.0, abs=0.2)
+
+
+def test_a_body_is_no_liver(scene, lesion_of):
+    observed = scene(with_liver=False)
+    found = liver_around(observed, lesion_of(observed), SETTINGS)
+    assert not found.found
+    assert "no liver mask" in found.reason
+
+
+def test_too_little_liver_is_said(scene, lesion_of):
+    observed = scene()
+    observed.liver[...] = False
+    observed.liver[0, 0, :5] = True
+    assert "fewer than 30" in liver_around(observed, lesion_of(observed), SETTINGS).reason
+
+
+# ---------------------------------------------------------------------- aorta
+def trunk(scene, *, aorta_signal=900.0, tilt=0.0, noise=4.0, **options):
+    """An elliptic body with a liver, kidneys as bright as the aorta, and a vessel before the spine."""
+    observed = scene(spacing_mm=(5.0, 2.5, 2.5), size_mm=300.0, noise=noise, **options)
+    z, y, x = np.indices(observed.labels.shape).astype(float)
+    y, x = (y - 60) * 2.5, (x - 60) * 2.5
+    body = (x / 140) ** 2 + (y / 100) ** 2 <= 1
+    for phase, image in observed.signal.items():
+        image[~body] = 0.0
+        if phase == "arterial":
+            for side in (-60.0, 60.0):
+                image[((x - side) / 22) ** 2 + ((y + 50) / 16) ** 2 <= 1] = 700.0
+        if phase != "pre":
+            image[(x + 8) ** 2 + (y + 35 + tilt * (z - 30)) ** 2 <= 10.0**2] = (
+                aorta_signal if phase == "arterial" else 400.0
+            )
+    liver = ((x - 60) / 50) ** 2 + (y / 60) ** 2 <= 1
+    return replace(observed, liver=liver)
+
+
+@pytest.mark.parametrize("tilt", [0.0, 0.4])
+def test_the_aorta_is_found_before_the_spine(scene, tilt):
+    observed = trunk(scene, tilt=tilt)
+    found = aorta(observed)
+    assert found.mean("arterial") == pytest.approx(900.0, rel=0.02)
+    assert found.mean("delayed") == pytest.approx(400.0, rel=0.02)
+
+
+@pytest.mark.parametrize("without", ["arterial", "slices", "vessel", "body"])
+def test_where_it_is_not_seen_it_is_not_found(scene, without):
+    observed = trunk(scene, aorta_signal=125.0 if without == "vessel" else 900.0)
+    signal = dict(observed.signal)
+    if without == "arterial":
+        del signal["arterial"]
+    elif without == "slices":
+        signal = {phase: image[:2] for phase, image in signal.items()}
+        observed = replace(observed, labels=observed.labels[:2])
+    elif without == "body":
+        signal["arterial"] = np.zeros_like(signal["arterial"])
+    found = aorta(replace(observed, signal=signal))
+    assert not found.found
+    assert found.reason.startswith("not found")

@@ -1,0 +1,132 @@
+"""A corrected mask comes back in: read with the model, kept for training."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mtinet.cohort import Cohort
+from mtinet.errors import UserError
+from mtinet.runs import Run
+from mtinet.volume import Volume, read_nifti
+from mtinet.workflows.check import check
+from mtinet.workflows.predict import predict
+from mtinet.workflows.revise import TrainingCase, revise
+
+
+@pytest.fixture
+def predicted(toy_run: Run, tmp_path: Path, toy_maker):
+    """A study, its result, and a mask with one lesion more than was drawn."""
+    toy = toy_maker(31)
+    for phase, volume in toy.images.items():
+        volume.write_nifti(tmp_path / "study" / f"{phase}.nii.gz")
+    toy.liver.write_nifti(tmp_path / "study" / "liver_mask.nii.gz")
+    predict(toy_run.path, tmp_path / "study", tmp_path / "out")
+    array = toy.mask.array.copy()
+    x, y, z = (int(n) for n in np.argwhere(array).mean(0))
+    array[x : x + 3, y + 5 : y + 8, z : z + 2] = 7
+    edited = Volume(array, toy.mask.affine)
+    edited.write_nifti(tmp_path / "edited.nii.gz")
+    return tmp_path, edited
+
+
+def test_everything_is_read_under_the_corrected_mask(toy_run: Run, predicted):
+    folder, edited = predicted
+    result = revise(
+        folder / "out", folder / "edited.nii.gz", folder / "study", toy_run.path, folder / "revised"
+    ).result
+    assert result.study_id == "study"
+    assert [lesion.number for lesion in result.lesions] == [1, 2]
+    written = read_nifti(folder / "revised" / "mask.nii.gz", labels=True)
+    assert np.array_equal(written.array > 0, edited.array > 0)
+    for lesion, value in zip(result.lesions, (1, 7), strict=True):
+        inside = edited.array == value
+        assert lesion.volume_mm3 == pytest.approx(inside.sum() * edited.voxel_mm3)
+        assert sum(lesion.probabilities.values()) == pytest.approx(1.0)
+        measured = {(m.name, m.phase): m.value for m in lesion.measurements}
+        image = read_nifti(folder / "study" / "delayed.nii.gz").array
+        assert measured["signal", "delayed"] == pytest.approx(image[inside].mean(), rel=0.1)
+    assert "revised-mask" in [f.id for f in result.findings]
+
+
+@pytest.mark.parametrize("kind", ["flipped", "cropped", "nrrd"])
+def test_masks_as_other_programs_save_them(toy_run: Run, predicted, kind):
+    folder, edited = predicted
+    array, affine = edited.array, edited.affine.copy()
+    path = folder / "other.nii.gz"
+    if kind == "flipped":
+        affine[:3, 0] *= -1
+        affine[:3, 3] = edited.affine[:3, 3] + edited.affine[:3, 0] * (array.shape[0] - 1)
+        Volume(array[::-1], affine).write_nifti(path)
+    elif kind == "cropped":
+        start = np.argwhere(array).min(0)
+        affine[:3, 3] = (affine @ [*start, 1])[:3]
+        Volume(array[tuple(slice(n, None) for n in start)], affine).write_nifti(path)
+    else:
+        import SimpleITK
+
+        path = folder / "other.nrrd"
+        SimpleITK.WriteImage(SimpleITK.ReadImage(str(folder / "edited.nii.gz")), str(path))
+    out = folder / "revised"
+    revise(folder / "out", path, folder / "study", toy_run.path, out)
+    written = read_nifti(out / "mask.nii.gz", labels=True)
+    assert np.array_equal(written.array > 0, edited.array > 0)
+
+
+def test_the_case_is_kept_in_a_cohort_that_can_be_trained_on(toy_run: Run, predicted):
+    folder, edited = predicted
+    keep = TrainingCase(folder / "kept", "hemangioma")
+    given = (folder / "out", folder / "edited.nii.gz", folder / "study", toy_run.path)
+    revise(*given, folder / "revised", keep)
+    shutil.rmtree(folder / "study")
+    cohort = Cohort.read(folder / "kept")
+    (study,) = cohort.studies
+    assert (study.study_id, study.label, study.mask_source) == ("study", "hemangioma", "reader")
+    assert np.array_equal(read_nifti(study.mask, labels=True).array > 0, edited.array > 0)
+    assert not [f for f in check(folder / "kept", workers=1) if f.severity == "error"]
+
+
+def test_a_cohort_grows_and_a_study_that_is_there_gets_the_new_mask(
+    toy_run: Run, predicted, toy_cohort_writer
+):
+    folder, edited = predicted
+    before = toy_cohort_writer(folder / "kept", 2)
+    given = (folder / "out", folder / "edited.nii.gz", folder / "study", toy_run.path)
+    revise(*given, folder / "revised", TrainingCase(folder / "kept", "hcc"))
+    grown = Cohort.read(folder / "kept")
+    assert [s.study_id for s in grown.studies] == [*(s.study_id for s in before.studies), "study"]
+    Volume(np.zeros_like(edited.array), edited.affine).write_nifti(folder / "edited.nii.gz")
+    again = revise(*given, folder / "again", TrainingCase(folder / "kept"))
+    assert again.result.lesions == ()
+    assert again.result.label == "none"
+    (study,) = [s for s in Cohort.read(folder / "kept").studies if s.study_id == "study"]
+    assert study.label == "none"
+    assert not read_nifti(study.mask, labels=True).array.any()
+
+
+def test_what_does_not_belong_together_is_refused(toy_run: Run, predicted):
+    folder, edited = predicted
+    given = (folder / "out", folder / "edited.nii.gz", folder / "study", toy_run.path)
+    with pytest.raises(UserError, match="another folder"):
+        revise(*given, folder / "out")
+    with pytest.raises(UserError, match="no class"):
+        revise(*given, folder / "revised", TrainingCase(folder / "kept", "sarcoma"))
+    assert not (folder / "kept").exists()
+    assert not (folder / "revised").exists()
+    Volume(edited.array, np.diag([3.0, 3.0, 3.0, 1.0])).write_nifti(folder / "elsewhere.nii.gz")
+    with pytest.raises(UserError, match="another grid"):
+        revise(folder / "out", folder / "elsewhere.nii.gz", folder / "study", toy_run.path, folder / "r")
+    with pytest.raises(UserError, match=r"result\.json"):
+        revise(folder / "study", folder / "edited.nii.gz", folder / "study", toy_run.path, folder / "r")
+
+
+def test_a_result_of_another_model_is_refused(toy_run: Run, predicted):
+    folder, _ = predicted
+    text = (folder / "out" / "result.json").read_text()
+    name = toy_run.manifest.get("id", "")
+    (folder / "out" / "result.json").write_text(text.replace(f'"run": "{name}"', '"run": "another"'))
+    with pytest.raises(UserError, match="give the run that predicted it"):
+        revise(folder / "out", folder / "edited.nii.gz", folder / "study", toy_run.path, folder / "revised")
