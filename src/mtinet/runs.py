@@ -13,6 +13,7 @@ Nothing in it is ever unpickled, and ``predict RUN STUDY`` needs nothing else.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -116,6 +117,21 @@ class Run:
     def classes(self) -> tuple[str, ...]:
         """The lesion classes, in the order of the network's outputs."""
         return tuple(self.document("classes")["classes"])
+
+    @property
+    def class_codes(self) -> dict[str, str]:
+        """SNOMED CT code by class, of those that the cohort gave one."""
+        return {str(name): str(code) for name, code in self.document("classes").get("codes", {}).items()}
+
+    def digest(self) -> str:
+        """SHA-256 of what decides a prediction: weights, settings and classes."""
+        digest = hashlib.sha256()
+        for path in (self._checkpoints / "model.safetensors", self.path / "config.yaml", self.path / "classes.json"):
+            try:
+                digest.update(path.read_bytes())
+            except OSError:
+                raise RunError(f"{self.path} lacks {path.name}; finish it with train --resume") from None
+        return digest.hexdigest()
 
     @property
     def predictions(self) -> Path:

@@ -81,6 +81,7 @@ class Predictor:
             "run": manifest.get("id", ""),
             "mtinet": manifest.get("versions", {}).get("mtinet", ""),
             "step": facts.get("step"),
+            "digest": run.digest(),
         }
         return cls(network.to(chosen), config, classes, described)
 
