@@ -250,4 +250,3 @@ def relative_enhancement(signal: dict[str, float]) -> dict[str, float]:
     if not pre > 0:
         return {}
     return {phase: 100.0 * (value - pre) / pre for phase, value in signal.items() if phase != "pre"}
-

@@ -126,7 +126,11 @@ class Run:
     def digest(self) -> str:
         """SHA-256 of what decides a prediction: weights, settings and classes."""
         digest = hashlib.sha256()
-        for path in (self._checkpoints / "model.safetensors", self.path / "config.yaml", self.path / "classes.json"):
+        for path in (
+            self._checkpoints / "model.safetensors",
+            self.path / "config.yaml",
+            self.path / "classes.json",
+        ):
             try:
                 digest.update(path.read_bytes())
             except OSError:

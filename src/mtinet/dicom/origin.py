@@ -30,6 +30,9 @@ _TYPE_2 = (
 )
 """Attributes that every instance has in the standard, though their value may be empty."""
 
+_SEXES = ("M", "F", "O", "")
+"""What the standard allows; what else is written is taken as unknown."""
+
 
 class OriginError(UserError):
     """A result cannot refer to these images; the message says why and what to do."""
@@ -86,7 +89,9 @@ class Origin:
             The result has no mask, or it does not lie on the grid of these images.
         """
         if result.mask is None:
-            raise OriginError(f"study {result.study_id}: the result has no mask; read it with its mask.nii.gz")
+            raise OriginError(
+                f"study {result.study_id}: the result has no mask; read it with its mask.nii.gz"
+            )
         loader = self._loader(result.reference_phase)
         affine: NDArray[np.float64] = np.array(loader.affine)
         mask = result.mask.like_axes_of(affine)
@@ -128,6 +133,8 @@ def _header(file: SourceFile) -> Dataset:
     for name in _TYPE_2:
         if name not in dataset:
             setattr(dataset, name, "")
+    if dataset.PatientSex not in _SEXES:
+        dataset.PatientSex = ""
     return dataset
 
 

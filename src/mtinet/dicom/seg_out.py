@@ -52,9 +52,7 @@ def segmentation(
         return None
     sources = origin.instances(result.reference_phase)
     with making("DICOM SEG", result.study_id):
-        dataset = _segmentation(
-            lesions, mask.array, LPS @ mask.affine, sources, software, class_codes
-        )
+        dataset = _segmentation(lesions, mask.array, LPS @ mask.affine, sources, software, class_codes)
         frames = origin.frames(result.reference_phase)
         if frames and "PerFrameFunctionalGroupsSequence" in sources[0]:
             _keep_frames(dataset, frames)

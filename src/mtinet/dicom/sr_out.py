@@ -96,9 +96,7 @@ def _report(
     return report
 
 
-def _study_group(
-    result: Result, sources: Sequence[Dataset], algorithm: Any, software: Software
-) -> Any:
+def _study_group(result: Result, sources: Sequence[Dataset], algorithm: Any, software: Software) -> Any:
     """What holds of the whole study: permitted use, flags, measurements of liver and aorta, no lesion."""
     import highdicom as hd
 
@@ -209,4 +207,3 @@ def _source_images(sources: Sequence[Dataset]) -> list[Any]:
     import highdicom as hd
 
     return [hd.sr.SourceImageForMeasurementGroup.from_source_image(source) for source in sources]
-

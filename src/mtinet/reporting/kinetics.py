@@ -72,7 +72,9 @@ def paint_kinetics(
         y = np.array([curve.signal.get(phase, math.nan) for phase in phases], dtype=np.float64)
         known = np.isfinite(y)
         axes.plot(np.asarray(x)[known], y[known], ls=line, color=colour, marker=marker, ms=4, label=label)
-        bars = [(at, *curve.interval[p]) for p, at in zip(phases, x) if p in curve.interval and math.isfinite(at)]
+        bars = [
+            (at, *curve.interval[p]) for p, at in zip(phases, x) if p in curve.interval and math.isfinite(at)
+        ]
         if bars:
             at, low, high = np.array(bars, dtype=np.float64).T
             axes.vlines(at, low, high, color=colour, lw=1.0)

@@ -203,9 +203,7 @@ def _cut(planes: NDArray[Any], box: Box, spacing: tuple[float, float]) -> tuple[
     bottom = min(rows, math.ceil((box.top + box.height) / spacing[0]))
     right = min(columns, math.ceil((box.left + box.width) / spacing[1]))
     cut = slices.displayed(shown[..., top:bottom, left:right])
-    place = Box(
-        left * spacing[1], top * spacing[0], (right - left) * spacing[1], (bottom - top) * spacing[0]
-    )
+    place = Box(left * spacing[1], top * spacing[0], (right - left) * spacing[1], (bottom - top) * spacing[0])
     return cut, place
 
 
@@ -220,9 +218,7 @@ def _kinetics(result: Result, study: PreparedStudy, lesion: Lesion) -> Picture:
         }
         if signal:
             curves.append(Curve(kind, signal))
-    told = "; ".join(
-        f"{phase_name(phase)} {number(value)}" for phase, value in lesion.enhancement.items()
-    )
+    told = "; ".join(f"{phase_name(phase)} {number(value)}" for phase, value in lesion.enhancement.items())
     return chart(
         lambda axes: paint_kinetics(axes, study.phases, curves, study.times_s),
         f"Time-intensity curve of lesion {lesion.number}, regressed signal: {told}",
@@ -311,7 +307,11 @@ def _image_rows(study: PreparedStudy) -> list[dict[str, str]]:
         record: Mapping[str, Any] = study.registrations.get(phase, {})
         moved = "reference" if phase == study.reference_phase else "as positioned by the scanner"
         if record:
-            moved = "registered" if record.get("kept") else f"not moved: {record.get('reason') or 'no reason given'}"
+            moved = (
+                "registered"
+                if record.get("kept")
+                else f"not moved: {record.get('reason') or 'no reason given'}"
+            )
         rows.append(
             {
                 "phase": phase_name(phase),

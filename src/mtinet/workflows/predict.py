@@ -113,7 +113,9 @@ def predict(
     options = options or PredictOptions()
     run = Run.open(model)
     if (options.images is None) != (options.mapping is None):
-        raise UserError("--images and --mapping belong together: the DICOM files, and who is who in the cohort")
+        raise UserError(
+            "--images and --mapping belong together: the DICOM files, and who is who in the cohort"
+        )
     origins = None
     if options.images is not None and options.mapping is not None:
         origins = origins_of_cohort(source, options.images, options.mapping)

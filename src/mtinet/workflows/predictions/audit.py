@@ -35,7 +35,9 @@ class Audit:
         """The newest line about a study; empty without one."""
         return self._last.get(study_id, {})
 
-    def is_finished(self, study_id: str, decided_by: Mapping[str, str], formats: Sequence[str], place: Path) -> bool:
+    def is_finished(
+        self, study_id: str, decided_by: Mapping[str, str], formats: Sequence[str], place: Path
+    ) -> bool:
         """Whether a study's result is there, complete, from the same inputs, model and version."""
         line = self.last(study_id)
         return (

@@ -71,7 +71,9 @@ def origin_of_images(images: Path) -> Origin:
     """
     studies, _ = read_studies(images)
     if len(studies) != 1:
-        raise UnusableError(f"{images} holds {len(studies)} DICOM studies; give the one that the result is of")
+        raise UnusableError(
+            f"{images} holds {len(studies)} DICOM studies; give the one that the result is of"
+        )
     chosen = choose_phases(studies[0], None).chosen
     return Origin({phase: choice.volume for phase, choice in chosen.items()})
 

@@ -125,7 +125,9 @@ def open_source(
     found: list[Job] = [FolderJob(folder, told) for folder in folders if _holds_nifti(folder, told)]
     dicom, findings = _dicom_jobs(source, told, key)
     if not found and not dicom:
-        details = "".join(f"\n- {f.case + ': ' if f.case else ''}{f.meaning}. {f.action}" for f in findings[:10])
+        details = "".join(
+            f"\n- {f.case + ': ' if f.case else ''}{f.meaning}. {f.action}" for f in findings[:10]
+        )
         raise UnusableError(
             f"{source} holds no study: neither <phase>.nii.gz files (phases: {', '.join(PHASES)}), nor DICOM "
             f"images, nor a cohort.csv; give the folder of a study, or one of several{details}"
@@ -228,7 +230,9 @@ def _named_file(folder: Path, phase: str, name: str) -> Path | None:
         return None
     path = _file(folder, name)
     if path is None or Path(name).name != name:
-        raise UserError(f"{folder}: --phase-names {phase}={name} names no file there; give its name without folder")
+        raise UserError(
+            f"{folder}: --phase-names {phase}={name} names no file there; give its name without folder"
+        )
     return path
 
 
@@ -353,7 +357,9 @@ def _overruling(told: Mapping[str, str], study: DicomStudy) -> Overruling | None
     for phase, value in told.items():
         series, _, volume = value.partition(":")
         if volume and not volume.isdecimal():
-            raise UserError(f"--phase-names {phase}={value}: {volume!r} is not the number of a volume, from 0")
+            raise UserError(
+                f"--phase-names {phase}={value}: {volume!r} is not the number of a volume, from 0"
+            )
         named = {"series_uid": series} if series in uids else {"series": series}
         overruling[phase] = {**named, "volume": int(volume or 0)} if value else None
     return overruling
