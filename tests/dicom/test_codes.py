@@ -64,6 +64,12 @@ def test_unknown_names_units_and_outcomes_become_private_words():
     assert codes.outcome_of(odd).meaning == "chequered"
 
 
+def test_a_plain_number_takes_the_unit_of_the_table():
+    assert codes.unit_of(Measurement("signal", 2.0)).value == "[arb'U]"
+    assert codes.unit_of(Measurement("lesions", 2.0)).value == "1"
+    assert codes.unit_of(Measurement("volume", 2.0, "mm3")).value == "mm3"
+
+
 def test_phases_of_one_quantity_have_codes_apart():
     names = ("signal", "predicted_signal", "relative_enhancement", "mosaic_index")
     phases = ("", "pre", "arterial", "arterial_late", "portal_venous", "hepatobiliary")

@@ -150,7 +150,7 @@ def test_report_holds_measurements_with_units_classes_and_flags(study):
     said = [(e.name.meaning, e.value.meaning) for e in lesions[0].get_qualitative_evaluations()]
     assert ("Predicted class of the lesion", "Hepatocellular carcinoma") in said
     assert ("Class in the conformal set", "Focal nodular hyperplasia of liver") in said
-    assert ("Washout, measured", "Present") in said
+    assert ("Washout", "Present") in said
     assert ("Growth against the prior study", "Undetermined") in said
     assert lesions[0].roi.referenced_sop_instance_uid == seg.SOPInstanceUID
     (whole,) = read.content.get_image_measurement_groups()
@@ -158,7 +158,7 @@ def test_report_holds_measurements_with_units_classes_and_flags(study):
     assert ("Permitted use", codes.RESEARCH.meaning) in said
     assert ("Flag of the software", "at most 256 grey levels") in said
     (liver,) = whole.get_measurements()
-    assert (liver.value, liver.name.meaning) == (50.0, "Mean MR signal of liver around lesions, arterial")
+    assert (liver.value, liver.name.meaning) == (50.0, "Mean MR signal of the liver, arterial")
     evidence = {
         item.ReferencedSOPInstanceUID
         for kind in ("CurrentRequestedProcedureEvidenceSequence", "PertinentOtherEvidenceSequence")

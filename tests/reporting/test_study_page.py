@@ -73,7 +73,7 @@ def certain() -> StudyPrediction:
     )
     measurements = (
         Measurement("longest_axial_diameter", 48.6, "mm"),
-        Measurement("aphe", finding="present", phase="arterial"),
+        Measurement("arterial_hyperenhancement", finding="present", phase="arterial"),
         Measurement("washout", finding="not assessable", reason="the agent is unknown"),
         Measurement("curve_type", finding="washout"),
     )

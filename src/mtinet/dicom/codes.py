@@ -80,20 +80,42 @@ MEASUREMENTS: Mapping[str, tuple[Concept, str]] = {
         "[arb'U]",
     ),
     "relative_enhancement": (private("relative-enhancement", "Relative enhancement"), "%"),
-    "aphe": (private("aphe", "Arterial phase hyperenhancement, measured"), ""),
-    "rim_aphe": (private("rim-aphe", "Rim arterial hyperenhancement, measured"), ""),
-    "washout": (private("washout", "Washout, measured"), ""),
-    "capsule": (private("capsule", "Enhancing rim in late phases, measured"), ""),
+    "signal_to_liver": (private("signal-to-liver", "Signal, liver around the lesion = 100"), "%"),
+    "signal_to_aorta": (private("signal-to-aorta", "Signal, aorta = 100"), "%"),
+    "arterial_hyperenhancement": (
+        private("arterial-hyperenhancement", "Arterial phase hyperenhancement"),
+        "",
+    ),
+    "rim_arterial_hyperenhancement": (private("rim-hyperenhancement", "Rim hyperenhancement"), ""),
+    "hyperenhancing_core": (private("hyperenhancing-core", "Hyperenhancing share of the core"), "%"),
+    "hyperenhancing_shell": (private("hyperenhancing-shell", "Hyperenhancing share of the shell"), "%"),
+    "liver_to_lesion": (private("liver-to-lesion", "Signal of liver, lesion = 100"), "%"),
+    "washout": (private("washout", "Washout"), ""),
+    "capsule": (private("capsule", "Enhancing rim (capsule)"), ""),
+    "half_of_liver": (private("half-of-liver", "Half of the liver's extent"), ""),
+    "third_of_liver": (private("third-of-liver", "Third of the liver's extent"), ""),
     "curve_type": (private("curve-type", "Type of the enhancement curve"), ""),
     "wash_in_rate": (private("wash-in-rate", "Wash-in rate"), "%/min"),
     "wash_out_rate": (private("wash-out-rate", "Wash-out rate"), "%/min"),
-    "growth": (private("growth", "Growth against the prior study"), "%"),
-    "liver_signal": (private("liver-signal", "Mean MR signal of liver around lesions"), "[arb'U]"),
+    "growth": (private("growth", "Growth against the prior study"), ""),
+    "volume_change": (private("volume-change", "Change of volume against the prior study"), "%"),
+    "diameter_change": (private("diameter-change", "Change of long axis against the prior study"), "%"),
+    "lesions": (private("lesions", "Number of lesions"), "1"),
+    "vanished_lesions": (private("vanished-lesions", "Lesions of the prior study not found again"), "1"),
+    "liver_signal": (private("liver-signal", "Mean MR signal of the liver"), "[arb'U]"),
+    "liver_relative_enhancement": (
+        private("liver-relative-enhancement", "Relative enhancement of the liver"),
+        "%",
+    ),
     "aorta_signal": (private("aorta-signal", "Mean MR signal of the aorta"), "[arb'U]"),
+    "aorta_relative_enhancement": (
+        private("aorta-relative-enhancement", "Relative enhancement of the aorta"),
+        "%",
+    ),
 }
 """Concept and unit by the name of a :class:`~mtinet.results.Measurement`.
 
-A name that is not here becomes a private concept of the same name; a unit that is not here stays as written.
+A name that is not here becomes a private concept of the same name; its unit is the measurement's own.
 """
 
 UNITS: Mapping[str, str] = {
@@ -146,8 +168,10 @@ def concept_of(measurement: Measurement) -> Concept:
 
 
 def unit_of(measurement: Measurement) -> Concept:
-    """The unit as a UCUM concept."""
+    """The unit as a UCUM concept; the table's where the measurement has a plain number."""
     unit = measurement.unit or "1"
+    if unit == "1":
+        unit = MEASUREMENTS.get(measurement.name, (None, ""))[1] or unit
     return Concept(unit, "UCUM", UNITS.get(unit, unit))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -29,8 +29,16 @@ MAX_SHOWN = 12
 NAMES = {
     "signal": "Mean signal under the mask",
     "predicted_signal": "Mean signal, regressed",
-    "aphe": "Arterial phase hyperenhancement",
-    "rim_aphe": "Rim arterial phase hyperenhancement",
+    "arterial_hyperenhancement": "Arterial phase hyperenhancement",
+    "rim_arterial_hyperenhancement": "Rim arterial phase hyperenhancement",
+    "hyperenhancing_core": "Hyperenhancing share of the core",
+    "hyperenhancing_shell": "Hyperenhancing share of the shell",
+    "signal_to_liver": "Signal, liver around it = 100",
+    "signal_to_aorta": "Signal, aorta = 100",
+    "liver_to_lesion": "Signal of liver, lesion = 100",
+    "capsule": "Enhancing rim (capsule)",
+    "half_of_liver": "Half of the liver's extent",
+    "third_of_liver": "Third of the liver's extent",
     "equivalent_diameter": "Diameter of the ball of the same volume",
     "longest_axial_diameter": "Longest diameter in an axial slice",
     "lesion_probability": "Probability that it is a lesion",
@@ -248,15 +256,20 @@ def _by_phase(measurements: Sequence[Measurement], phases: Sequence[str]) -> lis
     for item in measurements:
         if item.phase in phases:
             rows.setdefault(item.name, {})[item.phase] = item
-    ends = {f"{name}_{end}": name for name in rows for end in ("low", "high")}
-    return [
-        {
-            "name": _name(name, next(iter(cells.values())).unit),
-            "cells": [_cell(cells.get(p), rows.get(f"{name}_low", {}).get(p), rows.get(f"{name}_high", {}).get(p)) for p in phases],
-        }
-        for name, cells in rows.items()
-        if name not in ends
-    ]  # fmt: skip
+    ends = _interval_ends(rows)
+    found = []
+    for name, cells in rows.items():
+        if name in ends:
+            continue
+        low, high = rows.get(f"{name}_low", {}), rows.get(f"{name}_high", {})
+        texts = [_cell(cells.get(p), low.get(p), high.get(p)) for p in phases]
+        found.append({"name": _name(name, next(iter(cells.values())).unit), "cells": texts})
+    return found
+
+
+def _interval_ends(names: Iterable[str]) -> set[str]:
+    """Names of the ends of another quantity's interval: they stand beside it."""
+    return {f"{name}_{end}" for name in names for end in ("low", "high")}
 
 
 def _cell(item: Measurement | None, low: Measurement | None, high: Measurement | None) -> tuple[str, str]:
@@ -271,9 +284,10 @@ def _cell(item: Measurement | None, low: Measurement | None, high: Measurement |
 def _plain_rows(measurements: Sequence[Measurement], phases: Sequence[str]) -> list[dict[str, str]]:
     """Quantities of no phase: name, value with unit, remark."""
     plain = {item.name: item for item in measurements if item.phase not in phases}
+    ends = _interval_ends(plain)
     rows = []
     for name, item in plain.items():
-        if name in (f"{other}_{end}" for other in plain for end in ("low", "high")):
+        if name in ends:
             continue
         low, high = plain.get(f"{name}_low"), plain.get(f"{name}_high")
         remark = item.reason

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from mtinet import files, provenance
 from mtinet.dicom.made import Software
@@ -149,7 +150,7 @@ class _Batch:
         try:
             decided_by = {
                 "inputs": job.fingerprint(),
-                "model": self.software.model,
+                "model": files.plain(self.predictor.facts),
                 "mtinet": self.software.version,
             }
             if self.audit.is_finished(job.study_id, decided_by, self.formats, place):
@@ -178,7 +179,7 @@ class _Batch:
             self.results.append(replace(result, mask=None) if self.several else result)
 
     def _write(
-        self, prediction: StudyPrediction, case: Case, place: Path, decided_by: Mapping[str, str]
+        self, prediction: StudyPrediction, case: Case, place: Path, decided_by: Mapping[str, Any]
     ) -> None:
         result = prediction.result
         agent = case.study.agent
@@ -200,7 +201,6 @@ class _Batch:
                 result.study_id,
                 "predicted",
                 decided_by=dict(decided_by),
-                run=result.model.get("run", ""),
                 formats=[name for name in FORMATS if name in formats],
                 files=sorted({*names, *(earlier if same else ())}),
                 lesions=len(result.lesions),

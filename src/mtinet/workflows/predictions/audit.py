@@ -36,7 +36,7 @@ class Audit:
         return self._last.get(study_id, {})
 
     def is_finished(
-        self, study_id: str, decided_by: Mapping[str, str], formats: Sequence[str], place: Path
+        self, study_id: str, decided_by: Mapping[str, Any], formats: Sequence[str], place: Path
     ) -> bool:
         """Whether a study's result is there, complete, from the same inputs, model and version."""
         line = self.last(study_id)

@@ -115,7 +115,8 @@ def open_source(
     if (source / "cohort.csv").is_file():
         if told:
             raise UserError("--phase-names is for studies; a cohort names the phases in its columns")
-        studies = Cohort.read(source).studies
+        cohort = Cohort.read(source)
+        studies = [replace(study, agent=study.agent or cohort.agent) for study in cohort.studies]
         refuse_unsafe(study.study_id for study in studies)
         jobs = tuple(NiftiJob(study, (origins or {}).get(study.study_id)) for study in studies)
         return Source(jobs, several=True, has_instances=bool(origins))
