@@ -50,6 +50,12 @@ def ten(tmp_path, toy_maker, thick_toy, toy_scanner):
     toy_scanner(thick_toy(54), place / "export" / "a", "A1", "a")
     toy_scanner(thick_toy(55), place / "export" / "b", "B1", "b", habit="ge")
 
+    write_broken(place, toy_maker, thick_toy, toy_scanner)
+    return place
+
+
+def write_broken(place: Path, toy_maker, thick_toy, toy_scanner) -> None:
+    """Five studies: a truncated file, a NaN, a sheared grid, a knee, and the images of two patients."""
     write_nifti(toy_maker(56), place / "bad-truncated")
     cut = place / "bad-truncated" / "arterial.nii.gz"
     cut.write_bytes(cut.read_bytes()[:3000])
@@ -69,7 +75,6 @@ def ten(tmp_path, toy_maker, thick_toy, toy_scanner):
         dataset = pydicom.dcmread(path)
         dataset.PatientID = "M2"
         dataset.save_as(path)
-    return place
 
 
 def test_ten_studies_with_five_broken_end_with_five_results_and_five_reasons(toy_run, ten, tmp_path):
@@ -246,3 +251,20 @@ def test_files_appear_together_or_not_at_all(tmp_path):
     with pytest.raises(OSError, match="full"):
         broken()
     assert {p.name: p.read_text() for p in (tmp_path / "new" / "folder").iterdir()} == {"a": "1", "own": "2"}
+
+
+@pytest.mark.acceptance
+def test_fifty_studies_with_five_broken(toy_run, tmp_path, toy_maker, thick_toy, toy_scanner):
+    place = tmp_path / "in"
+    for index in range(40):
+        write_nifti(toy_maker(200 + index), place / f"good-{index}")
+    for index in range(5):
+        toy_scanner(thick_toy(300 + index), place / "export" / f"p{index}", f"P{index}", f"st{index}")
+    write_broken(place, toy_maker, thick_toy, toy_scanner)
+    options = PredictOptions(formats=("nifti", "json", "page"), key=tmp_path / "key")
+    outcome = predict(toy_run.path, place, tmp_path / "out", options)
+    assert len(outcome.results) == 45
+    assert len([f for f in outcome.findings if f.id == "not-predicted"]) == 5
+    assert len(list((tmp_path / "out").rglob("page.html"))) == 45
+    assert list((tmp_path / "out").rglob(".tmp-*")) == []
+    assert len(predict(toy_run.path, place, tmp_path / "out", options).kept) == 45
