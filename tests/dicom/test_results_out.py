@@ -152,7 +152,13 @@ def test_report_holds_measurements_with_units_classes_and_flags(study):
     assert ("Class in the conformal set", "Focal nodular hyperplasia of liver") in said
     assert ("Washout", "Present") in said
     assert ("Growth against the prior study", "Undetermined") in said
-    assert lesions[0].roi.referenced_sop_instance_uid == seg.SOPInstanceUID
+    (segment,) = [
+        item.ReferencedSOPSequence[0]
+        for item in lesions[1][0].ContentSequence
+        if item.ConceptNameCodeSequence[0].CodeMeaning == "Referenced Segment"
+    ]
+    assert segment.ReferencedSOPInstanceUID == seg.SOPInstanceUID
+    assert segment.ReferencedSegmentNumber == 2
     (whole,) = read.content.get_image_measurement_groups()
     said = [(e.name.meaning, e.value.meaning) for e in whole.get_qualitative_evaluations()]
     assert ("Permitted use", codes.RESEARCH.meaning) in said

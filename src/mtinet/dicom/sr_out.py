@@ -81,7 +81,7 @@ def _report(
         imaging_measurements=groups,
         title=standard.DCM.ImagingMeasurementReport,
         language_of_content_item_and_descendants=hd.sr.LanguageOfContentItemAndDescendants(
-            standard.RFC5646.EnglishUnitedStates
+            codes.ENGLISH.coded
         ),
     )
     evidence = [*sources, *others, *([] if seg is None else [seg])]
@@ -102,7 +102,7 @@ def _study_group(result: Result, sources: Sequence[Dataset], algorithm: Any, sof
 
     said = [_said(codes.USE, codes.RESEARCH)]
     if not result.lesions:
-        said.append(_said(codes.FINDING, codes.NO_LESION))
+        said.append(_said(codes.SEARCH, codes.NO_LESION))
     flags = {f.id: codes.private(f.id, f.meaning) for f in result.findings if f.severity != "note"}
     said += [_said(codes.FLAG, flag) for flag in flags.values()]
     numbers, signs = _split(result.measurements)
