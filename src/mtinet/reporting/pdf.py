@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 
 from mtinet.errors import UserError
@@ -16,7 +17,7 @@ def check_weasyprint() -> None:
         With how to install what is missing.
     """
     try:
-        import weasyprint  # noqa: F401
+        importlib.import_module("weasyprint")
     except ImportError:
         raise UserError(
             "the format pdf needs WeasyPrint, which is not installed: pip install 'mtinet[pdf]', or leave pdf out"
@@ -43,14 +44,14 @@ def page_to_pdf(html: str) -> bytes:
         WeasyPrint is not installed.
     """
     check_weasyprint()
-    from weasyprint import HTML, default_url_fetcher
+    weasyprint = importlib.import_module("weasyprint")
 
     def only_inside(url: str, *arguments: object, **named: object) -> object:
         if not url.startswith("data:"):
             raise ValueError("a page fetches nothing")
-        return default_url_fetcher(url, *arguments, **named)
+        return weasyprint.default_url_fetcher(url, *arguments, **named)
 
     # it remarks on every style of screens that paper lacks
     logging.getLogger("weasyprint").setLevel(logging.ERROR)
-    content: bytes = HTML(string=html, url_fetcher=only_inside).write_pdf()
+    content: bytes = weasyprint.HTML(string=html, url_fetcher=only_inside).write_pdf()
     return content

@@ -6,9 +6,9 @@ import csv
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from mtinet.config import PHASES, Phase
+from mtinet.config import PHASES
 from mtinet.dicom.origin import Origin
 from mtinet.dicom.study import DicomStudy, read_studies
 from mtinet.dicom.volumes import DicomVolume
@@ -48,7 +48,7 @@ def origins_of_cohort(cohort: Path, images: Path, mapping: Path) -> dict[str, Or
         if study is None:
             continue
         volumes = {
-            cast("Phase", phase): volume
+            phase: volume
             for phase in PHASES
             if (told := entry.get("phases", {}).get(phase)) and (volume := _volume(study, told)) is not None
         }

@@ -118,8 +118,8 @@ def open_source(
         cohort = Cohort.read(source)
         studies = [replace(study, agent=study.agent or cohort.agent) for study in cohort.studies]
         refuse_unsafe(study.study_id for study in studies)
-        jobs = tuple(NiftiJob(study, (origins or {}).get(study.study_id)) for study in studies)
-        return Source(jobs, several=True, has_instances=bool(origins))
+        of_cohort = tuple(NiftiJob(study, (origins or {}).get(study.study_id)) for study in studies)
+        return Source(of_cohort, several=True, has_instances=bool(origins))
     if source.is_dir() and _holds_nifti(source, told):
         return Source((FolderJob(source, told),), several=False)
     folders = sorted(p for p in source.iterdir() if p.is_dir()) if source.is_dir() else []
