@@ -94,6 +94,14 @@ def full() -> str:
     return study_page(certain(), "1.2.3, model abcdef", "gadobutrol")
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Charts are painted, but not rendered: that is slow."""
+    monkeypatch.setattr(
+        "mtinet.reporting.drawing._svg", lambda figure: b"<svg xmlns='http://www.w3.org/2000/svg'/>"
+    )
+
+
 class Reader(html.parser.HTMLParser):
     """Collects headings, addresses and what has a text for those who do not see."""
 
@@ -148,7 +156,7 @@ def test_it_is_one_file_and_every_picture_has_a_text(full):
     assert full.count("<svg viewBox") == 8  # four phases, whole and enlarged
 
 
-def test_a_missing_phase_is_shown_as_missing():
+def test_a_missing_phase_is_shown_as_missing(undrawn):
     page = study_page(prediction(1, (True, False, True, True)), "1")
     assert page.count('<div class="absent">not acquired</div>') == 2
     assert page.count("<svg viewBox") == 6
@@ -156,14 +164,14 @@ def test_a_missing_phase_is_shown_as_missing():
     assert "No check of this study has fired" in page
 
 
-def test_a_study_without_lesion_says_so_and_shows_a_slice():
+def test_a_study_without_lesion_says_so_and_shows_a_slice(undrawn):
     page = study_page(prediction(0), "1")
     assert "The software found no lesion. That is no proof that there is none." in page
     assert page.count("<svg viewBox") == 4
     assert "middle slice, 5 of 9" in page
 
 
-def test_many_lesions_are_listed_and_the_largest_drawn():
+def test_many_lesions_are_listed_and_the_largest_drawn(undrawn):
     made = prediction(2)
     many = tuple(replace(made.result.lesions[i % 2], number=i % 2 + 1) for i in range(MAX_SHOWN + 3))
     page = study_page(replace(made, result=replace(made.result, lesions=many)), "1")

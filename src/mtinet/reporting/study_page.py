@@ -329,12 +329,18 @@ def _image_rows(study: PreparedStudy) -> list[dict[str, str]]:
         rows.append(
             {
                 "phase": phase_name(phase),
-                "time": f"{time_s:.0f} s" if math.isfinite(time_s) else "unknown",
+                "time": _time(phase, time_s),
                 "moved": moved,
                 "present": "yes" if present else "no",
             }
         )
     return rows
+
+
+def _time(phase: str, time_s: float) -> str:
+    if phase == "pre":
+        return "before it"
+    return f"{time_s:.0f} s" if math.isfinite(time_s) else "unknown"
 
 
 def _facts(result: Result, study: PreparedStudy, software: str) -> list[tuple[str, str]]:
