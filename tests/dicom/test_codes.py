@@ -104,5 +104,7 @@ def test_intervals_and_the_probability_of_a_lesion_come_from_its_certainty():
         300,
     )
     plain = {m.name: m.value for m in codes.lesion_quantities(lesion())}
-    assert plain["lesion_probability"] == pytest.approx(80.0)
+    # how sure the network is of the voxels is not how often such a component is a lesion
+    assert plain["mask_confidence"] == pytest.approx(80.0)
+    assert "lesion_probability" not in plain
     assert "volume_low" not in plain

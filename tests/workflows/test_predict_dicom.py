@@ -154,3 +154,18 @@ def test_a_deidentified_cohort_refers_to_its_images_by_the_mapping_file(predicte
     seg = pydicom.dcmread(tmp_path / "out" / study_id / "segmentation.dcm")
     assert seg.PatientID == exam.patient_id
     assert seg.PixelData == pydicom.dcmread(place / "out" / "segmentation.dcm").PixelData
+
+
+@pytest.mark.slow
+def test_the_page_goes_into_the_archive_as_well(predicted, toy_run, tmp_path):
+    pytest.importorskip("weasyprint")
+    place, _, exam, _ = predicted
+    options = PredictOptions(formats=("pdf",), key=place / "key")
+    predict(toy_run.path, place / "export", tmp_path / "out", options)
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"page.pdf", "page.dcm", "audit.jsonl"}
+    page = pydicom.dcmread(tmp_path / "out" / "page.dcm")
+    content = (tmp_path / "out" / "page.pdf").read_bytes()
+    assert content.startswith(b"%PDF")
+    assert page.EncapsulatedDocument[: page.EncapsulatedDocumentLength] == content
+    assert page.PatientID == exam.patient_id
+    assert exam.patient_id.encode() not in content

@@ -69,6 +69,7 @@ MEASUREMENTS: Mapping[str, tuple[Concept, str]] = {
         "mm",
     ),
     "lesion_probability": (Concept("111012", "DCM", "Certainty of Finding"), "%"),
+    "mask_confidence": (private("mask-confidence", "Mean lesion probability of its voxels"), "%"),
     "volume_low": (private("volume-low", "Volume, lower end of the interval"), "mL"),
     "volume_high": (private("volume-high", "Volume, upper end of the interval"), "mL"),
     "signal": (private("signal", "Mean MR signal under the mask"), "[arb'U]"),
@@ -209,12 +210,13 @@ def lesion_quantities(lesion: Lesion) -> tuple[Measurement, ...]:
     A quantity that :attr:`~mtinet.results.Lesion.measurements` gives goes before the field of the same name.
     """
     certainty = lesion.certainty
-    sure = lesion.confidence if certainty is None or certainty.existence is None else certainty.existence
     found = [
         Measurement("volume", lesion.volume_mm3 / 1000.0, "mL"),
         Measurement("equivalent_diameter", lesion.diameter_mm, "mm"),
-        Measurement("lesion_probability", 100.0 * sure, "%"),
+        Measurement("mask_confidence", 100.0 * lesion.confidence, "%"),
     ]
+    if certainty is not None and certainty.existence is not None:
+        found.append(Measurement("lesion_probability", 100.0 * certainty.existence, "%"))
     if certainty is not None and certainty.volume_interval_mm3 is not None:
         low, high = certainty.volume_interval_mm3
         found += [

@@ -42,6 +42,7 @@ NAMES = {
     "equivalent_diameter": "Diameter of the ball of the same volume",
     "longest_axial_diameter": "Longest diameter in an axial slice",
     "lesion_probability": "Probability that it is a lesion",
+    "mask_confidence": "Mean lesion probability of its voxels",
     "wash_in_rate": "Wash-in rate",
     "wash_out_rate": "Wash-out rate",
 }
@@ -139,7 +140,7 @@ def _summary(lesion: Lesion) -> dict[str, str]:
         "probability": f"{100 * lesion.probabilities[lesion.label]:.0f} %",
         "diameter": f"{_diameter(lesion)} mm",
         "volume": f"{number(lesion.volume_mm3 / 1000)} mL",
-        "sure": f"{100 * (lesion.confidence if sure is None else sure):.0f} %",
+        "sure": UNKNOWN if sure is None else f"{100 * sure:.0f} %",
     }
 
 

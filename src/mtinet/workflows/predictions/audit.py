@@ -67,7 +67,8 @@ class Audit:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("ab+") as stream:
             end = stream.seek(0, os.SEEK_END)
-            if end and (stream.seek(end - 1) or True) and stream.read(1) != b"\n":
+            stream.seek(max(0, end - 1))
+            if stream.read(1) not in (b"", b"\n"):
                 # a line that a full disk or a kill cut short stays alone
                 stream.write(b"\n")
             stream.write(text.encode())
@@ -80,7 +81,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     found = []
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             line = json.loads(text)
         except json.JSONDecodeError:
