@@ -71,7 +71,7 @@ def cases() -> list[StudyCase]:
 
 def predictor() -> SimpleNamespace:
     return SimpleNamespace(
-        classes=("hemangioma", "hcc"), facts={"weights": "w"}, config=SimpleNamespace(phases=PHASES)
+        classes=("hemangioma", "hcc"), facts={"digest": "w"}, config=SimpleNamespace(phases=PHASES)
     )
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
+from mtinet.config import PHASES
 from mtinet.errors import UnusableError
 from mtinet.results import RESULT_FORMAT, Certainty, Finding, Lesion, Measurement, Result
 
@@ -48,3 +51,26 @@ def test_an_earlier_format_without_measurements_is_read():
 def test_a_newer_format_is_refused_by_name():
     with pytest.raises(UnusableError, match=str(RESULT_FORMAT + 1)):
         Result.from_dict({**result().to_dict(), "format": RESULT_FORMAT + 1})
+
+
+def schema() -> dict:
+    path = Path(__file__).parents[1] / "docs" / "schemas" / f"result-{RESULT_FORMAT}.json"
+    return json.loads(path.read_text())
+
+
+def test_results_follow_the_published_schema():
+    jsonschema = pytest.importorskip("jsonschema")
+    published = schema()
+    jsonschema.Draft202012Validator.check_schema(published)
+    values = json.loads(json.dumps(result().to_dict()))
+    jsonschema.validate(values, published)
+    for path, wrong in (("label", 3), ("phases", ["venous"]), ("lesions", [{}]), ("format", 1), ("more", 1)):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**values, path: wrong}, published)
+
+
+@pytest.mark.parametrize("kind", [Lesion, Measurement, Certainty, Finding])
+def test_the_schema_knows_every_field(kind):
+    described = set(schema()["$defs"][kind.__name__.lower()]["properties"])
+    assert described - {"label"} == {field.name for field in fields(kind)}
+    assert set(schema()["$defs"]["phase"]["enum"]) == set(PHASES)

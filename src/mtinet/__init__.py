@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mtinet.cohort import Study as Study
     from mtinet.inference.predictor import Predictor
     from mtinet.results import Result as Result
-    from mtinet.results import save as save
+    from mtinet.workflows.save import save as save
 
 __all__ = ["Cohort", "Result", "Study", "load", "save"]
 
@@ -27,7 +27,7 @@ _PLACES = {
     "Cohort": "mtinet.cohort",
     "Study": "mtinet.cohort",
     "Result": "mtinet.results",
-    "save": "mtinet.results",
+    "save": "mtinet.workflows.save",
 }
 
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,29 @@ def atomic_folder(path: Path) -> Iterator[Path]:
                 raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def atomic_files(folder: Path) -> Iterator[Path]:
+    """Give a temporary folder in ``folder``; its files move into ``folder`` together when the block ends well.
+
+    Other files of ``folder`` stay.  Moving needs no room on the disk: either all files were written whole, or
+    ``folder`` is as before.
+    """
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".tmp-{uuid.uuid4().hex[:8]}"
+    try:
+        temporary.mkdir()
+        yield temporary
+        for path in sorted(temporary.iterdir()):
+            os.replace(path, folder / path.name)
+        made = []
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        for place in made:
+            with suppress(OSError):
+                place.rmdir()
 
 
 def write_text(path: Path, text: str) -> None:

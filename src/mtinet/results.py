@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from mtinet import files
@@ -251,11 +250,3 @@ def relative_enhancement(signal: dict[str, float]) -> dict[str, float]:
     if not pre > 0:
         return {}
     return {phase: 100.0 * (value - pre) / pre for phase, value in signal.items() if phase != "pre"}
-
-
-def save(result: Result, folder: Path | str) -> None:
-    """Write ``mask.nii.gz`` and ``result.json`` into ``folder``, each atomically."""
-    folder = Path(folder)
-    if result.mask is not None:
-        result.mask.write_nifti(folder / "mask.nii.gz")
-    files.write_json(folder / "result.json", result.to_dict())

@@ -129,6 +129,25 @@ class Run:
         return tuple(self.document("classes")["classes"])
 
     @property
+    def class_codes(self) -> dict[str, str]:
+        """SNOMED CT code by class, of those that the cohort gave one."""
+        return {str(name): str(code) for name, code in self.document("classes").get("codes", {}).items()}
+
+    def digest(self) -> str:
+        """SHA-256 of what decides a prediction: weights, settings and classes."""
+        digest = hashlib.sha256()
+        for path in (
+            self._checkpoints / "model.safetensors",
+            self.path / "config.yaml",
+            self.path / "classes.json",
+        ):
+            try:
+                digest.update(path.read_bytes())
+            except OSError:
+                raise RunError(f"{self.path} lacks {path.name}; finish it with train --resume") from None
+        return digest.hexdigest()
+
+    @property
     def predictions(self) -> Path:
         """Folder of the predictions' tables and masks on the held-out studies."""
         return self.path / "predictions"
@@ -247,14 +266,6 @@ class Run:
             return _load(path)
         except (SafetensorError, OSError, ValueError) as error:
             raise RunError(f"{path} is damaged ({error}); train --resume writes it again") from None
-
-    def model_digest(self) -> str:
-        """Short hash of the file of the network that predicts."""
-        path = self._checkpoints / "model.safetensors"
-        if not path.is_file():
-            raise RunError(f"{self.path} has no trained model yet; finish it with train --resume")
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
 
     @property
     def finished(self) -> bool:

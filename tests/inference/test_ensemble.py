@@ -28,7 +28,7 @@ def predictor(seed: int, *changes: str) -> Predictor:
     config = resolve("tiny", assignments=["inference.threshold=0.4", *changes])
     network = build_network(config, len(CLASSES))
     network.set_enhancement_statistics(1.0, 0.5)
-    return Predictor(network, config, CLASSES, {"run": str(seed), "weights": str(seed)})
+    return Predictor(network, config, CLASSES, {"run": str(seed), "digest": str(seed)})
 
 
 def same(a, b) -> None:

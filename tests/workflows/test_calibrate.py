@@ -17,7 +17,7 @@ from mtinet.results import Result
 from mtinet.runs import Run
 from mtinet.volume import read_nifti
 from mtinet.workflows.calibrate import calibrate, divide
-from mtinet.workflows.predict import predict
+from mtinet.workflows.predict import PredictOptions, predict
 from mtinet.workflows.prepare import prepare
 
 PHASES = ("pre", "arterial", "portal_venous", "delayed")
@@ -96,7 +96,9 @@ def test_patients_that_trained_are_refused_by_an_ensemble(toy_run: Run, tmp_path
     split = toy_run.document("split")
     chosen = cohort.subset([split["train"][0], split["test"][0]])
     chosen.write(tmp_path / "cohort")
-    outcome = predict(toy_run.path, tmp_path / "cohort", tmp_path / "out", ensemble=[toy_run.path])
+    outcome = predict(
+        toy_run.path, tmp_path / "cohort", tmp_path / "out", PredictOptions(ensemble=(toy_run.path,))
+    )
     refused = [f for f in outcome.findings if f.id == "not-predicted"]
     assert [f.case for f in refused] == [split["train"][0]]
     assert "trained one of the runs" in refused[0].meaning
@@ -161,7 +163,12 @@ def test_maps_lie_on_the_source_grid(toy_run: Run, tmp_path: Path, toy_maker):
     for phase in PHASES:
         toy.images[phase].write_nifti(tmp_path / "study" / f"{phase}.nii.gz")
     out = tmp_path / "out"
-    predict(toy_run.path, tmp_path / "study", out, opinions=Opinions(flips=True), maps=True)
+    predict(
+        toy_run.path,
+        tmp_path / "study",
+        out,
+        PredictOptions(formats=("nifti", "json", "maps"), opinions=Opinions(flips=True)),
+    )
     probability = read_nifti(out / "probability.nii.gz")
     assert probability.corner_distance_mm(toy.mask) < 1e-3
     for name in ("entropy", "information"):

@@ -12,7 +12,9 @@ import mtinet
 from mtinet.results import RESULT_FORMAT, Result
 from mtinet.runs import Run
 from mtinet.volume import Volume, read_nifti
-from mtinet.workflows.predict import predict
+from mtinet.workflows.predict import PredictOptions, predict
+
+FILES = {"mask.nii.gz", "result.json", "picture.png", "page.html"}
 
 
 def write_folder(toy, folder: Path, phases=("pre", "arterial", "portal_venous", "delayed")) -> Path:
@@ -70,7 +72,7 @@ def test_missing_phases_are_said_and_left_out(toy_run: Run, tmp_path: Path, toy_
     folder = write_folder(toy_maker(8), tmp_path / "study", ("portal_venous", "delayed"))
     result = mtinet.load(toy_run.path)(folder)
     assert result.phases == ("portal_venous", "delayed")
-    assert [f.id for f in result.findings] == ["missing-phase"]
+    assert "missing-phase" in [f.id for f in result.findings]
     for lesion in result.lesions:
         assert set(lesion.enhancement) == {"portal_venous", "delayed"}
         assert lesion.relative_enhancement_percent == {}
@@ -79,7 +81,7 @@ def test_missing_phases_are_said_and_left_out(toy_run: Run, tmp_path: Path, toy_
 def test_files_are_complete_and_read_back(toy_run: Run, tmp_path: Path, toy_maker):
     out = tmp_path / "out"
     outcome = predict(toy_run.path, write_folder(toy_maker(9), tmp_path / "study"), out)
-    assert {p.name for p in out.iterdir()} == {"mask.nii.gz", "result.json", "picture.png"}
+    assert {p.name for p in out.iterdir()} == {*FILES, "audit.jsonl"}
     values = json.loads((out / "result.json").read_text())
     assert values["format"] == RESULT_FORMAT
     assert "Research use only" in values["notice"]
@@ -128,7 +130,9 @@ def test_predicting_does_not_import_monai(toy_run: Run, tmp_path: Path, toy_make
 
 
 @pytest.mark.reference
-def test_a_real_slice_in_four_phases(toy_run: Run, tmp_path: Path, reference_folder: Path):
+def test_a_real_slice_in_four_phases_says_what_it_cannot_know(
+    toy_run: Run, tmp_path: Path, reference_folder: Path
+):
     """One real liver slice, windowed to 8 bit a panel: every output is written on its own grid."""
     source = reference_folder / "real_liver_4phase"
     out = tmp_path / "out"
@@ -136,5 +140,22 @@ def test_a_real_slice_in_four_phases(toy_run: Run, tmp_path: Path, reference_fol
     image = read_nifti(source / "portal_venous.nii.gz")
     mask = read_nifti(out / "mask.nii.gz", labels=True)
     assert mask.corner_distance_mm(image) < 1e-3
-    assert {p.name for p in out.iterdir()} == {"mask.nii.gz", "result.json", "picture.png"}
+    assert {p.name for p in out.iterdir()} == {*FILES, "audit.jsonl"}
     assert outcome.results[0].phases == ("pre", "arterial", "portal_venous", "delayed")
+    said = {f.id for f in outcome.results[0].findings}
+    assert {"eight-bit", "single-slice", "no-times", "no-agent"} <= said
+    page = (out / "page.html").read_text()
+    flags = page[page.index('id="flags"') : page.index('id="summary"')]
+    for text in ("8 bit", "single slice", "uptake by hepatocytes", "times of the phases"):
+        assert text in flags
+    assert page.count("unknown</td>") == 3
+    assert "Contrast agent: unknown" in page
+
+
+@pytest.mark.reference
+def test_a_phase_can_be_called_by_its_name(toy_run: Run, tmp_path: Path, reference_folder: Path):
+    """The last file is of the hepatobiliary phase: named so, it is no delayed phase."""
+    options = PredictOptions(formats=("json",), phase_names={"hepatobiliary": "delayed"})
+    outcome = predict(toy_run.path, reference_folder / "real_liver_4phase", tmp_path / "out", options)
+    assert outcome.results[0].phases == ("pre", "arterial", "portal_venous")
+    assert "missing-phase" in {f.id for f in outcome.results[0].findings}

@@ -125,48 +125,98 @@ def evaluate(
 def predict(
     model: Annotated[Path, typer.Argument(help="Run folder of a finished training.")],
     study: Annotated[
-        Path, typer.Argument(help="Folder with <phase>.nii.gz files (some may lack), or a cohort.")
+        Path,
+        typer.Argument(
+            help="DICOM folder or zip; folder with <phase>.nii.gz files (some may lack); folder of several such "
+            "studies; or a cohort."
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")],
     ensemble: EnsembleOption = None,
     flips: FlipsOption = False,
     dropout: DropoutOption = 0,
-    maps: Annotated[
-        bool, typer.Option("--maps", help="Also write probability and entropy (bits) in every voxel.")
-    ] = False,
+    format_: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="NAMES",
+            help="What to write: some of nifti, json, csv, maps, picture, page, pdf, dicom-seg, "
+            "dicom-sr.  "
+            "Default: nifti,json,picture,page.",
+        ),
+    ] = None,
+    phase_names: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PHASE=SERIES,...",
+            help="Phases that you know better: the number or UID of a series, :k behind it for its k-th volume from "
+            "0, or a NIfTI file's name; nothing behind = means that the phase was not acquired.",
+        ),
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(help="For DICOM results of an imported cohort: the DICOM files that were imported."),
+    ] = None,
+    mapping: Annotated[
+        Path | None,
+        typer.Option(help="With --images: the table from pseudonyms to originals that the import wrote."),
+    ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            help="Secret key of the studies' pseudonyms, as of import. Default: ~/.config/mtinet/pseudonyms.key."
+        ),
+    ] = None,
     json_: Json = False,
 ) -> None:
-    """Predict one study or a cohort: mask.nii.gz, result.json and a picture for each.
+    """Predict a study, or many: masks, measurements, a page and files for a PACS.
+
+    Several studies get a folder each.  One that fails is explained and the others go on; the same command
+    again does what is left, and what changed.  OUT/audit.jsonl keeps which model made what from which input.
+
+    DICOM studies are named by pseudonyms, the same as of `mtinet import dicom`.  Who the patient is stands in
+    the DICOM files only (segmentation.dcm, report.dcm, page.dcm), with the UIDs of their images in audit.jsonl.
 
     With `mtinet calibrate` done before, each lesion also says how sure the model is, and a study unlike those
     of the calibration is flagged.
 
-    `mtinet predict runs/a STUDY -o OUT --ensemble runs/b --ensemble runs/c --maps`
+    `mtinet predict RUN EXPORT -o OUT --format json,page,dicom-seg,dicom-sr`
+
+    `mtinet predict runs/a STUDY -o OUT --ensemble runs/b --ensemble runs/c --format nifti,json,maps`
+
+    `mtinet predict RUN EXPORT -o OUT --phase-names pre=4,arterial=5:0,portal_venous=5:1,delayed=`
     """
     from mtinet.inference.ensemble import Opinions
+    from mtinet.workflows.predict import PredictOptions
     from mtinet.workflows.predict import predict as run
+    from mtinet.workflows.predictions.formats import read_formats
+    from mtinet.workflows.predictions.sources import parse_phase_names
 
+    options = PredictOptions(
+        formats=read_formats(names(format_)),
+        phase_names=parse_phase_names(phase_names),
+        key=key,
+        images=images,
+        mapping=mapping,
+        ensemble=tuple(ensemble or ()),
+        opinions=Opinions(flips, dropout),
+    )
     with progress("Predicting") as advance:
-        outcome = run(
-            model,
-            study,
-            out,
-            ensemble=ensemble or (),
-            opinions=Opinions(flips, dropout),
-            maps=maps,
-            on_progress=advance,
-        )
+        outcome = run(model, study, out, options, on_progress=advance)
     lines = [_result_line(result) for result in outcome.results]
+    if outcome.kept:
+        lines.append(f"kept from before: {', '.join(outcome.kept)}")
     show(
         {
             "out": str(out),
             "results": [result.to_dict() for result in outcome.results],
+            "kept": list(outcome.kept),
             "findings": [f.to_dict() for f in outcome.findings],
         },
         "\n".join([*lines, f"written: {out}", findings_text(outcome.findings)]),
         json_,
     )
-    exit_for(outcome.findings, bool(outcome.results))
+    exit_for(outcome.findings, bool(outcome.results or outcome.kept))
 
 
 @app.command()

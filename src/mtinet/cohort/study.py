@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mtinet.config import DEFAULT_PHASES, PHASES, Phase
 from mtinet.errors import UnusableError
+from mtinet.volume import Volume, read_nifti
 
 NO_LESION = "none"
 """The label of a study without lesion."""
@@ -52,6 +54,9 @@ class Study:
     acquisition : dict
         ``dose_mmol_kg, field_T, tr_ms, te_ms, flip_deg, study_day`` where known.
     prior_study_id : str
+    loaded : mapping of str to Volume
+        Images that are in memory already (read from DICOM, for example), by phase; their path in ``images``
+        is then a name and no file.
     """
 
     study_id: str
@@ -68,6 +73,7 @@ class Study:
     acquisition: dict[str, float] = field(default_factory=dict)
     prior_study_id: str = ""
     mask_source: str = ""
+    loaded: Mapping[Phase, Volume] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.patient_id:
@@ -80,6 +86,16 @@ class Study:
             if phase in self.images:
                 return phase
         raise CohortError(f"study {self.study_id} has no image of any phase; add one or remove the row")
+
+    def image(self, phase: Phase) -> Volume:
+        """The image of a phase, from memory or from its file.
+
+        Raises
+        ------
+        VolumeError
+            The file cannot be read.
+        """
+        return self.loaded[phase] if phase in self.loaded else read_nifti(self.images[phase])
 
     def paths(self) -> dict[str, Path]:
         """Every file of the study by its column."""

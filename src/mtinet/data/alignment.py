@@ -56,7 +56,7 @@ def align(
     target: Target | None = None
     drawn_on = {study.mask_phase} if study.mask and study.mask_phase else set()
     for phase in [p for p in study.images if p in phases or p in drawn_on]:
-        volume = reference if phase == study.reference_phase else read_nifti(study.images[phase])
+        volume = reference if phase == study.reference_phase else study.image(phase)
         if not np.isfinite(volume.array).all():
             raise ValueError(f"{phase} holds NaN or infinite voxels; export it again")
         if overlap_fraction(reference, volume) == 0.0:
@@ -115,7 +115,7 @@ def masks_on_grid(
         The mask does not lie on its image's grid, or holds numbers that are none of a lesion.
     """
     phase = next((p for p in study.images if p == study.mask_phase), study.reference_phase)
-    drawn_on = reference if phase == study.reference_phase else read_nifti(study.images[phase])
+    drawn_on = reference if phase == study.reference_phase else study.image(phase)
     mask = _snapped(read_nifti(study.paths()[column], labels=True), drawn_on, column)
     if column == "liver_mask":
         mask = mask.with_array((mask.array != 0).astype(np.int32))

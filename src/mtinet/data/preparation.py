@@ -21,7 +21,7 @@ from mtinet.errors import UserError
 from mtinet.imaging.bias import common_field
 from mtinet.imaging.masks import bounding_boxes, equivalent_diameter_mm, voxel_counts
 from mtinet.imaging.resampling import grid_with_spacing
-from mtinet.volume import Volume, read_nifti
+from mtinet.volume import Volume
 
 
 class PreparationError(UserError):
@@ -150,7 +150,7 @@ def _prepare_unnamed(
             f"it has none of the phases {', '.join(phases)} (it has {', '.join(study.images) or 'none'}); "
             "set phases to what the cohort holds"
         )
-    reference = read_nifti(study.images[study.reference_phase])
+    reference = study.image(study.reference_phase)
     grid = prepared_grid(reference, settings.spacing_mm)
     aligned = align(study, phases, reference, grid, settings)
     images = aligned.images

@@ -164,7 +164,7 @@ def existence_features(confidence: float, volume_mm3: float) -> tuple[float, flo
 
 def method_key(facts: Mapping[str, Any]) -> str:
     """Short hash of what decides a predictor's answers: weights of its members, flips, dropout samples."""
-    named = {k: facts.get(k) for k in ("weights", "ensemble", "flips", "dropout_samples")}
+    named = {k: facts.get(k) for k in ("digest", "ensemble", "flips", "dropout_samples")}
     return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:12]
 
 

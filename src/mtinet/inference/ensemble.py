@@ -155,7 +155,7 @@ def _generator(sample: int) -> torch.Generator:
 def _facts(predictors: Sequence[Predictor], opinions: Opinions) -> dict[str, Any]:
     facts = dict(predictors[0].facts)
     if len(predictors) > 1:
-        facts["ensemble"] = [p.facts.get("weights", "") for p in predictors]
+        facts["ensemble"] = [p.facts.get("digest", "") for p in predictors]
     if opinions.flips:
         facts["flips"] = True
     if opinions.dropout:

@@ -99,7 +99,7 @@ class Predictor:
             "run": manifest.get("id", ""),
             "mtinet": manifest.get("versions", {}).get("mtinet", ""),
             "step": facts.get("step"),
-            "weights": run.model_digest(),
+            "digest": run.digest(),
         }
         harmonisation = None
         if run.has_document("harmonisation"):

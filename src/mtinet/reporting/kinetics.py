@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mtinet.reporting.drawing import BLUE, GREY, INK, ORANGE
+from mtinet.reporting.drawing import BLUE, GREEN, GREY, INK, ORANGE, VERMILLION
 from mtinet.reporting.words import short_phase_name
 
 if TYPE_CHECKING:
@@ -29,18 +29,23 @@ class Curve:
         Key of :data:`LOOKS`.
     signal : dict
         By phase; absent phases are left out.
+    interval : dict
+        Lower and upper end by phase, drawn as a bar; empty without one.
     """
 
     kind: str
     signal: Mapping[str, float]
+    interval: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
-LOOKS: dict[str, tuple[str, str, str, str]] = {
+LOOKS: dict[str, tuple[str, str, Any, str]] = {
     # label, colour, line, marker
     "true": ("truth (reference mask)", INK, "-", "o"),
     "noise_free": ("truth without noise", GREY, ":", ""),
     "predicted": ("regressed (head)", BLUE, "--", "s"),
     "measured": ("measured (predicted mask)", ORANGE, "-.", "^"),
+    "liver": ("liver, for comparison", GREEN, (0, (1, 1)), "D"),
+    "aorta": ("aorta, for comparison", VERMILLION, (0, (6, 1, 1, 1)), "v"),
 }
 
 
@@ -66,7 +71,14 @@ def paint_kinetics(
         label, colour, line, marker = LOOKS[curve.kind]
         y = np.array([curve.signal.get(phase, math.nan) for phase in phases], dtype=np.float64)
         known = np.isfinite(y)
-        axes.plot(np.asarray(x)[known], y[known], line, color=colour, marker=marker, ms=4, label=label)
+        axes.plot(np.asarray(x)[known], y[known], ls=line, color=colour, marker=marker, ms=4, label=label)
+        bars = [
+            (at, *curve.interval[p]) for p, at in zip(phases, x) if p in curve.interval and math.isfinite(at)
+        ]
+        if bars:
+            at, low, high = np.array(bars, dtype=np.float64).T
+            axes.vlines(at, low, high, color=colour, lw=1.0)
+            axes.plot([*at, *at], [*low, *high], ls="", color=colour, marker="_", ms=6)
     axes.set_xticks([at for at in x if math.isfinite(at)], labels)
     axes.set(xlabel=title, ylabel="signal (a.u.)")
     axes.margins(x=0.06, y=0.12)

@@ -1,129 +1,285 @@
-"""Predict one study or every study of a cohort, one folder each."""
+"""Predict every study of a source: DICOM, NIfTI or a cohort, a set of files for each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
-from mtinet.cohort import Cohort, Study
-from mtinet.data.prepared import to_source_grid
+from mtinet import files, provenance
+from mtinet.cohort import Cohort
+from mtinet.dicom.made import Software
 from mtinet.errors import UserError
+from mtinet.imaging.limits import image_limits
 from mtinet.inference.ensemble import ALONE, Ensemble, Opinions
 from mtinet.inference.predictor import StudyPrediction
-from mtinet.reporting.picture import study_picture
-from mtinet.results import Finding, Result, save
+from mtinet.results import Finding, Result
 from mtinet.runs import Run
-from mtinet.volume import Volume
+from mtinet.volume import read_nifti
+from mtinet.workflows.predictions.audit import Audit
+from mtinet.workflows.predictions.formats import (
+    DEFAULT_FORMATS,
+    DICOM_FORMATS,
+    FORMATS,
+    Format,
+    Output,
+    check_instances,
+    write_output,
+)
+from mtinet.workflows.predictions.origins import origins_of_cohort
+from mtinet.workflows.predictions.sources import Case, Job, open_source
 from mtinet.workflows.unseen import training_patients
+
+
+class OutputError(UserError):
+    """Results cannot be written: the disk is full, or the folder read-only."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """What the user says about a prediction.
+
+    Attributes
+    ----------
+    formats : tuple of str
+        What is written (:data:`~mtinet.workflows.predictions.formats.FORMATS`).
+    phase_names : mapping of str to str
+        Phases that the user knows better (:func:`~mtinet.workflows.predictions.sources.open_source`).
+    key : Path or None
+        Secret key of the pseudonyms of DICOM studies; None = that of the user, made at first use.
+    images, mapping : Path or None
+        DICOM files that a cohort was imported from, and its mapping file: what DICOM formats need of a cohort.
+    ensemble : tuple of Path
+        Other runs that are asked too.  A patient of the cohort who trained any of the runs is refused: the
+        mean of models that know a patient and models that do not says nothing about new ones.
+    opinions : Opinions
+        Flips and dropout.
+    """
+
+    formats: tuple[Format, ...] = DEFAULT_FORMATS
+    phase_names: Mapping[str, str] | None = None
+    key: Path | None = None
+    images: Path | None = None
+    mapping: Path | None = None
+    ensemble: tuple[Path, ...] = ()
+    opinions: Opinions = ALONE
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What was predicted, and what a user should know about it."""
+    """What was predicted, and what a user should know about it.
+
+    Attributes
+    ----------
+    results : tuple of Result
+        Of this call and of earlier ones whose files are kept.
+    findings : tuple of Finding
+        Of all results, and why the other studies have none.
+    kept : tuple of str
+        Studies that were finished before.
+    """
 
     results: tuple[Result, ...]
     findings: tuple[Finding, ...]
+    kept: tuple[str, ...] = ()
 
 
 def predict(
     model: Path,
     source: Path,
     out: Path,
+    options: PredictOptions | None = None,
     *,
-    ensemble: Sequence[Path] = (),
-    opinions: Opinions = ALONE,
-    maps: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Predictions:
-    """Predict ``source``, a folder with ``<phase>.nii.gz`` files or a cohort.
+    """Predict the studies of a source.
 
-    Each study gets ``mask.nii.gz``, ``result.json`` and ``picture.png``: in ``out`` itself for one study, in
-    ``out/<study_id>`` for a cohort.  A study that fails becomes a finding and does not stop the others.
+    A study's files lie in ``out`` itself, or in ``out/<study_id>`` where there are several; they appear
+    together.  A study that fails becomes a finding and does not stop the others.  ``out/audit.jsonl`` gets a
+    line a study; one that is finished is not predicted again while its inputs, the model and the version stay.
 
     Parameters
     ----------
-    model, source, out : Path
-    ensemble : sequence of Path
-        Other runs that are asked too.  A patient of the cohort who trained any of the runs is refused: the
-        mean of models that know a patient and models that do not says nothing about new ones.
-    opinions : Opinions
-        Flips and dropout.
-    maps : bool
-        Also write ``probability.nii.gz`` and ``entropy.nii.gz`` (bits), and of several opinions
-        ``information.nii.gz`` (mutual information, bits).
+    model : Path
+        Run folder of a finished training.
+    source : Path
+        See :func:`~mtinet.workflows.predictions.sources.open_source`.
+    out : Path
+    options : PredictOptions, optional
     on_progress : callable, optional
-        Called as ``on_progress(done, total)``.
+        Called as ``on_progress(done, total)`` with numbers of studies.
+
+    Raises
+    ------
+    OutputError
+        The disk is full; what is finished stays, and the same command goes on.
+    UserError
+        Model, source or an option cannot be used.
     """
-    is_cohort = (source / "cohort.csv").is_file()
-    cohort = Cohort.read(source) if is_cohort else None
-    studies = (Study.from_folder(source),) if cohort is None else cohort.studies
-    runs = [Run.open(path) for path in (model, *ensemble)]
-    trained = _trained_on(runs, cohort)
-    predictor = Ensemble.open(runs, opinions)
-    results: list[Result] = []
-    findings: list[Finding] = []
-    for done, study in enumerate(studies, start=1):
+    options = options or PredictOptions()
+    runs = [Run.open(path) for path in (model, *options.ensemble)]
+    if (options.images is None) != (options.mapping is None):
+        raise UserError(
+            "--images and --mapping belong together: the DICOM files, and who is who in the cohort"
+        )
+    origins = None
+    if options.images is not None and options.mapping is not None:
+        origins = origins_of_cohort(source, options.images, options.mapping)
+    opened = open_source(source, options.phase_names, options.key, origins)
+    check_instances(options.formats, opened.has_instances)
+    predictor = Ensemble.open(runs, options.opinions)
+    batch = _Batch(
+        predictor, runs[0].class_codes, _trained_on(runs, source), out, options.formats, opened.several
+    )
+    for done, job in enumerate(opened.jobs, start=1):
+        batch.do(job)
+        if on_progress is not None:
+            on_progress(done, len(opened.jobs))
+    findings = [*opened.findings, *batch.failures, *(f for r in batch.results for f in r.findings)]
+    return Predictions(tuple(batch.results), tuple(findings), tuple(batch.kept))
+
+
+class _Batch:
+    """The studies of one call, one after the other; memory does not grow with their number of voxels."""
+
+    def __init__(
+        self,
+        predictor: Ensemble,
+        class_codes: Mapping[str, str],
+        trained_on: Set[str],
+        out: Path,
+        formats: tuple[Format, ...],
+        several: bool,
+    ) -> None:
+        self.predictor = predictor
+        self.software = Software(provenance.versions()["mtinet"], predictor.facts["digest"])
+        self.class_codes, self.trained_on = class_codes, trained_on
+        self.calibration = _calibration_digest(predictor)
+        self.out, self.formats, self.several = out, formats, several
+        self.audit = Audit(out)
+        self.results: list[Result] = []
+        self.failures: list[Finding] = []
+        self.kept: list[str] = []
+
+    def do(self, job: Job) -> None:
+        """Predict and write a study, or say why not."""
+        place = self.out / job.study_id if self.several else self.out
         try:
-            if study.patient_id in trained:
+            decided_by = {
+                "inputs": job.fingerprint(),
+                "model": files.plain(self.predictor.facts),
+                "calibration": self.calibration,
+                "mtinet": self.software.version,
+            }
+            if self.audit.is_finished(job.study_id, decided_by, self.formats, place):
+                self.kept.append(job.study_id)
+                self._keep(_stored(place))
+                return
+            case = job.read()
+            if case.study.patient_id in self.trained_on:
                 raise UserError(
-                    f"study {study.study_id}: patient {study.patient_id} trained one of the runs of the "
+                    f"study {job.study_id}: patient {case.study.patient_id} trained one of the runs of the "
                     "ensemble; predict with a run that did not see the patient"
                 )
-            prediction = predictor.explain(study)
-            folder = out / study.study_id if is_cohort else out
-            write_prediction(prediction, folder)
-            if maps:
-                write_maps(prediction, folder)
+            prediction = _with_limits(self.predictor.explain(case.study), case)
+            self._write(prediction, case, place, decided_by)
+        except OutputError:
+            raise
         except UserError as error:
-            findings.append(
-                Finding(
-                    "not-predicted",
-                    "predict",
-                    "error",
-                    str(error),
-                    "Mend the study and predict it again.",
-                    study.study_id,
-                )
+            self._failed(job.study_id, str(error), "Mend the study and predict it again.")
+        except Exception as error:  # a study that nobody foresaw must not stop the others
+            self._failed(
+                job.study_id,
+                f"it failed in an unforeseen way ({type(error).__name__})",
+                "Predict it alone with --debug, and report what is printed.",
             )
         else:
-            results.append(prediction.result)
-            findings += prediction.result.findings
-        if on_progress is not None:
-            on_progress(done, len(studies))
-    return Predictions(tuple(results), tuple(findings))
+            self._keep(prediction.result)
+
+    def _keep(self, result: Result | None) -> None:
+        if result is not None:
+            # masks lie on the disk: memory must not grow with the number of studies
+            self.results.append(replace(result, mask=None) if self.several else result)
+
+    def _write(
+        self, prediction: StudyPrediction, case: Case, place: Path, decided_by: Mapping[str, Any]
+    ) -> None:
+        result = prediction.result
+        agent = case.study.agent
+        output = Output(result, self.software, prediction, case.origin, self.class_codes, agent)
+        before = self.audit.last(result.study_id)
+        earlier = list(before.get("files", ()))
+        same = before.get("decided_by") == dict(decided_by)
+        try:
+            for broken_off in place.glob(".tmp-*"):
+                shutil.rmtree(broken_off, ignore_errors=True)
+            with files.atomic_files(place) as temporary:
+                names = write_output(output, temporary, self.formats)
+            for name in () if same else set(earlier) - set(names):
+                # of another model or of other images: beside the new files it would mislead
+                (place / Path(name).name).unlink(missing_ok=True)
+            formats = {*self.formats, *(before.get("formats", ()) if same else ())}
+            refers = case.origin is not None and not formats.isdisjoint((*DICOM_FORMATS, "pdf"))
+            self.audit.add(
+                result.study_id,
+                "predicted",
+                decided_by=dict(decided_by),
+                formats=[name for name in FORMATS if name in formats],
+                files=sorted({*names, *(earlier if same else ())}),
+                lesions=len(result.lesions),
+                findings=[f.id for f in result.findings],
+                **({"instance_uids": case.origin.instance_uids()} if case.origin and refers else {}),
+            )
+        except OSError as error:
+            raise _unwritable(place, error, len(self.results)) from error
+
+    def _failed(self, study_id: str, why: str, action: str) -> None:
+        self.failures.append(Finding("not-predicted", "predict", "error", why, action, study_id))
+        try:
+            self.audit.add(study_id, "failed", reason=why)
+        except OSError as error:
+            raise _unwritable(self.audit.path, error, len(self.results)) from error
 
 
-def _trained_on(runs: Sequence[Run], cohort: Cohort | None) -> set[str]:
-    """Patients of a cohort who trained one run of an ensemble."""
-    if cohort is None or len(runs) == 1:
-        return set()
+def _trained_on(runs: list[Run], source: Path) -> Set[str]:
+    """Patients of a cohort who trained one run of an ensemble; a plain folder names no patient."""
+    if len(runs) == 1 or not (source / "cohort.csv").is_file():
+        return frozenset()
+    cohort = Cohort.read(source)
     return {patient for run in runs for patient in training_patients(run, cohort)}
 
 
-def write_maps(prediction: StudyPrediction, folder: Path) -> None:
-    """Write lesion probability, its entropy and what the opinions disagree about, on the source grid."""
-    vote, study = prediction.vote, prediction.study
-    named = {"probability": vote.probability, "entropy": vote.entropy, "information": vote.information}
-    for name, values in named.items():
-        if values is not None:
-            volume = Volume(to_source_grid(values, study).astype(np.float32), study.source_affine)
-            volume.write_nifti(folder / f"{name}.nii.gz")
+def _calibration_digest(predictor: Ensemble) -> str:
+    """Hash of the calibration in use; empty without one."""
+    if predictor.calibration is None:
+        return ""
+    text = json.dumps(files.plain(predictor.calibration.to_dict()), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
-def write_prediction(prediction: StudyPrediction, folder: Path) -> None:
-    """Write a prediction's mask, JSON and picture."""
-    save(prediction.result, folder)
-    study = prediction.study
-    study_picture(
-        study.image,
-        study.present,
-        study.phases,
-        prediction.labels,
-        study.spacing_mm,
-        prediction.result.lesions,
-        folder / "picture.png",
-        title=study.study_id,
+def _with_limits(prediction: StudyPrediction, case: Case) -> StudyPrediction:
+    """The prediction with what was found before it."""
+    found = (*case.findings, *image_limits(case.study), *prediction.result.findings)
+    return replace(prediction, result=replace(prediction.result, findings=found))
+
+
+def _stored(place: Path) -> Result | None:
+    """The result of an earlier call; None where its JSON was not asked for."""
+    path, mask = place / "result.json", place / "mask.nii.gz"
+    if not path.is_file():
+        return None
+    values = json.loads(path.read_text(encoding="utf-8"))
+    return Result.from_dict(values, read_nifti(mask, labels=True) if mask.is_file() else None)
+
+
+def _unwritable(place: Path, error: OSError, finished: int) -> OutputError:
+    return OutputError(
+        f"cannot write {place} ({error.strerror or error}); {finished} studies are finished and stay: free space or "
+        "correct the rights, then give the same command again and it goes on"
     )

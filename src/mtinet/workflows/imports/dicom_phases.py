@@ -84,8 +84,8 @@ def _unsure(phase: Phase, picked: Any) -> Finding:
         "warning",
         f"{phase} is left empty: series {picked.series_number}, volume {picked.volume} is the best candidate, "
         f"but with a confidence of {picked.confidence:.2f} only ({'; '.join(picked.evidence)})",
-        "Look at the series; if it is right (or another one is), say so in a file for --phases-json: "
-        "import.json shows the form.",
+        "Look at the series; if it is right (or another one is), say so in a file for --phases-json (import.json "
+        "shows the form), or with --phase-names of predict.",
     )
 
 
@@ -103,7 +103,7 @@ def _overrule(study: DicomStudy, phase: Phase, entry: Mapping[str, Any] | None, 
     if len(series) != 1:
         what = uid or f"number {number or '(none)'}"
         raise UserError(
-            f"--phases-json, {phase}: {len(series)} series have {what}; give the series_uid of one of: "
+            f"phase {phase}: {len(series)} series have {what}; give the series_uid of one of: "
             + ", ".join(f"{s.info.series_uid} ({s.info.description})" for s in study.series)
         )
     index = int(entry.get("volume") or 0)

@@ -117,7 +117,38 @@ def import_study(job: StudyJob) -> dict[str, Any]:
     return record
 
 
-def _import(job: StudyJob) -> dict[str, Any]:
+@dataclass(frozen=True)
+class LoadedPhases:
+    """The phases of a study in memory, and how they were found.
+
+    Attributes
+    ----------
+    choice : PhaseChoice
+        With the volumes that could not be used among its missing ones.
+    images : dict
+        Volume by phase, each on its own grid.
+    kept : dict
+        Where each image was taken from, by phase.
+    times_s, offsets_s : dict
+        As :func:`phase_times` gives them.
+    findings : list of Finding
+        Without identity where the job's scrubber takes it out.
+    """
+
+    choice: PhaseChoice
+    images: dict[Phase, Volume]
+    kept: dict[Phase, ChosenVolume]
+    times_s: dict[Phase, float]
+    offsets_s: dict[Phase, float]
+    findings: list[Finding]
+
+    def why_unusable(self, study: DicomStudy) -> dict[str, str] | None:
+        """Step and reason for which the study is left out; None where it can be used."""
+        return None if len(self.images) >= MIN_PHASES else _why_left_out(study, self.choice)
+
+
+def load_phases(job: StudyJob) -> LoadedPhases:
+    """Identify a study's phases and read their voxels; what cannot be used becomes a finding."""
     scrub = job.scrubber
     findings = [scrub.finding(f, job.study_id) for f in job.study.findings]
     choice = choose_phases(job.study, job.overruling)
@@ -127,24 +158,32 @@ def _import(job: StudyJob) -> dict[str, Any]:
     kept = {phase: choice.chosen[phase] for phase in images}
     times, offsets = phase_times(job.study, kept)
     findings += [replace(f, case=job.study_id) for f in _doubts(kept, times)]
+    return LoadedPhases(choice, images, kept, times, offsets, findings)
+
+
+def _import(job: StudyJob) -> dict[str, Any]:
+    scrub = job.scrubber
+    loaded = load_phases(job)
+    choice, images, kept, findings = loaded.choice, loaded.images, loaded.kept, loaded.findings
     masks = read_study_masks(job.masks, job.study, kept, images) if images else StudyMasks()
     findings += [scrub.finding(f, job.study_id) for f in masks.findings]
     if masks.source and not job.keep_ids:
         masks.source = scrub.text(masks.source)
-    usable = len(images) >= MIN_PHASES
+    left_out = loaded.why_unusable(job.study)
+    usable = left_out is None
     written = _write(job, images, masks) if usable else {}
     liver_phase = _segment_liver(job, written, masks, findings) if usable else ""
     return {
         "study_id": job.study_id,
         "patient_id": job.patient_id,
-        "left_out": None if usable else _why_left_out(job.study, choice),
+        "left_out": left_out,
         "files": written,
         "mask_phase": masks.phase if usable and (masks.lesions or masks.liver) else liver_phase,
         "mask_source": masks.source,
-        "times_s": times,
+        "times_s": loaded.times_s,
         "agent": scrub.text(job.study.agent),
-        "acquisition": _acquisition(job.study, kept),
-        "phases": {phase: _phase_entry(phase, kept, images, offsets, scrub) for phase in PHASES},
+        "acquisition": acquisition_of(job.study, kept),
+        "phases": {phase: _phase_entry(phase, kept, images, loaded.offsets_s, scrub) for phase in PHASES},
         "missing": scrub.plain(choice.missing),
         "excluded": scrub.plain(choice.excluded),
         "findings": [f.to_dict() for f in findings],
@@ -165,7 +204,7 @@ def _load(job: StudyJob, choice: PhaseChoice, findings: list[Finding]) -> dict[P
                     "phase-left-out",
                     "warning",
                     f"{phase} is left out: {reason}",
-                    "Export the series again, or name another one with --phases-json.",
+                    "Export the series again, or name another one (--phases-json, or --phase-names of predict).",
                     job.study_id,
                 )
             )
@@ -206,7 +245,8 @@ def _drop_apart(
                 "phase-left-out",
                 "warning",
                 f"{phase} is left out: {reason}",
-                "Name the series of the liver with --phases-json; look at the geometry of both in the PACS.",
+                "Name the series of the liver (--phases-json, or --phase-names of predict); look at the geometry of "
+                "both in the PACS.",
                 job.study_id,
             )
         )
@@ -319,7 +359,7 @@ def _why_left_out(study: DicomStudy, choice: PhaseChoice) -> dict[str, str]:
     return {"step": "phases", "reason": f"fewer than {MIN_PHASES} phases identified"}
 
 
-def _acquisition(study: DicomStudy, chosen: Mapping[Phase, ChosenVolume]) -> dict[str, float]:
+def acquisition_of(study: DicomStudy, chosen: Mapping[Phase, ChosenVolume]) -> dict[str, float]:
     """Field, TR, TE, flip angle of the reference phase, and the dose, where known."""
     values: dict[str, float | None] = {"dose_mmol_kg": study.dose_mmol_kg}
     reference = next((chosen[p] for p in REFERENCE_ORDER if p in chosen), None)

@@ -1,0 +1,81 @@
+"""What the images of a study cannot tell: findings that a result is read with."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtinet.cohort import Study
+from mtinet.results import Finding, Severity
+from mtinet.volume import Volume
+
+GREY_LEVELS = 256
+"""An image of eight bits holds at most so many values; MR magnitudes hold thousands."""
+
+
+def image_limits(study: Study) -> list[Finding]:
+    """Findings about a study whose images are loaded: grey levels, slices, times, agent.
+
+    Parameters
+    ----------
+    study : Study
+        With ``loaded`` images.
+    """
+    found: list[Finding] = []
+
+    def add(id: str, severity: Severity, meaning: str, action: str) -> None:
+        found.append(Finding(id, "predict", severity, meaning, action, study.study_id))
+
+    eight_bit = [phase for phase, volume in study.loaded.items() if _is_eight_bit(volume.array)]
+    if eight_bit:
+        add(
+            "eight-bit",
+            "warning",
+            f"{', '.join(eight_bit)}: at most {GREY_LEVELS} grey levels (8 bit), so the images were windowed for "
+            "display and phases have no common scale; signal, enhancement and what follows from them mean little",
+            "Predict on the images as the scanner stored them (DICOM, or NIfTI converted from it).",
+        )
+    if _slices(study.loaded[study.reference_phase]) == 1:
+        add(
+            "single-slice",
+            "warning",
+            "the study is a single slice: volumes are that of one slice, and whether a lesion goes on above or below "
+            "is unknown",
+            "Predict on the whole series.",
+        )
+    timed = [phase for phase in study.images if phase in study.times_s]
+    if not timed:
+        add(
+            "no-times",
+            "warning",
+            "the times of the phases after injection are unknown: their names are taken for granted, and rates of "
+            "wash-in and wash-out cannot be computed",
+            "Predict on DICOM that has them, or give time_<phase>_s in a cohort.",
+        )
+    if not study.agent:
+        late = [p for p in study.images if p in ("delayed", "transitional", "hepatobiliary")]
+        about = (
+            f"whether {late[0]} shows washout or uptake by hepatocytes (gadoxetate) cannot be known"
+            if late
+            else "what late phases would show cannot be known"
+        )
+        add(
+            "no-agent",
+            "warning",
+            f"the contrast agent is unknown: {about}",
+            "Predict on DICOM that names the agent, or give agent in a cohort; name a hepatobiliary phase as such.",
+        )
+    return found
+
+
+def _is_eight_bit(array: NDArray[np.generic]) -> bool:
+    """Whole numbers from 0 to 255, of which the brightest are used: a count of 200 is no window."""
+    values = np.asarray(array, dtype=np.float32)
+    low, high = float(values.min(initial=0.0)), float(values.max(initial=0.0))
+    if low < 0 or not 0.9 * GREY_LEVELS <= high < GREY_LEVELS:
+        return False
+    return bool(np.array_equal(values, np.rint(values)))
+
+
+def _slices(volume: Volume) -> int:
+    return min(volume.shape)

@@ -1,0 +1,91 @@
+"""``audit.jsonl``: a line for every result that was written, by which an interrupted batch goes on.
+
+A line tells which model made which result of which inputs, with which versions and when.  The instances' UIDs
+identify the patient to whoever has the archive: they stand in a line only where DICOM files were written, which
+name the patient anyway.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mtinet import files, provenance
+
+AUDIT_FILE = "audit.jsonl"
+AUDIT_FORMAT = 1
+"""Version of a line; lines of a newer one are not taken into account."""
+
+
+class Audit:
+    """The audit of an output folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / AUDIT_FILE
+        self._last: dict[str, dict[str, Any]] = {}
+        for line in _lines(self.path):
+            if line.get("format") == AUDIT_FORMAT and isinstance(line.get("study_id"), str):
+                self._last[line["study_id"]] = line
+
+    def last(self, study_id: str) -> Mapping[str, Any]:
+        """The newest line about a study; empty without one."""
+        return self._last.get(study_id, {})
+
+    def is_finished(
+        self, study_id: str, decided_by: Mapping[str, Any], formats: Sequence[str], place: Path
+    ) -> bool:
+        """Whether a study's result is there, complete, from the same inputs, model and version."""
+        line = self.last(study_id)
+        return (
+            line.get("outcome") == "predicted"
+            and line.get("decided_by") == dict(decided_by)
+            and set(formats) <= set(line.get("formats", ()))
+            and all((place / name).is_file() for name in line.get("files", ()))
+        )
+
+    def add(self, study_id: str, outcome: str, **facts: Any) -> None:
+        """Append a line; it is on the disk when this returns.
+
+        Raises
+        ------
+        OSError
+            It cannot be written.
+        """
+        line = {
+            "format": AUDIT_FORMAT,
+            "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "study_id": study_id,
+            "outcome": outcome,
+            **facts,
+            "versions": {name: version for name, version in provenance.versions().items() if version},
+        }
+        text = json.dumps(files.plain(line), ensure_ascii=False) + "\n"
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("ab+") as stream:
+            end = stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, end - 1))
+            if stream.read(1) not in (b"", b"\n"):
+                # a line that a full disk or a kill cut short stays alone
+                stream.write(b"\n")
+            stream.write(text.encode())
+            stream.flush()
+            os.fsync(stream.fileno())
+        self._last[study_id] = line
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    found = []
+    for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError:
+            continue
+        if isinstance(line, dict):
+            found.append(line)
+    return found

@@ -1,0 +1,52 @@
+"""``mtinet.save``: the files of one result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from mtinet import files, provenance
+from mtinet.dicom.made import Software
+from mtinet.inference.predictor import StudyPrediction
+from mtinet.results import Result
+from mtinet.workflows.predictions.formats import (
+    Output,
+    check_instances,
+    read_formats,
+    write_output,
+)
+from mtinet.workflows.predictions.origins import origin_of_images
+
+
+def save(
+    result: Result | StudyPrediction,
+    folder: Path | str,
+    formats: Iterable[str] = ("nifti", "json"),
+    images: Path | str | None = None,
+) -> None:
+    """Write the files of a result; all of them appear together.
+
+    Parameters
+    ----------
+    result : Result or StudyPrediction
+        What a model gives for a study; ``page``, ``pdf`` and ``picture`` need ``model.explain(study)``.
+    folder : Path
+        Where to write; other files in it stay.
+    formats : iterable of str
+        Some of ``nifti, json, csv, picture, page, pdf, dicom-seg, dicom-sr``.
+    images : Path, optional
+        DICOM folder or zip that the study came from; ``dicom-seg`` and ``dicom-sr`` refer to its instances.
+
+    Raises
+    ------
+    UserError
+        An unknown format, or one that needs what is not given.
+    """
+    wanted = read_formats(formats)
+    check_instances(wanted, images is not None)
+    prediction = result if isinstance(result, StudyPrediction) else None
+    plain = result.result if isinstance(result, StudyPrediction) else result
+    origin = None if images is None else origin_of_images(Path(images))
+    software = Software(provenance.versions()["mtinet"], str(plain.model.get("digest", "")))
+    with files.atomic_files(Path(folder)) as temporary:
+        write_output(Output(plain, software, prediction, origin), temporary, wanted)

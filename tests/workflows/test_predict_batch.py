@@ -1,0 +1,270 @@
+"""Batches: broken studies are explained, the others are done, and an interrupted batch goes on."""
+
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+
+from mtinet import files
+from mtinet.errors import UserError
+from mtinet.volume import Volume
+from mtinet.workflows.predict import OutputError, PredictOptions, predict
+from mtinet.workflows.predictions import formats as writers
+from mtinet.workflows.predictions.formats import read_formats
+
+PHASES = ("pre", "arterial", "portal_venous", "delayed")
+QUICK = PredictOptions(formats=("nifti", "json"))
+
+
+def write_nifti(toy, folder: Path, phases=PHASES) -> Path:
+    for phase in phases:
+        toy.images[phase].write_nifti(folder / f"{phase}.nii.gz")
+    return folder
+
+
+def edit(folder: Path, change) -> None:
+    for path in folder.rglob("*.dcm"):
+        dataset = pydicom.dcmread(path)
+        change(dataset)
+        dataset.save_as(path)
+
+
+@pytest.fixture
+def ten(tmp_path, toy_maker, thick_toy, toy_scanner):
+    """Ten studies in one folder, NIfTI and DICOM, of which five are broken."""
+    place = tmp_path / "in"
+    write_nifti(toy_maker(51), place / "good-1")
+    write_nifti(toy_maker(52), place / "good-missing", PHASES[1:])
+    empty = toy_maker(53)
+    for phase, volume in empty.images.items():
+        # liver everywhere: nothing that looks like the toys' lesion
+        liver = volume.array[empty.liver.array.astype(bool) & ~empty.mask.array.astype(bool)].mean()
+        array = np.where(empty.mask.array > 0, liver, volume.array).astype(np.float32)
+        empty = empty.with_phase(phase, volume.with_array(array))
+    write_nifti(empty, place / "good-without-lesion")
+    toy_scanner(thick_toy(54), place / "export" / "a", "A1", "a")
+    toy_scanner(thick_toy(55), place / "export" / "b", "B1", "b", habit="ge")
+
+    write_broken(place, toy_maker, thick_toy, toy_scanner)
+    return place
+
+
+def write_broken(place: Path, toy_maker, thick_toy, toy_scanner) -> None:
+    """Five studies: a truncated file, a NaN, a sheared grid, a knee, and the images of two patients."""
+    write_nifti(toy_maker(56), place / "bad-truncated")
+    cut = place / "bad-truncated" / "arterial.nii.gz"
+    cut.write_bytes(cut.read_bytes()[:3000])
+    nan = toy_maker(57)
+    nan.images["delayed"].array[3, 3, 3] = np.nan
+    write_nifti(nan, place / "bad-nan")
+    sheared = toy_maker(58)
+    affine = sheared.images["pre"].affine.copy()
+    affine[0, 1] = 4.0
+    write_nifti(
+        sheared.with_phase("pre", Volume(sheared.images["pre"].array, affine)), place / "bad-geometry"
+    )
+    toy_scanner(thick_toy(59), place / "export" / "knee", "K1", "knee")
+    edit(place / "export" / "knee", lambda ds: setattr(ds, "BodyPartExamined", "KNEE"))
+    toy_scanner(thick_toy(60), place / "export" / "mixed", "M1", "mixed")
+    for path in sorted((place / "export" / "mixed").rglob("*.dcm"))[::2]:
+        dataset = pydicom.dcmread(path)
+        dataset.PatientID = "M2"
+        dataset.save_as(path)
+
+
+def test_ten_studies_with_five_broken_end_with_five_results_and_five_reasons(toy_run, ten, tmp_path):
+    options = PredictOptions(formats=("nifti", "json", "csv"), key=tmp_path / "key")
+    out = tmp_path / "out"
+    outcome = predict(toy_run.path, ten, out, options)
+    names = {r.study_id for r in outcome.results}
+    assert len(outcome.results) == 5
+    assert {"good-1", "good-missing", "good-without-lesion"} <= names
+    failed = {f.case: f.meaning for f in outcome.findings if f.id == "not-predicted"}
+    assert len(failed) == 5
+    reasons = {
+        "damaged": "bad-truncated",
+        "NaN": "bad-nan",
+        "sheared": "bad-geometry",
+        "KNEE": "study-",
+        "2 patient ids": "study-",
+    }
+    for text, case in reasons.items():
+        assert [c for c, why in failed.items() if text in why and c.startswith(case)], (text, failed)
+    by_id = {r.study_id: r for r in outcome.results}
+    assert by_id["good-without-lesion"].label == "none"
+    assert "missing-phase" in {f.id for f in by_id["good-missing"].findings}
+    # whole results or none, and no rest of a broken one
+    for folder in (p for p in out.iterdir() if p.is_dir()):
+        assert folder.name in names
+        assert {p.name for p in folder.iterdir()} == {"mask.nii.gz", "result.json", "measurements.csv"}
+    lines = [json.loads(line) for line in (out / "audit.jsonl").read_text().splitlines()]
+    assert sorted(line["outcome"] for line in lines) == ["failed"] * 5 + ["predicted"] * 5
+    for secret in ("A1", "K1", "M1", "M2", "Virtual"):
+        assert secret not in (out / "audit.jsonl").read_text()
+    again = predict(toy_run.path, ten, out, options)
+    assert set(again.kept) == names
+    assert {r.study_id for r in again.results} == names
+    assert {f.case for f in again.findings if f.id == "not-predicted"} == set(failed)
+
+
+@pytest.fixture
+def three(tmp_path, toy_maker):
+    for index in range(3):
+        write_nifti(toy_maker(70 + index), tmp_path / "in" / f"s{index}")
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Ids of the studies that go through the network."""
+    from mtinet.inference.predictor import Predictor
+
+    seen = []
+    explain = Predictor.explain
+
+    def count(self, study):
+        seen.append(study.study_id)
+        return explain(self, study)
+
+    monkeypatch.setattr(Predictor, "explain", count)
+    return seen
+
+
+def test_only_what_changed_is_predicted_again(toy_run, three, tmp_path, toy_maker, counted):
+    out = tmp_path / "out"
+    predict(toy_run.path, three, out, QUICK)
+    assert counted == ["s0", "s1", "s2"]
+    counted.clear()
+    assert predict(toy_run.path, three, out, QUICK).kept == ("s0", "s1", "s2")
+    assert counted == []
+    toy_maker(99).images["delayed"].write_nifti(three / "s1" / "delayed.nii.gz")
+    predict(toy_run.path, three, out, QUICK)
+    (out / "s2" / "mask.nii.gz").unlink()
+    predict(toy_run.path, three, out, QUICK)
+    assert counted == ["s1", "s2"]
+    counted.clear()
+    # another format of the same result is added, and the first ones stay
+    predict(toy_run.path, three, out, PredictOptions(formats=("csv",)))
+    assert counted == ["s0", "s1", "s2"]
+    assert predict(toy_run.path, three, out, PredictOptions(formats=("csv", "json"))).kept == (
+        "s0",
+        "s1",
+        "s2",
+    )
+
+
+def test_files_of_another_model_do_not_stay_beside_the_new_ones(toy_run, three, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    predict(toy_run.path, three, out, QUICK)
+    (out / "s0" / "notes.txt").write_text("the user's own")
+    monkeypatch.setattr(type(toy_run), "digest", lambda self: "another")
+    predict(toy_run.path, three, out, PredictOptions(formats=("json",)))
+    assert {p.name for p in (out / "s0").iterdir()} == {"result.json", "notes.txt"}
+
+
+def test_a_full_disk_stops_cleanly_and_goes_on(toy_run, three, tmp_path, monkeypatch, counted):
+    out = tmp_path / "out"
+    write = writers.WRITERS["json"]
+
+    def full(output, folder):
+        if output.result.study_id == "s1":
+            (folder / "result.json").write_text('{"half')
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(output, folder)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(writers, "WRITERS", {**writers.WRITERS, "json": full})
+        with pytest.raises(OutputError, match=r"No space left.*1 studies are finished"):
+            predict(toy_run.path, three, out, QUICK)
+    assert {p.name for p in out.iterdir()} == {"s0", "audit.jsonl"}
+    assert {p.name for p in (out / "s0").iterdir()} == {"mask.nii.gz", "result.json"}
+    counted.clear()
+    outcome = predict(toy_run.path, three, out, QUICK)
+    assert counted == ["s1", "s2"]
+    assert [r.study_id for r in outcome.results] == ["s0", "s1", "s2"]
+
+
+def test_a_line_of_the_audit_that_was_cut_short_does_no_harm(toy_run, three, tmp_path, counted):
+    out = tmp_path / "out"
+    predict(toy_run.path, three, out, QUICK)
+    text = (out / "audit.jsonl").read_text()
+    (out / "audit.jsonl").write_text(text[:-40])
+    counted.clear()
+    assert predict(toy_run.path, three, out, QUICK).kept == ("s0", "s1")
+    assert counted == ["s2"]
+    assert predict(toy_run.path, three, out, QUICK).kept == ("s0", "s1", "s2")
+
+
+def test_an_unforeseen_failure_of_one_study_does_not_stop_the_others(toy_run, three, tmp_path, monkeypatch):
+    from mtinet.inference.predictor import Predictor
+
+    explain = Predictor.explain
+
+    def failing(self, study):
+        if study.study_id == "s1":
+            raise IndexError("Miller")
+        return explain(self, study)
+
+    monkeypatch.setattr(Predictor, "explain", failing)
+    outcome = predict(toy_run.path, three, tmp_path / "out", QUICK)
+    assert [r.study_id for r in outcome.results] == ["s0", "s2"]
+    (failed,) = [f for f in outcome.findings if f.severity == "error"]
+    assert "IndexError" in failed.meaning
+    # what the error says may be a patient's name
+    assert "Miller" not in failed.meaning
+
+
+def test_memory_holds_no_masks_of_a_batch(toy_run, three, tmp_path):
+    outcome = predict(toy_run.path, three, tmp_path / "out", QUICK)
+    assert [r.mask for r in outcome.results] == [None] * 3
+
+
+def test_formats_that_cannot_be_are_refused_before_any_work(toy_run, three, tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="choose from"):
+        read_formats(["nifti", "docx"])
+    with pytest.raises(UserError, match="refer to DICOM images"):
+        predict(toy_run.path, three, tmp_path / "out", PredictOptions(formats=("dicom-sr",)))
+    monkeypatch.setitem(__import__("sys").modules, "weasyprint", None)
+    with pytest.raises(UserError, match=r"mtinet\[pdf\]"):
+        read_formats(["pdf"])
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(UserError, match="holds no study"):
+        predict(toy_run.path, tmp_path / "in" / "s0" / "pre.nii.gz", tmp_path / "out")
+
+
+def test_files_appear_together_or_not_at_all(tmp_path):
+    with files.atomic_files(tmp_path / "new" / "folder") as temporary:
+        (temporary / "a").write_text("1")
+        assert not (tmp_path / "new" / "folder" / "a").exists()
+    (tmp_path / "new" / "folder" / "own").write_text("2")
+
+    def broken():
+        with files.atomic_files(tmp_path / "new" / "folder") as temporary:
+            (temporary / "a").write_text("half")
+            raise OSError(errno.ENOSPC, "full")
+
+    with pytest.raises(OSError, match="full"):
+        broken()
+    assert {p.name: p.read_text() for p in (tmp_path / "new" / "folder").iterdir()} == {"a": "1", "own": "2"}
+
+
+@pytest.mark.acceptance
+def test_fifty_studies_with_five_broken(toy_run, tmp_path, toy_maker, thick_toy, toy_scanner):
+    place = tmp_path / "in"
+    for index in range(40):
+        write_nifti(toy_maker(200 + index), place / f"good-{index}")
+    for index in range(5):
+        toy_scanner(thick_toy(300 + index), place / "export" / f"p{index}", f"P{index}", f"st{index}")
+    write_broken(place, toy_maker, thick_toy, toy_scanner)
+    options = PredictOptions(formats=("nifti", "json", "page"), key=tmp_path / "key")
+    outcome = predict(toy_run.path, place, tmp_path / "out", options)
+    assert len(outcome.results) == 45
+    assert len([f for f in outcome.findings if f.id == "not-predicted"]) == 5
+    assert len(list((tmp_path / "out").rglob("page.html"))) == 45
+    assert list((tmp_path / "out").rglob(".tmp-*")) == []
+    assert len(predict(toy_run.path, place, tmp_path / "out", options).kept) == 45

@@ -1,0 +1,171 @@
+"""From DICOM to files for a PACS: phases found, lesions in place, identity nowhere else."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+
+import mtinet
+from mtinet.dicom.masks import read_masks
+from mtinet.dicom.study import read_studies
+from mtinet.errors import UserError
+from mtinet.volume import read_nifti
+from mtinet.workflows.ingest import IngestOptions, ingest
+from mtinet.workflows.predict import PredictOptions, predict
+from mtinet.workflows.predictions.sources import parse_phase_names
+
+ALL = ("nifti", "json", "csv", "page", "dicom-seg", "dicom-sr")
+PHASES = ("pre", "arterial", "portal_venous", "delayed")
+
+
+def dice(a, b) -> float:
+    return 2 * np.logical_and(a, b).sum() / (a.sum() + b.sum())
+
+
+@pytest.fixture(scope="module")
+def predicted(toy_run, thick_toy, toy_scanner, tmp_path_factory):
+    """A study as DICOM, its toy and exam, and all files that were predicted of it."""
+    place = tmp_path_factory.mktemp("dicom")
+    toy = thick_toy(31)
+    exam = toy_scanner(toy, place / "export")
+    options = PredictOptions(formats=ALL, key=place / "key")
+    outcome = predict(toy_run.path, place / "export", place / "out", options)
+    return place, toy, exam, outcome
+
+
+def test_phases_and_times_are_found_and_the_lesion_is_in_place(predicted):
+    place, toy, _exam, outcome = predicted
+    (result,) = outcome.results
+    assert [f for f in outcome.findings if f.severity == "error"] == []
+    assert result.phases == PHASES
+    mask = read_nifti(place / "out" / "mask.nii.gz", labels=True).like_axes_of(toy.mask.affine)
+    assert mask.corner_distance_mm(toy.mask) < 0.01
+    assert dice(mask.array > 0, toy.mask.array > 0) > 0.5
+    (study,) = read_studies(place / "export")[0]
+    seg = read_masks(place / "out" / "segmentation.dcm", study.series).labels.like_axes_of(toy.mask.affine)
+    assert np.array_equal(seg.array > 0, mask.array > 0)
+    said = {f.id for f in result.findings}
+    assert said.isdisjoint({"no-times", "no-agent", "eight-bit", "single-slice"})
+
+
+def test_identity_is_in_the_dicom_files_only(predicted):
+    place, _, exam, _ = predicted
+    secrets = [exam.patient_id, "Virtual^Patient", exam.uid("study"), exam.uid("frame of reference")]
+    files = {path.name for path in (place / "out").iterdir()}
+    assert files == {
+        "audit.jsonl", "mask.nii.gz", "result.json", "measurements.csv", "page.html", "segmentation.dcm", "report.dcm",
+    }  # fmt: skip
+    for name in files - {"segmentation.dcm", "report.dcm", "mask.nii.gz"}:
+        text = (place / "out" / name).read_text()
+        assert [secret for secret in secrets if secret in text] == [], name
+    assert pydicom.dcmread(place / "out" / "report.dcm").PatientID == exam.patient_id
+    line = json.loads((place / "out" / "audit.jsonl").read_text())
+    instances = {str(pydicom.dcmread(p).SOPInstanceUID) for p in (place / "export").rglob("*.dcm")}
+    assert set(line["instance_uids"]) <= instances
+    assert len(line["instance_uids"]) == 4 * 14
+    stored = json.loads((place / "out" / "result.json").read_text())
+    assert line["decided_by"]["model"] == stored["model"]
+    assert len(stored["model"]["digest"]) == 64
+
+
+def test_without_dicom_files_the_audit_holds_no_uid(predicted, toy_run, tmp_path):
+    place, *_ = predicted
+    options = PredictOptions(formats=("json",), key=place / "key")
+    outcome = predict(toy_run.path, place / "export", tmp_path / "out", options)
+    line = json.loads((tmp_path / "out" / "audit.jsonl").read_text())
+    assert "instance_uids" not in line
+    assert outcome.results[0].study_id == line["study_id"]
+    assert line["study_id"].startswith("study-")
+
+
+def test_a_zip_gives_the_same(predicted, toy_run, tmp_path):
+    place, _, _, outcome = predicted
+    archive = shutil.make_archive(str(tmp_path / "export"), "zip", place / "export")
+    options = PredictOptions(formats=("nifti", "json"), key=place / "key")
+    zipped = predict(toy_run.path, Path(archive), tmp_path / "out", options)
+    assert zipped.results[0].lesions == outcome.results[0].lesions
+    assert zipped.results[0].study_id == outcome.results[0].study_id
+
+
+def test_the_table_has_every_quantity_with_its_unit(predicted):
+    place, _, _, outcome = predicted
+    with (place / "out" / "measurements.csv").open() as lines:
+        rows = list(csv.DictReader(lines))
+    first = outcome.results[0].lesions[0]
+    own = {(r["quantity"], r["phase"]): r for r in rows if r["lesion"] == str(first.number)}
+    assert float(own["volume", ""]["value"]) == pytest.approx(first.volume_mm3 / 1000)
+    assert own["volume", ""]["unit"] == "mL"
+    assert {phase for name, phase in own if name == "signal"} == set(PHASES)
+    assert own["class", ""]["finding"] == first.label
+
+
+def test_phases_can_be_overruled_by_series(predicted, toy_run, tmp_path):
+    place, *_ = predicted
+    told = parse_phase_names("pre=5,arterial=6,portal_venous=7,delayed=")
+    options = PredictOptions(formats=("json",), phase_names=told, key=place / "key")
+    outcome = predict(toy_run.path, place / "export", tmp_path / "out", options)
+    assert outcome.results[0].phases == ("pre", "arterial", "portal_venous")
+    wrong = PredictOptions(formats=("json",), phase_names={"pre": "99"}, key=place / "key")
+    failed = predict(toy_run.path, place / "export", tmp_path / "wrong", wrong)
+    assert failed.results == ()
+    assert "0 series have number 99" in failed.findings[-1].meaning
+
+
+@pytest.mark.parametrize("text", ["pre", "preo=4", "pre=4,pre=5"])
+def test_phase_names_that_are_none_are_refused(text):
+    with pytest.raises(UserError, match="--phase-names"):
+        parse_phase_names(text)
+
+
+def test_a_result_is_saved_with_the_images_that_it_is_of(predicted, tmp_path):
+    place, *_, outcome = predicted
+    (result,) = outcome.results
+    mtinet.save(
+        result, tmp_path / "saved", formats=("json", "dicom-seg", "dicom-sr"), images=place / "export"
+    )
+    seg = pydicom.dcmread(tmp_path / "saved" / "segmentation.dcm")
+    before = pydicom.dcmread(place / "out" / "segmentation.dcm")
+    assert seg.PixelData == before.PixelData
+    with pytest.raises(UserError, match="refer to DICOM images"):
+        mtinet.save(result, tmp_path / "none", formats=("dicom-sr",))
+    with pytest.raises(UserError, match="explain"):
+        mtinet.save(result, tmp_path / "none", formats=("json", "page"))
+    with pytest.raises(UserError, match="choose from"):
+        mtinet.save(result, tmp_path / "none", formats=("jpeg",))
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_deidentified_cohort_refers_to_its_images_by_the_mapping_file(predicted, toy_run, tmp_path):
+    place, _, exam, _ = predicted
+    made = ingest(place / "export", tmp_path / "cohort", IngestOptions(key=place / "key"), workers=1)
+    options = PredictOptions(formats=("dicom-seg", "dicom-sr"))
+    with pytest.raises(UserError, match="--mapping"):
+        predict(toy_run.path, tmp_path / "cohort", tmp_path / "out", options)
+    options = PredictOptions(formats=options.formats, images=place / "export", mapping=made.mapping)
+    outcome = predict(toy_run.path, tmp_path / "cohort", tmp_path / "out", options)
+    (study_id,) = [study.study_id for study in made.cohort.studies]
+    assert [f for f in outcome.findings if f.severity == "error"] == []
+    seg = pydicom.dcmread(tmp_path / "out" / study_id / "segmentation.dcm")
+    assert seg.PatientID == exam.patient_id
+    assert seg.PixelData == pydicom.dcmread(place / "out" / "segmentation.dcm").PixelData
+
+
+@pytest.mark.slow
+def test_the_page_goes_into_the_archive_as_well(predicted, toy_run, tmp_path):
+    pytest.importorskip("weasyprint")
+    place, _, exam, _ = predicted
+    options = PredictOptions(formats=("pdf",), key=place / "key")
+    predict(toy_run.path, place / "export", tmp_path / "out", options)
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"page.pdf", "page.dcm", "audit.jsonl"}
+    page = pydicom.dcmread(tmp_path / "out" / "page.dcm")
+    content = (tmp_path / "out" / "page.pdf").read_bytes()
+    assert content.startswith(b"%PDF")
+    assert page.EncapsulatedDocument[: page.EncapsulatedDocumentLength] == content
+    assert page.PatientID == exam.patient_id
+    assert exam.patient_id.encode() not in content
