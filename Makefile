@@ -42,7 +42,7 @@ test: $(STAMP) ## the fast suite
 # a real browser opens the pages, a real archive (Orthanc) stores the files, dciodvfy and dcmtk judge them;
 # without one of them the tests that need it say so and are skipped
 PROGRAMS := chromium Orthanc storescu dciodvfy
-PACKAGES := chromium orthanc orthanc-dicomweb dcmtk dicom3tools
+PACKAGES := chromium orthanc orthanc-dicomweb dcmtk dicom3tools poppler-utils libpango-1.0-0 libpangoft2-1.0-0
 $(VENV)/.programs: $(STAMP)
 	@missing() { for p in $(PROGRAMS); do command -v $$p >/dev/null || test -x /usr/sbin/$$p || echo $$p; done; }; \
 	if [ -n "$$(missing)" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \

@@ -394,3 +394,15 @@ class RecordMaker:
 def record_maker() -> type[RecordMaker]:
     """How to make records of runs without training."""
     return RecordMaker
+
+
+@pytest.fixture
+def weasyprint() -> None:
+    """Skip where pages cannot be made into PDF."""
+    from mtinet.errors import UserError
+    from mtinet.reporting.pdf import check_weasyprint
+
+    try:
+        check_weasyprint()
+    except UserError as error:
+        pytest.skip(str(error))

@@ -180,8 +180,7 @@ def test_many_lesions_are_listed_and_the_largest_drawn(undrawn):
 
 
 @pytest.mark.slow
-def test_as_pdf_on_a4_with_all_its_words(full, tmp_path):
-    pytest.importorskip("weasyprint")
+def test_as_pdf_on_a4_with_all_its_words(full, tmp_path, weasyprint):
     if shutil.which("pdftotext") is None:
         pytest.skip("pdftotext is not installed (Debian package poppler-utils)")
     import subprocess

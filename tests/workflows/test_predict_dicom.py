@@ -157,8 +157,7 @@ def test_a_deidentified_cohort_refers_to_its_images_by_the_mapping_file(predicte
 
 
 @pytest.mark.slow
-def test_the_page_goes_into_the_archive_as_well(predicted, toy_run, tmp_path):
-    pytest.importorskip("weasyprint")
+def test_the_page_goes_into_the_archive_as_well(predicted, toy_run, tmp_path, weasyprint):
     place, _, exam, _ = predicted
     options = PredictOptions(formats=("pdf",), key=place / "key")
     predict(toy_run.path, place / "export", tmp_path / "out", options)

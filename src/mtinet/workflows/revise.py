@@ -18,7 +18,8 @@ from mtinet.inference.predictor import Predictor
 from mtinet.results import Finding, Result
 from mtinet.runs import Run
 from mtinet.volume import read_nifti
-from mtinet.workflows.predict import write_prediction
+from mtinet.workflows.predictions.formats import DEFAULT_FORMATS
+from mtinet.workflows.save import save
 
 _FILES = "revised"
 """Folder of a cohort for the files of studies that were added to it."""
@@ -104,7 +105,7 @@ def revise(
         source.study_id,
     )
     kept = replace(prediction.result, findings=(*prediction.result.findings, *findings, note))
-    write_prediction(replace(prediction, result=kept), out)
+    save(replace(prediction, result=kept), out, DEFAULT_FORMATS)
     if keep is not None and cohort is not None:
         label = keep.label or ("" if mask.array.any() else NO_LESION)
         _grow(cohort, keep.cohort, replace(drawn, label=label))

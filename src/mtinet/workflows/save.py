@@ -29,11 +29,11 @@ def save(
     Parameters
     ----------
     result : Result or StudyPrediction
-        What a model gives for a study; ``page``, ``pdf`` and ``picture`` need ``model.explain(study)``.
+        What a model gives for a study; ``maps``, ``page``, ``pdf`` and ``picture`` need ``model.explain(study)``.
     folder : Path
         Where to write; other files in it stay.
     formats : iterable of str
-        Some of ``nifti, json, csv, picture, page, pdf, dicom-seg, dicom-sr``.
+        Some of ``nifti, json, csv, maps, picture, page, pdf, dicom-seg, dicom-sr``.
     images : Path, optional
         DICOM folder or zip that the study came from; ``dicom-seg`` and ``dicom-sr`` refer to its instances.
 
