@@ -50,6 +50,11 @@ def test_commands_are_those_that_the_readme_names():
         "cache",
         "doctor",
         "demo",
+        "crossval",
+        "experiment",
+        "calibrate",
+        "revise",
+        "table1",
     ):
         assert f" {name} " in out
 

@@ -117,6 +117,10 @@ def experiment(
         bool, typer.Option("--mixed", help="Also gather records of other code or libraries, and say so.")
     ] = False,
     budget: BudgetOnly = False,
+    report: Annotated[
+        Path | None, typer.Option(help="Folder of tables, checklists and page. Default: OUT.")
+    ] = None,
+    latex: Annotated[bool, typer.Option("--latex", help="Also write the tables as LaTeX.")] = False,
     keep: Keep = False,
     cache: CacheOption = None,
     json_: Json = False,
@@ -124,12 +128,15 @@ def experiment(
     """Run an experiment: a grid of trainings that differ in one thing, scored on the same patients.
 
     Each finished run leaves a small record; runs that have one are skipped, interrupted ones go on, and
-    experiments share the runs that they have in common.  Example:
+    experiments share the runs that they have in common.  The rows are then compared with the reference, patient
+    by patient: results.csv, results.md, checklists.md and report.html.  Example:
     `mtinet experiment ablation COHORT -o CAMPAIGN --rows no-tim,no-tdd --folds 0`
     """
     from mtinet.experiments.catalogue import EXPERIMENTS
     from mtinet.experiments.catalogue import experiment as find
     from mtinet.experiments.plan import Choice
+    from mtinet.experiments.report import write_report
+    from mtinet.workflows.table1 import table1
 
     if list_ or name is None:
         text = "\n\n".join(f"{e.name} ({len(e.rows)} rows): {e.question}" for e in EXPERIMENTS.values())
@@ -157,11 +164,14 @@ def experiment(
         return
     gathered, damaged = grid.gather()
     findings = [*findings, *damaged]
-    show(
-        _to_dict(grid, gathered, outcomes, findings),
-        f"{_text(gathered)}\n\nrecords: {grid.campaign.records}\n{findings_text(findings)}",
-        json_,
-    )
+    written = f"records: {grid.campaign.records}"
+    if gathered.records.get(chosen.reference):
+        with progress("Describing the cohort") as advance:
+            described = table1(cohort, on_progress=advance)
+        page = write_report(gathered, report or out, described, allow_mixed=mixed, latex=latex)
+        written += f"\nreport: {page}"
+    text = f"{_text(gathered)}\n\n{written}\n{findings_text(findings)}"
+    show(_to_dict(grid, gathered, outcomes, findings), text, json_)
     exit_for(findings, bool(gathered.rows))
 
 

@@ -19,6 +19,25 @@ ClassMethod = str
 
 
 @dataclass(frozen=True)
+class Axis:
+    """The number that the rows of an experiment vary, for its curves.
+
+    Attributes
+    ----------
+    of : {"config", "learning", "scoring"}
+        Where the number is a setting.
+    setting : str
+        Its name, with dots.
+    label : str
+        What it is, with its unit.
+    """
+
+    of: Literal["config", "learning", "scoring"]
+    setting: str
+    label: str
+
+
+@dataclass(frozen=True)
 class Row:
     """One line of an experiment's table.
 
@@ -38,6 +57,8 @@ class Row:
         Whose enhancement and class the row stands for.  Rows that differ only in these share their runs:
         a segmentation network is one row with its read-out signal and logistic regression, another with
         gradient boosting.
+    curve : str
+        Rows of one curve are joined along the experiment's axis; empty = the row's own title.
     """
 
     name: str
@@ -47,6 +68,7 @@ class Row:
     scorings: tuple[ScoringVariation, ...] = ()
     enhancement: EnhancementMethod = "head"
     classes: ClassMethod = "network"
+    curve: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,6 +95,8 @@ class Experiment:
         Settings to start from by default.
     reading : str
         How the table is to be read, for its caption; empty where nothing has to be said.
+    axis : Axis or None
+        The number that the rows vary.
     """
 
     name: str
@@ -86,6 +110,7 @@ class Experiment:
     seeds: int = 1
     preset: str = "small"
     reading: str = ""
+    axis: Axis | None = None
 
     def __post_init__(self) -> None:
         names = [row.name for row in self.rows]

@@ -6,7 +6,7 @@ from itertools import combinations
 
 from mtinet.config import DEFAULT_PHASES, Phase
 from mtinet.config.variation import LearningVariation, ScoringVariation
-from mtinet.experiments.plan import Experiment, Row
+from mtinet.experiments.plan import Axis, Experiment, Row
 
 MARGINS = (-3, -2, -1, 1, 2, 3)
 """In-plane voxels by which training masks are drawn too wide or too tight."""
@@ -55,7 +55,11 @@ MISPLACED = (
 def _margin(name: str, title: str, changes: tuple[str, ...], voxels: int) -> Row:
     drawn = "as drawn" if voxels == 0 else f"{abs(voxels)} voxel(s) too {'wide' if voxels > 0 else 'tight'}"
     return Row(
-        f"{name}{voxels:+d}", f"{title}, masks {drawn}", changes, LearningVariation(mask_margin=voxels)
+        f"{name}{voxels:+d}",
+        f"{title}, masks {drawn}",
+        changes,
+        LearningVariation(mask_margin=voxels),
+        curve=title,
     )
 
 
@@ -74,6 +78,7 @@ TIM_BIAS = Experiment(
     ),
     reading="Only training masks differ; every row is scored against the masks as drawn.  Signed differences of "
     "volume and enhancement show the bias; absolute errors hide it.",
+    axis=Axis("learning", "mask_margin", "voxels by which training masks were drawn too wide"),
 )
 
 
@@ -94,6 +99,7 @@ NOISE_EXPERIMENT = Experiment(
     rows=(*(_fusion(name) for name in FUSIONS), *(_fusion(name, NOISE[1]) for name in FUSIONS)),
     reading=f"Rows named noisy learned from images with added noise of {NOISE[1]:g} and are scored under the "
     "same, too.",
+    axis=Axis("scoring", "noise", "added noise (normalised signal)"),
 )
 
 
@@ -140,6 +146,7 @@ PHASES_EXPERIMENT = Experiment(
     ),
     reading="Enhancement is scored on the phases that are shown, so its error is comparable between methods under "
     "one variation and not between variations; without the unenhanced phase there is no relative one.",
+    axis=Axis("scoring", "displacement_mm", "shift of every phase but the reference (mm)"),
 )
 
 
@@ -148,7 +155,8 @@ def _learned_from(network: str, title: str, patients: int | None) -> Row:
     if patients is None:
         return Row(network, f"{title}, all patients", (f"model={network}",))
     learning = LearningVariation(patients=patients)
-    return Row(f"{network}-{patients}", f"{title}, {patients} patients", (f"model={network}",), learning)
+    changes = (f"model={network}",)
+    return Row(f"{network}-{patients}", f"{title}, {patients} patients", changes, learning, curve=title)
 
 
 SIZE = Experiment(
@@ -163,6 +171,7 @@ SIZE = Experiment(
     ),
     reading="Steps are the same for all numbers.  Smaller sets lie within larger ones; where there are fewer "
     "patients than a row asks for, it learns from all.",
+    axis=Axis("learning", "patients", "patients learned from"),
 )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from itertools import combinations
 
-from mtinet.experiments.plan import Experiment, Row
+from mtinet.experiments.plan import Axis, Experiment, Row
 
 NO_TIM = "tim.enabled=false"
 NO_TDD = "tdd.enabled=false"
@@ -72,6 +72,7 @@ def _synergy_row(tasks: tuple[str, ...], rate: str) -> Row:
         (NO_TIM, NO_TDD, "head.predicted_share=0", *left_out, f"training.learning_rate={rate}"),
         enhancement="oracle_mask",
         classes="oracle_mask",
+        curve=", ".join(tasks),
     )
 
 
@@ -88,6 +89,7 @@ SYNERGY = Experiment(
     ),
     reading="Enhancement and class are read under the reference mask: a subset without segmentation has no "
     "other.  TIM and TDD are off in all rows.",
+    axis=Axis("config", "training.learning_rate", "learning rate"),
 )
 
 DEPTH = Experiment(
@@ -96,8 +98,10 @@ DEPTH = Experiment(
     question="How many Transformer blocks over the phases are worth their cost?",
     reference="depth-3",
     rows=tuple(
-        Row(f"depth-{n}", f"{n} block{'' if n == 1 else 's'}", (f"head.depth={n}",)) for n in (0, 1, 3, 6, 12)
+        Row(f"depth-{n}", f"{n} block{'' if n == 1 else 's'}", (f"head.depth={n}",), curve="MTI-Net")
+        for n in (0, 1, 3, 6, 12)
     ),
+    axis=Axis("config", "head.depth", "Transformer blocks of the head"),
 )
 
 TERMS = ("regression", "classification", "tim", "adversarial")

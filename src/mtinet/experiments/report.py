@@ -1,0 +1,107 @@
+"""From gathered records to tables and a page: rows are compared as the experiment says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mtinet import provenance
+from mtinet.config.variation import ScoringVariation
+from mtinet.evaluation.comparison import compare
+from mtinet.evaluation.pooling import RowRecords
+from mtinet.experiments.gather import Gathered
+from mtinet.experiments.plan import Axis, Row, row_config
+from mtinet.reporting.experiment import ExperimentResults, write_results
+from mtinet.workflows.table1 import CohortDescription
+
+PLAIN = ScoringVariation()
+
+
+def row_records(gathered: Gathered) -> tuple[RowRecords, ...]:
+    """The rows with records, each once for every way in which its held-out studies were scored."""
+    return tuple(
+        _row_records(gathered, row, scoring)
+        for row in gathered.rows
+        for scoring in dict.fromkeys((PLAIN, *row.scorings))
+    )
+
+
+def write_report(
+    gathered: Gathered,
+    folder: Path,
+    cohort: CohortDescription | None = None,
+    *,
+    allow_mixed: bool = False,
+    latex: bool = False,
+) -> Path:
+    """Compare the rows with the reference and write tables, checklists and the page.
+
+    Parameters
+    ----------
+    gathered : Gathered
+    folder : Path
+    cohort : CohortDescription, optional
+        "Table 1" of the cohort, and what the checklists take from it.
+    allow_mixed : bool
+        Compare runs of several revisions of the code too, and say so.
+    latex : bool
+        Also write ``results.tex``.
+
+    Returns
+    -------
+    Path
+        The page.
+
+    Raises
+    ------
+    UserError
+        The reference has no finished run.
+    """
+    experiment = gathered.plan.experiment
+    rows = row_records(gathered)
+    results = ExperimentResults(
+        name=experiment.name,
+        title=experiment.title,
+        question=experiment.question,
+        comparison=compare(rows, experiment.reference, allow_mixed=allow_mixed),
+        rows=rows,
+        reading=experiment.reading,
+        axis="" if experiment.axis is None else experiment.axis.label,
+        cohort_table=None if cohort is None else cohort.table,
+        cohort_facts={} if cohort is None else cohort.facts,
+        manifest=provenance.manifest(command=f"mtinet experiment {experiment.name}"),
+    )
+    return write_results(results, folder, latex)
+
+
+def _row_records(gathered: Gathered, row: Row, scoring: ScoringVariation) -> RowRecords:
+    plain = scoring == PLAIN
+    number = _number(gathered, row, scoring)
+    return RowRecords(
+        name=row.name if plain else f"{row.name} {scoring.name}",
+        title=row.title if plain else f"{row.title}; {scoring.name}",
+        records=gathered.records[row.name],
+        enhancement=row.enhancement,
+        classes=row.classes,
+        scoring=scoring,
+        number=number,
+        curve=row.curve or row.title if number is not None else "",
+        planned=len(gathered.plan.rows[row.name]),
+    )
+
+
+def _number(gathered: Gathered, row: Row, scoring: ScoringVariation) -> float | None:
+    """Where a row stands on the experiment's axis; None where it does not."""
+    experiment = gathered.plan.experiment
+    axis: Axis | None = experiment.axis
+    if axis is None:
+        return None
+    changed = scoring.model_dump(exclude_defaults=True)
+    if axis.of == "scoring":
+        return float(getattr(scoring, axis.setting)) if set(changed) <= {axis.setting} else None
+    if changed:
+        return None
+    found: Any = row.learning if axis.of == "learning" else row_config(experiment, row)
+    for name in axis.setting.split("."):
+        found = getattr(found, name)
+    return None if found is None else float(found)
