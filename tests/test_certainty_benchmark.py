@@ -66,7 +66,7 @@ def case(rng: np.random.Generator, number: int) -> StudyCase:
 @pytest.fixture(scope="module")
 def cases() -> list[StudyCase]:
     rng = np.random.default_rng(0)
-    return [case(rng, number) for number in range(300)]
+    return [case(rng, number) for number in range(2000)]
 
 
 def predictor() -> SimpleNamespace:
@@ -77,11 +77,11 @@ def predictor() -> SimpleNamespace:
 
 def test_coverage_over_divisions_is_the_nominal_one(benchmark, cases):
     tables = benchmark("certainty_tables")
-    rows = tables.split_rows(predictor(), cases[:150], cases[150:], 0.9)
+    rows = tables.split_rows(predictor(), cases[:1000], cases[1000:], 0.9)
     means = {(r["what"], r["group"]): r["value"] for r in rows}
     assert {group for _, group in means} == {"all", "class hemangioma", "class hcc"}
     for value in means.values():
-        assert value == pytest.approx(0.9, abs=0.04)  # 150 and 150 patients
+        assert value == pytest.approx(0.9, abs=0.04)  # 1000 and 1000 patients
 
 
 def test_what_is_counted_as_covered(benchmark, cases):

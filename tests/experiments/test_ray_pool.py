@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -23,7 +26,16 @@ def test_without_ray_the_message_says_what_to_do(campaign: Campaign, cells, monk
         run_cells_on_ray(campaign, cells, Cluster("local"))
 
 
+def _working() -> Iterator[int]:
+    """Processes of Ray that work on a run: they bear the name of what they do."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if path.read_bytes().startswith(b"ray::_work"):
+                yield int(path.parent.name)
+
+
 @pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="needs Linux's list of processes")
 def test_a_lost_worker_is_replaced_and_goes_on(campaign: Campaign, cells: tuple[Cell, ...]):
     """A cluster of this machine with two workers; the first to write a checkpoint is killed."""
     ray = pytest.importorskip("ray", reason="ray is not installed (pip install 'mtinet[ray]')")
@@ -37,11 +49,8 @@ def test_a_lost_worker_is_replaced_and_goes_on(campaign: Campaign, cells: tuple[
         folders = [campaign.run_folder(campaign.id(cell)) for cell in longer]
         while not any(list(folder.glob("checkpoints/step-*.safetensors")) for folder in folders):
             time.sleep(0.05)
-        from ray.util.state import list_workers
-
-        busy = [w for w in list_workers(detail=True) if w.worker_type == "WORKER" and w.is_alive and w.pid]
-        killed.append(busy[0].pid)
-        os.kill(busy[0].pid, signal.SIGKILL)
+        killed.append(next(pid for pid in _working()))
+        os.kill(killed[0], signal.SIGKILL)
 
     killer = threading.Thread(target=kill_one, daemon=True)
     killer.start()

@@ -13,6 +13,7 @@ import pytest
 
 from mtinet.data.prepared import PreparedStudy
 from mtinet.inference.predictor import StudyPrediction
+from mtinet.inference.vote import Vote
 from mtinet.reporting.pdf import page_to_pdf
 from mtinet.reporting.study_page import MAX_SHOWN, study_page
 from mtinet.results import RESEARCH_USE, Certainty, Finding, Lesion, Measurement, Result
@@ -63,7 +64,8 @@ def prediction(lesions: int = 2, present=(True, True, True, True), **changes) ->
         "study-7", tuple(p for p, here in zip(PHASES, present) if here), "portal_venous",
         ("hemangioma", "hcc", "fnh"), found, None, (), {"network": "mtinet", "run": "abc"},
     )  # fmt: skip
-    return StudyPrediction(replace(result, **changes), study, labels, {})
+    vote = Vote(np.zeros(labels.shape, dtype=np.float32))
+    return StudyPrediction(replace(result, **changes), study, labels, {}, vote)
 
 
 def certain() -> StudyPrediction:
