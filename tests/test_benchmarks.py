@@ -309,3 +309,22 @@ def test_every_subform_of_the_signs_table_can_be_simulated(benchmark):
     assert known >= script.HYPERVASCULAR | script.RIM | script.NODULAR
     assert not script.HYPERVASCULAR & script.RIM
     assert (ROOT / "docs/measurements.md").read_text("utf-8").count("<!-- signs:begin -->") == 1
+
+
+# ---------------------------------------------------------------------- blocks against pixels
+def test_blocks_are_kept_only_within_the_bounds(benchmark):
+    stem = benchmark("stem_cost")
+    rng = np.random.default_rng(0)
+    patients = [f"p{number:03}" for number in range(100)]
+    pixels = pd.DataFrame(
+        {"dice": rng.uniform(0.4, 0.9, 100), "accuracy": 1.0, "error": 10.0}, index=patients
+    )
+
+    def verdicts(**change: float) -> list[bool]:
+        blocks = pixels + pd.Series({"dice": 0.0, "accuracy": 0.0, "error": 0.0, **change})
+        return stem.compared({"blocks": [blocks] * 3, "pixels": [pixels] * 3}, 200, 0)["kept"].tolist()
+
+    assert verdicts() == [True, True, True]
+    assert verdicts(dice=-0.021) == [False, True, True]
+    assert verdicts(accuracy=-0.06) == [True, False, True]
+    assert verdicts(error=0.51) == [True, True, False]

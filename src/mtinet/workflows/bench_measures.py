@@ -232,7 +232,7 @@ def peak_memory_mb(job: MemoryJob) -> float:
         import monai.networks.nets  # noqa: F401 (its memory is no network's)
     patients = Patients(list(job.training), job.marked, job.classes)
     gc.collect()
-    before = _peak_bytes(restart=True)
+    before = peak_bytes(restart=True)
     if job.stage == "train":
         Contender(job.case, patients, job.place / "memory", job.device, job.steps).train(job.steps)
     else:
@@ -241,10 +241,10 @@ def peak_memory_mb(job: MemoryJob) -> float:
         predict_marked(predictor, job.marked)
     if job.device == "cuda":
         return torch.cuda.max_memory_allocated() / 1e6
-    return (_peak_bytes() - before) / 1e6
+    return (peak_bytes() - before) / 1e6
 
 
-def _peak_bytes(restart: bool = False) -> int:
+def peak_bytes(restart: bool = False) -> int:
     """Most memory that this process ever held, or since the last restart where the system can do that.
 
     Linux keeps ``ru_maxrss`` over exec, so a new process starts with the peak of the one that started it;
