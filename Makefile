@@ -61,12 +61,13 @@ acceptance: $(STAMP) ## the long checks (hours), by hand
 	$(BIN)/python -m pytest -m acceptance
 
 .PHONY: lint
-lint: $(STAMP) ## style, types, layers, licences
+lint: $(STAMP) ## style, types, layers, licences, the README's results against their files
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/check_dependencies.py
+	$(BIN)/python benchmarks/results_table.py --check
 
 .PHONY: format
 format: $(STAMP) ## mend the style

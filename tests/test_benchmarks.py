@@ -328,3 +328,14 @@ def test_blocks_are_kept_only_within_the_bounds(benchmark):
     assert verdicts(dice=-0.021) == [False, True, True]
     assert verdicts(accuracy=-0.06) == [True, False, True]
     assert verdicts(error=0.51) == [True, True, False]
+
+
+# ---------------------------------------------------------------------- scaling
+def test_exponents_are_those_of_the_power_law_and_empty_where_nothing_was_measured(benchmark):
+    scaling = benchmark("scaling")
+    size = pd.Series([8.0, 16.0, 32.0])
+    costs = {"prepare_s": 3 * size, "score_s": size**0.5, "step_s": 0 * size + 0.2, "disk_mb": size**2}
+    table = pd.DataFrame({"thing": "voxels", "size": size, **costs, "run_s": np.nan})
+    found = scaling.exponents(table).iloc[0]
+    assert found[list(costs)].astype(float).to_numpy() == pytest.approx([1.0, 0.5, 0.0, 2.0])
+    assert found["run_s"] is None
