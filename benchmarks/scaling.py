@@ -122,7 +122,7 @@ def grid_seconds(folder: Path, settings: SimulationSettings, runs: int, steps: i
 
 def measure(out: Path, quick: bool) -> pd.DataFrame:
     """A row a size of each thing."""
-    patients, spacing, steps = ((4, 4, 6), (10.0, 7.5, 5.0), 4) if quick else (PATIENTS, SPACING_MM, STEPS)
+    patients, spacing, steps = ((8, 10, 12), (10.0, 7.5, 5.0), 4) if quick else (PATIENTS, SPACING_MM, STEPS)
     runs = (1, 2, 3) if quick else RUNS
     held = (patients[0], spacing[1], PHASES[1])
     cases = [("patients", float(n), (n, *held[1:])) for n in patients]
