@@ -178,7 +178,16 @@ def test_many_lesions_are_listed_and_the_largest_drawn(undrawn):
     many = tuple(replace(made.result.lesions[i % 2], number=i % 2 + 1) for i in range(MAX_SHOWN + 3))
     page = study_page(replace(made, result=replace(made.result, lesions=many)), "1")
     assert page.count("<article") == MAX_SHOWN
-    assert "3 smaller lesions without picture" in page
+    assert f"the {MAX_SHOWN} largest lesions; 3 smaller ones stand in this table alone" in page
+
+
+def test_lesions_without_a_picture_have_no_outline_on_others(undrawn):
+    """A noisy study has hundreds in a slice: the page must not grow with them."""
+    made = prediction(1)
+    labels = made.labels.copy()
+    labels[:, ::4, ::4] = np.where(labels[:, ::4, ::4] == 0, 99, labels[:, ::4, ::4])
+    noisy = study_page(replace(made, labels=labels), "1")
+    assert noisy == study_page(made, "1")
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ from mtinet.reporting.words import UNKNOWN, class_name, count_of, number, phase_
 from mtinet.results import RESEARCH_USE, Lesion, Measurement, Result
 
 MAX_SHOWN = 12
-"""Lesions with pictures; further ones stand in the table."""
+"""Lesions with pictures and outlines; further ones stand in the table, so that noise makes no endless page."""
 
 NAMES = {
     "signal": "Mean signal under the mask",
@@ -101,13 +101,14 @@ def study_page(prediction: StudyPrediction, software: str, agent: str = "") -> s
     """
     result, study = prediction.result, prediction.study
     shown = result.lesions[:MAX_SHOWN]
+    drawn = slices.only(prediction.labels, [lesion.number for lesion in shown])
     content = {
         "result": result,
         "notice": RESEARCH_USE,
         "findings": grouped_findings(result.findings),
         "summary": [_summary(lesion) for lesion in result.lesions],
         "phases": [phase_name(phase) for phase in study.phases],
-        "lesions": [_lesion(prediction, lesion) for lesion in shown],
+        "lesions": [_lesion(prediction, drawn, lesion) for lesion in shown],
         "left_out": len(result.lesions) - len(shown),
         "overview": [] if shown else [_middle_view(study)],
         "study_rows": _by_phase(result.measurements, study.phases),
@@ -149,12 +150,12 @@ def _diameter(lesion: Lesion) -> str:
     return number(lesion.diameter_mm if longest is None else longest, 0)
 
 
-def _lesion(prediction: StudyPrediction, lesion: Lesion) -> dict[str, Any]:
+def _lesion(prediction: StudyPrediction, drawn: NDArray[Any], lesion: Lesion) -> dict[str, Any]:
     study, result = prediction.study, prediction.result
     quantities = lesion_quantities(lesion)
     return {
         **_summary(lesion),
-        "views": _views(study, prediction.labels, lesion.number),
+        "views": _views(study, drawn, lesion.number),
         "kinetics": _kinetics(result, study, lesion),
         "probabilities": _probabilities(lesion),
         "has_set": lesion.certainty is not None and lesion.certainty.class_set is not None,
@@ -170,7 +171,7 @@ def _views(study: PreparedStudy, labels: NDArray[Any], lesion: int) -> list[View
     planes, present = np.asarray(study.image[:, k]), np.asarray(study.present)
     spacing = (study.spacing_mm[1], study.spacing_mm[2])
     levels = slices.window(planes, present)
-    polygons = {int(n): slices.outlines(labels[k] == n, spacing) for n in np.unique(labels[k][labels[k] > 0])}
+    polygons = slices.numbered_outlines(labels[k], spacing)
     size = slices.size_mm(planes.shape[1:], spacing)
     outlines = tuple(_outline(n, found, n == lesion) for n, found in polygons.items() if found)
     whole = Box(0.0, 0.0, *size)
