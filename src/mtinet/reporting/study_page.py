@@ -43,6 +43,10 @@ NAMES = {
     "longest_axial_diameter": "Longest diameter in an axial slice",
     "lesion_probability": "Probability that it is a lesion",
     "mask_confidence": "Mean lesion probability of its voxels",
+    "volume_change": "Change of volume since the prior study",
+    "diameter_change": "Change of the longest axial diameter since the prior study",
+    "growth": "Growth since the prior study",
+    "vanished_lesions": "Lesions of the prior study that were not found again",
     "wash_in_rate": "Wash-in rate",
     "wash_out_rate": "Wash-out rate",
 }
