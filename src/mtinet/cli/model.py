@@ -367,8 +367,10 @@ def bench(
 def _result_line(result: Any) -> str:
     if not result.lesions:
         return f"{result.study_id}: no lesion found"
+    from mtinet.reporting.words import diameter_of
+
     parts = []
     for lesion in result.lesions:
         sure = lesion.probabilities[lesion.label]
-        parts.append(f"#{lesion.number} {lesion.label} ({sure:.2f}), {lesion.diameter_mm:.0f} mm")
+        parts.append(f"#{lesion.number} {lesion.label} ({sure:.2f}), {diameter_of(lesion)}")
     return f"{result.study_id}: {'; '.join(parts)}"

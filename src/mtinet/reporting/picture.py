@@ -14,7 +14,7 @@ from mtinet import files
 from mtinet.reporting import slices
 from mtinet.reporting.drawing import BLUE, FAINT, GREY, INK, STYLE, lay_out
 from mtinet.reporting.kinetics import Curve, paint_kinetics
-from mtinet.reporting.words import class_name, count_of, phase_name
+from mtinet.reporting.words import class_name, count_of, diameter_of, phase_name
 from mtinet.results import RESEARCH_USE, Lesion
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def _paint_lesions(part: SubFigure, lesions: Sequence[Lesion], phases: Sequence[
 
 
 def _headline(lesion: Lesion) -> str:
-    return f"Lesion {lesion.number}: {lesion.diameter_mm:.0f} mm, {class_name(lesion.label)}"
+    return f"Lesion {lesion.number}: {class_name(lesion.label)}, {diameter_of(lesion)}"
 
 
 def _paint_probabilities(axes: Axes, lesion: Lesion) -> None:

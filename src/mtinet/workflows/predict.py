@@ -197,7 +197,7 @@ class _Batch:
                     f"study {job.study_id}: patient {case.study.patient_id} trained one of the runs of the "
                     "ensemble; predict with a run that did not see the patient"
                 )
-            prediction = _with_limits(self.predictor.explain(case.study), case)
+            prediction = with_limits(self.predictor.explain(case.study), case)
             if self.prior is not None:
                 prediction = replace(prediction, result=self.prior.compared(prediction.result, case.study))
             self._write(prediction, case, place, decided_by)
@@ -275,8 +275,8 @@ def _calibration_digest(predictor: Ensemble) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _with_limits(prediction: StudyPrediction, case: Case) -> StudyPrediction:
-    """The prediction with what was found before it."""
+def with_limits(prediction: StudyPrediction, case: Case) -> StudyPrediction:
+    """The prediction with what was found when its study was read: before the model's own findings."""
     found = (*case.findings, *image_limits(case.study), *prediction.result.findings)
     return replace(prediction, result=replace(prediction.result, findings=found))
 
