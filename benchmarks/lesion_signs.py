@@ -3,7 +3,7 @@
 Patients of six classes and six sites, of seeds that nothing else uses, are prepared as ``mtinet predict``
 does and measured under their true masks; with ``--model RUN`` patients of that model's two classes also under
 the masks that it predicts.  Prints the tables; ``--docs docs`` also fills docs/measurements.md and writes
-docs/lesion-signs.csv.  ``--seed`` other than the table's is for looking before a number is chosen.
+docs/results/lesion-signs.csv.  ``--seed`` other than the table's is for looking before a number is chosen.
 """
 
 from __future__ import annotations
@@ -371,7 +371,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="measurement.*")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument(
-        "--docs", type=Path, help="folder to write lesion-signs.csv into, and its page's table"
+        "--docs", type=Path, help="folder to write results/lesion-signs.csv into, and its page's table"
     )
     options = parser.parse_args()
     measurement = resolve("small", None, options.set).measurement
@@ -386,7 +386,9 @@ def main() -> None:
     text = page_text(table)
     print(text)
     if options.docs is not None:
-        files.write_text(options.docs / "lesion-signs.csv", table.drop(columns="seconds").to_csv(index=False))
+        files.write_text(
+            options.docs / "results" / "lesion-signs.csv", table.drop(columns="seconds").to_csv(index=False)
+        )
         put_into(options.docs / "measurements.md", "signs", text)
 
 

@@ -178,6 +178,11 @@ class Lesion:
         """The most probable class."""
         return max(self.probabilities, key=lambda name: self.probabilities[name])
 
+    @property
+    def longest_axial_mm(self) -> float | None:
+        """The measured longest axial diameter; None where the lesion was not measured."""
+        return next((m.value for m in self.measurements if m.name == "longest_axial_diameter"), None)
+
 
 @dataclass(frozen=True)
 class Result:

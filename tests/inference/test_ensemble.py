@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -43,6 +45,14 @@ def test_an_ensemble_of_one_is_the_model(study: PreparedStudy):
     same(alone, ensemble)
     assert alone.result.lesions
     assert ensemble.vote.information is None
+
+
+def test_who_only_scores_the_network_gets_the_same_lesions_without_measurements(study: PreparedStudy):
+    model = predictor(0)
+    whole, bare = model.predict_prepared(study), model.predict_prepared(study, measured=False)
+    assert whole.result.measurements
+    assert bare.result.measurements == ()
+    assert bare.result.lesions == tuple(replace(one, measurements=()) for one in whole.result.lesions)
 
 
 def test_a_model_asked_twice_agrees_with_itself(study: PreparedStudy):

@@ -7,8 +7,9 @@ import torch
 from mtinet.config import resolve
 from mtinet.data.prepared import PreparedStudy
 from mtinet.inference.forward import _covering, _windows, lesion_probability, read_lesions
-from mtinet.inference.lesions import describe_lesions, find_lesions, mask_on_source
+from mtinet.inference.lesions import describe_lesions, find_lesions, mask_on_source, numbered_as_written
 from mtinet.model.build import build_network
+from mtinet.volume import Volume
 from mtinet.workflows.prepare import prepare
 
 
@@ -93,6 +94,20 @@ def test_results_list_only_what_the_mask_holds(study):
     lesions = describe_lesions(study, probability, labels, readings, mask, ("a", "b"))
     assert [lesion.number for lesion in lesions] == [1]
     assert set(np.unique(mask.array)) == {0, 1}
+
+
+def test_lesions_are_numbered_by_their_size_in_the_mask_that_is_written(study):
+    labels = np.zeros(study.shape, dtype=np.int32)
+    labels[3:6, 10:16, 10:16] = 1
+    labels[2, 25, 25] = 2
+    labels[7, 3:6, 3:6] = 3
+    written = np.zeros(study.source_shape, dtype=np.uint8)
+    written[3:5, 3:5, 3] = 3
+    written[10, 10, 4] = 1
+    numbers, mask = numbered_as_written(labels, Volume(written, study.source_affine))
+    assert np.array_equal(numbers, np.choose(labels, [0, 2, 0, 1]))
+    assert np.array_equal(mask.array, np.choose(written, [0, 2, 0, 1]))
+    assert mask.array.dtype == np.uint8
 
 
 def test_the_fusion_weight_lies_between_its_channels_weights(study):

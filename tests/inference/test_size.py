@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mtinet.imaging.masks import bounding_boxes
-from mtinet.inference.size import longest_axial_diameter_mm, place_of, size_of
+from mtinet.inference.size import extent_of, longest_axial_diameter_mm, place_of, size_of
 from mtinet.volume import Volume
 
 
@@ -82,9 +82,13 @@ def test_the_place_is_told_within_the_livers_extent(at, half, third):
     liver[:, 5:25, 5:35] = True
     labels = np.zeros(liver.shape, dtype=int)
     labels[at] = 1
-    assert [m.finding for m in place_of(liver, labels, 1)] == [half, third]
-    assert all("not a lobe" in m.reason for m in place_of(liver, labels, 1))
+    found = place_of(extent_of(liver), labels, 1, bounding_boxes(labels)[1])
+    assert [m.finding for m in found] == [half, third]
+    assert all("not a lobe" in m.reason for m in found)
 
 
 def test_without_a_liver_no_place_is_guessed():
-    assert {m.finding for m in place_of(None, np.ones((2, 2, 2)), 1)} == {"not assessable"}
+    labels = np.ones((2, 2, 2), dtype=int)
+    for liver in (None, np.zeros((2, 2, 2), dtype=bool)):
+        found = place_of(extent_of(liver), labels, 1, bounding_boxes(labels)[1])
+        assert {m.finding for m in found} == {"not assessable"}

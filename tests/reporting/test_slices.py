@@ -83,4 +83,4 @@ def test_grey_is_a_png_of_one_pixel_a_voxel():
     source = slices.grey(plane, (0.0, 4.0))
     picture = imread(io.BytesIO(base64.b64decode(source.split(",")[1])), format="png")
     expected = np.array([[0.0, 0.5, 1.0], [0.5, 0.25, 0.0]])
-    np.testing.assert_allclose(picture[..., 0], expected, atol=0.01)
+    np.testing.assert_allclose(picture, expected, atol=0.01)

@@ -128,7 +128,7 @@ def test_flags_come_first_and_the_worst_of_them_before_the_others(full):
         full.index(f'id="{name}"') for name in ("flags", "summary", "lesion-1", "study", "images", "method")
     ]
     assert places == sorted(places)
-    assert full.index("the agent &lt;b&gt;is&lt;/b&gt; unknown") < full.index("delayed lies on another grid")
+    assert full.index("The agent &lt;b&gt;is&lt;/b&gt; unknown") < full.index("Delayed lies on another grid")
     assert full.count(RESEARCH_USE) == 2
 
 
@@ -178,7 +178,41 @@ def test_many_lesions_are_listed_and_the_largest_drawn(undrawn):
     many = tuple(replace(made.result.lesions[i % 2], number=i % 2 + 1) for i in range(MAX_SHOWN + 3))
     page = study_page(replace(made, result=replace(made.result, lesions=many)), "1")
     assert page.count("<article") == MAX_SHOWN
-    assert "3 smaller lesions without picture" in page
+    assert f"the {MAX_SHOWN} largest lesions; 3 smaller ones stand in this table alone" in page
+
+
+def test_the_size_is_the_longest_axial_diameter_and_counts_are_whole(undrawn):
+    made = certain()
+    whole = (Measurement("lesions", 1.0), Measurement("vanished_lesions", 0.0))
+    page = study_page(replace(made, result=replace(made.result, measurements=whole)), "1")
+    assert "longest axial diameter 49 mm</h2>" in page
+    assert '<th scope="row">Lesions</th><td>1</td></tr>' in page
+    # nothing stands in the remarks of this table, so it has none
+    table = page[page.index("Of the whole study</caption>") :]
+    assert "interval or remark" not in table[: table.index("</table>")]
+    assert "interval or remark" in page
+
+
+def test_no_sentence_names_a_phase_as_a_program_does(undrawn):
+    made = prediction(1, findings=(Finding("f", "predict", "note", "predicted without portal_venous", "A."),))
+    late = Measurement(
+        "wash_in_rate", None, "%/min", "portal_venous", "not assessable", "no portal_venous time"
+    )
+    kind = Measurement("curve_type", finding="washout", reason="arterial to portal_venous")
+    first = replace(made.result.lesions[0], measurements=(late, kind))
+    page = study_page(replace(made, result=replace(made.result, lesions=(first,))), "1")
+    for text in ("Predicted without portal venous", "no portal venous time", "arterial to portal venous"):
+        assert text in page
+    assert "portal_venous" not in page
+
+
+def test_lesions_without_a_picture_have_no_outline_on_others(undrawn):
+    """A noisy study has hundreds in a slice: the page must not grow with them."""
+    made = prediction(1)
+    labels = made.labels.copy()
+    labels[:, ::4, ::4] = np.where(labels[:, ::4, ::4] == 0, 99, labels[:, ::4, ::4])
+    noisy = study_page(replace(made, labels=labels), "1")
+    assert noisy == study_page(made, "1")
 
 
 @pytest.mark.slow

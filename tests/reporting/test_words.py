@@ -1,8 +1,19 @@
 import math
+from dataclasses import replace
 
 import pytest
 
-from mtinet.reporting.words import UNKNOWN, Quantity, class_name, count_of, number, phase_name, sentence
+from mtinet.reporting.words import (
+    UNKNOWN,
+    Quantity,
+    class_name,
+    count_of,
+    diameter_of,
+    number,
+    phase_name,
+    sentence,
+)
+from mtinet.results import Lesion, Measurement
 
 
 @pytest.mark.parametrize(
@@ -30,6 +41,13 @@ def test_quantity_scales_value_and_interval_alike():
     assert share.interval(0.889, 0.955) == "88.9 to 95.5"
     assert share.interval(math.nan, 0.9) == ""
     assert share.text(math.nan) == UNKNOWN
+
+
+def test_a_lesion_is_as_large_as_its_longest_axial_diameter():
+    lesion = Lesion(1, 20000.0, 33.7, (0.0, 0.0, 0.0), 0.9, {"hcc": 1.0}, {}, {}, {})
+    assert diameter_of(lesion) == "diameter of the ball 34 mm"
+    longest = Measurement("longest_axial_diameter", 38.2, "mm")
+    assert diameter_of(replace(lesion, measurements=(longest,))) == "longest axial diameter 38 mm"
 
 
 def test_names():

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -187,6 +193,98 @@ def test_a_full_disk_stops_cleanly_and_goes_on(toy_run, three, tmp_path, monkeyp
     outcome = predict(toy_run.path, three, out, QUICK)
     assert counted == ["s1", "s2"]
     assert [r.study_id for r in outcome.results] == ["s0", "s1", "s2"]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Mount a disk of so many bytes, and give what makes it larger."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = []
+
+    def mount(size: int) -> Path:
+        options = f"size={size}" + (",remount" if mounted else "")
+        call = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
+        done = subprocess.run(call, capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"a small disk cannot be mounted here: {done.stderr.strip()}")
+        mounted.append(place)
+        return place
+
+    if sys.platform != "linux" or shutil.which("mount") is None:
+        pytest.skip("mounting a small disk needs Linux")
+    yield mount
+    if mounted:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_disk_that_is_truly_full_stops_cleanly_and_goes_on(toy_run, three, tmp_path, small_disk, counted):
+    predict(toy_run.path, three / "s0", tmp_path / "roomy", QUICK)
+    page = 4096
+    one = sum(-(-p.stat().st_size // page) * page for p in (tmp_path / "roomy").iterdir())
+    counted.clear()
+    disk = small_disk(int(1.5 * one))
+    with pytest.raises(OutputError, match=r"No space left.*1 studies are finished"):
+        predict(toy_run.path, three, disk / "out", QUICK)
+    finished = {
+        json.loads(line)["study_id"] for line in (disk / "out" / "audit.jsonl").read_text().splitlines()
+    }
+    assert finished == {"s0"}
+    assert {p.name for p in (disk / "out").iterdir()} == {"s0", "audit.jsonl"}
+    assert {p.name for p in (disk / "out" / "s0").iterdir()} == {"mask.nii.gz", "result.json"}
+    small_disk(100 * one)
+    counted.clear()
+    outcome = predict(toy_run.path, three, disk / "out", QUICK)
+    assert outcome.kept == ("s0",)
+    assert counted == ["s1", "s2"]
+    assert [r.study_id for r in outcome.results] == ["s0", "s1", "s2"]
+
+
+KILLED = """
+import sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from mtinet.workflows.predict import PredictOptions, predict
+run, source, out, key = map(Path, sys.argv[1:])
+predict(run, source, out, PredictOptions(formats=("nifti", "json", "picture", "page"), key=key))
+"""
+
+
+@pytest.mark.slow
+def test_a_batch_that_is_killed_leaves_nothing_half_written_and_goes_on(toy_run, ten, tmp_path, counted):
+    out, key = tmp_path / "out", tmp_path / "key"
+    arguments = [str(toy_run.path), str(ten), str(out), str(key)]
+    audit = out / "audit.jsonl"
+    with subprocess.Popen([sys.executable, "-c", KILLED, *arguments]) as batch:
+        deadline = time.monotonic() + 300
+        while batch.poll() is None and time.monotonic() < deadline:
+            if audit.is_file() and audit.read_text().count('"predicted"') >= 2:
+                break
+            time.sleep(0.005)
+        assert batch.poll() is None, "it was over before it could be killed"
+        os.kill(batch.pid, signal.SIGKILL)
+    assert batch.returncode == -signal.SIGKILL
+    files_of_one = {"mask.nii.gz", "result.json", "picture.png", "page.html"}
+    done = {}
+    for line in audit.read_text().splitlines():
+        said = json.loads(line)
+        done[said["study_id"]] = said["outcome"]
+    finished = {name for name, outcome in done.items() if outcome == "predicted"}
+    assert len(finished) >= 2
+    for name in finished:
+        assert {p.name for p in (out / name).iterdir()} == files_of_one
+        assert json.loads((out / name / "result.json").read_text())["study_id"] == name
+    options = PredictOptions(formats=("nifti", "json", "picture", "page"), key=key)
+    outcome = predict(toy_run.path, ten, out, options)
+    assert set(outcome.kept) == finished
+    # NIfTI and DICOM, five good ones: the finished are not asked again
+    assert finished.isdisjoint(counted)
+    assert len(outcome.results) == 5
+    assert len([f for f in outcome.findings if f.id == "not-predicted"]) == 5
+    for result in outcome.results:
+        assert {p.name for p in (out / result.study_id).iterdir()} == files_of_one
+    assert list(out.rglob(".tmp-*")) == []
 
 
 def test_a_line_of_the_audit_that_was_cut_short_does_no_harm(toy_run, three, tmp_path, counted):

@@ -6,15 +6,19 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
+from pydicom.pixels.utils import pack_bits
 
 from mtinet.cohort import Cohort
+from mtinet.dicom.masks import read_masks
+from mtinet.dicom.study import read_studies
 from mtinet.errors import UserError
 from mtinet.runs import Run
 from mtinet.volume import Volume, read_nifti
 from mtinet.workflows.check import check
-from mtinet.workflows.predict import predict
-from mtinet.workflows.revise import TrainingCase, revise
+from mtinet.workflows.predict import PredictOptions, predict
+from mtinet.workflows.revise import ReviseOptions, TrainingCase, revise
 
 
 @pytest.fixture
@@ -78,7 +82,7 @@ def test_masks_as_other_programs_save_them(toy_run: Run, predicted, kind):
 
 def test_the_case_is_kept_in_a_cohort_that_can_be_trained_on(toy_run: Run, predicted):
     folder, edited = predicted
-    keep = TrainingCase(folder / "kept", "hemangioma")
+    keep = ReviseOptions(TrainingCase(folder / "kept", "hemangioma"))
     given = (folder / "out", folder / "edited.nii.gz", folder / "study", toy_run.path)
     revise(*given, folder / "revised", keep)
     shutil.rmtree(folder / "study")
@@ -95,11 +99,11 @@ def test_a_cohort_grows_and_a_study_that_is_there_gets_the_new_mask(
     folder, edited = predicted
     before = toy_cohort_writer(folder / "kept", 2)
     given = (folder / "out", folder / "edited.nii.gz", folder / "study", toy_run.path)
-    revise(*given, folder / "revised", TrainingCase(folder / "kept", "hcc"))
+    revise(*given, folder / "revised", ReviseOptions(TrainingCase(folder / "kept", "hcc")))
     grown = Cohort.read(folder / "kept")
     assert [s.study_id for s in grown.studies] == [*(s.study_id for s in before.studies), "study"]
     Volume(np.zeros_like(edited.array), edited.affine).write_nifti(folder / "edited.nii.gz")
-    again = revise(*given, folder / "again", TrainingCase(folder / "kept"))
+    again = revise(*given, folder / "again", ReviseOptions(TrainingCase(folder / "kept")))
     assert again.result.lesions == ()
     assert again.result.label == "none"
     (study,) = [s for s in Cohort.read(folder / "kept").studies if s.study_id == "study"]
@@ -113,7 +117,7 @@ def test_what_does_not_belong_together_is_refused(toy_run: Run, predicted):
     with pytest.raises(UserError, match="another folder"):
         revise(*given, folder / "out")
     with pytest.raises(UserError, match="no class"):
-        revise(*given, folder / "revised", TrainingCase(folder / "kept", "sarcoma"))
+        revise(*given, folder / "revised", ReviseOptions(TrainingCase(folder / "kept", "sarcoma")))
     assert not (folder / "kept").exists()
     assert not (folder / "revised").exists()
     Volume(edited.array, np.diag([3.0, 3.0, 3.0, 1.0])).write_nifti(folder / "elsewhere.nii.gz")
@@ -130,3 +134,55 @@ def test_a_result_of_another_model_is_refused(toy_run: Run, predicted):
     (folder / "out" / "result.json").write_text(text.replace(f'"run": "{name}"', '"run": "another"'))
     with pytest.raises(UserError, match="give the run that predicted it"):
         revise(folder / "out", folder / "edited.nii.gz", folder / "study", toy_run.path, folder / "revised")
+
+
+def test_a_segmentation_edited_at_the_pacs_comes_back_to_its_dicom_study(
+    toy_run: Run, tmp_path: Path, thick_toy, toy_scanner
+):
+    toy = thick_toy(31)
+    toy_scanner(toy, tmp_path / "export")
+    options = PredictOptions(formats=("nifti", "json", "dicom-seg"), key=tmp_path / "key")
+    predict(toy_run.path, tmp_path / "export", tmp_path / "out", options)
+    seg = pydicom.dcmread(tmp_path / "out" / "segmentation.dcm")
+    frames = seg.pixel_array.copy()
+    before = int(frames.sum())
+    row, column = np.argwhere(frames[0])[0]
+    frames[0, row, max(0, column - 3) : column] = 1
+    added = int(frames.sum()) - before
+    seg.PixelData = pack_bits(frames.ravel())
+    seg.save_as(tmp_path / "edited.dcm")
+    given = (tmp_path / "out", tmp_path / "edited.dcm", tmp_path / "export", toy_run.path)
+    revised = revise(
+        *given,
+        tmp_path / "revised",
+        ReviseOptions(
+            TrainingCase(tmp_path / "kept", "hcc"),
+            ("nifti", "json", "page", "dicom-seg", "dicom-sr"),
+            key=tmp_path / "key",
+        ),
+    )
+    old = read_nifti(tmp_path / "out" / "mask.nii.gz", labels=True)
+    new = read_nifti(tmp_path / "revised" / "mask.nii.gz", labels=True)
+    assert np.count_nonzero(new.array) - np.count_nonzero(old.array) == added > 0
+    assert {p.name for p in (tmp_path / "revised").iterdir()} == {
+        "mask.nii.gz", "result.json", "page.html", "segmentation.dcm", "report.dcm",
+    }  # fmt: skip
+    (study,) = read_studies(tmp_path / "export")[0]
+    written = read_masks(tmp_path / "revised" / "segmentation.dcm", study.series).labels
+    assert np.count_nonzero(written.array) == np.count_nonzero(new.array)
+    assert "revised-mask" in [f.id for f in revised.findings]
+    # the images of the training case are those of the study, which may be removed
+    shutil.rmtree(tmp_path / "export")
+    (kept,) = Cohort.read(tmp_path / "kept").studies
+    assert set(kept.images) == set(toy.images)
+    assert not [f for f in check(tmp_path / "kept", workers=1) if f.severity == "error"]
+    for secret in ("Q4711", "Virtual"):
+        assert secret not in (tmp_path / "revised" / "result.json").read_text()
+
+
+def test_dicom_files_are_not_promised_for_a_nifti_study(toy_run: Run, predicted):
+    folder, _ = predicted
+    given = (folder / "out", folder / "edited.nii.gz", folder / "study", toy_run.path, folder / "revised")
+    with pytest.raises(UserError, match="refer to DICOM images"):
+        revise(*given, ReviseOptions(formats=("dicom-seg",)))
+    assert not (folder / "revised").exists()

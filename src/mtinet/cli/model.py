@@ -25,6 +25,7 @@ from mtinet.cli.base import (
     show,
     training_progress,
 )
+from mtinet.errors import UserError
 
 EnsembleOption = Annotated[
     list[Path] | None,
@@ -167,6 +168,14 @@ def predict(
             help="Secret key of the studies' pseudonyms, as of import. Default: ~/.config/mtinet/pseudonyms.key."
         ),
     ] = None,
+    prior: Annotated[
+        Path | None,
+        typer.Option(help="Result of an earlier study of the patient: lesions get their change since then."),
+    ] = None,
+    prior_study: Annotated[
+        Path | None,
+        typer.Option(help="With --prior: the study that it is of; its images are registered to these."),
+    ] = None,
     json_: Json = False,
 ) -> None:
     """Predict a study, or many: masks, measurements, a page and files for a PACS.
@@ -185,13 +194,18 @@ def predict(
     `mtinet predict runs/a STUDY -o OUT --ensemble runs/b --ensemble runs/c --format nifti,json,maps`
 
     `mtinet predict RUN EXPORT -o OUT --phase-names pre=4,arterial=5:0,portal_venous=5:1,delayed=`
+
+    `mtinet predict RUN NOW -o OUT --prior EARLIER-OUT --prior-study EARLIER`
     """
     from mtinet.inference.ensemble import Opinions
     from mtinet.workflows.predict import PredictOptions
     from mtinet.workflows.predict import predict as run
     from mtinet.workflows.predictions.formats import read_formats
+    from mtinet.workflows.predictions.priors import PriorPaths
     from mtinet.workflows.predictions.sources import parse_phase_names
 
+    if (prior is None) != (prior_study is None):
+        raise UserError("--prior and --prior-study belong together: the earlier result, and what it is of")
     options = PredictOptions(
         formats=read_formats(names(format_)),
         phase_names=parse_phase_names(phase_names),
@@ -200,6 +214,7 @@ def predict(
         mapping=mapping,
         ensemble=tuple(ensemble or ()),
         opinions=Opinions(flips, dropout),
+        prior=None if prior is None or prior_study is None else PriorPaths(prior, prior_study),
     )
     with progress("Predicting") as advance:
         outcome = run(model, study, out, options, on_progress=advance)
@@ -352,8 +367,10 @@ def bench(
 def _result_line(result: Any) -> str:
     if not result.lesions:
         return f"{result.study_id}: no lesion found"
+    from mtinet.reporting.words import diameter_of
+
     parts = []
     for lesion in result.lesions:
         sure = lesion.probabilities[lesion.label]
-        parts.append(f"#{lesion.number} {lesion.label} ({sure:.2f}), {lesion.diameter_mm:.0f} mm")
+        parts.append(f"#{lesion.number} {lesion.label} ({sure:.2f}), {diameter_of(lesion)}")
     return f"{result.study_id}: {'; '.join(parts)}"

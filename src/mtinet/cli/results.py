@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mtinet.cli.base import Json, app, exit_for, findings_text, show
+from mtinet.cli.base import Json, app, exit_for, findings_text, names, show
 
 
 @app.command()
@@ -17,7 +17,10 @@ def revise(
         Path, typer.Argument(help="Corrected mask: NIfTI, NRRD or DICOM SEG, on the grid of mask.nii.gz.")
     ],
     study: Annotated[
-        Path, typer.Option(help="The study that was predicted: its folder, or the cohort that holds it.")
+        Path,
+        typer.Option(
+            help="The study that was predicted: its DICOM or NIfTI folder, a zip, or the cohort that holds it."
+        ),
     ],
     model: Annotated[Path, typer.Option(help="Run folder that predicted it.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write the new result to.")],
@@ -27,6 +30,21 @@ def revise(
     label: Annotated[
         str, typer.Option(help="With --keep: class of the largest lesion as you know it. Default: unknown.")
     ] = "",
+    format_: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="NAMES",
+            help="What to write, as for predict. Default: nifti,json,picture,page.",
+        ),
+    ] = None,
+    phase_names: Annotated[
+        str | None, typer.Option(metavar="PHASE=SERIES,...", help="Phases as you named them for predict.")
+    ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(help="Secret key of the pseudonyms. Default: ~/.config/mtinet/pseudonyms.key."),
+    ] = None,
     json_: Json = False,
 ) -> None:
     """Read a study anew under a mask that you corrected, and keep it as a training case.
@@ -36,12 +54,21 @@ def revise(
     outline.  With --keep the study is copied into a cohort to train on; the model's own class is never kept.
 
     `mtinet revise out/0001 corrected.nii.gz --study cohort --model run -o out/0001b --keep mine --label hcc`
+
+    `mtinet revise out edited.dcm --study EXPORT --model run -o revised --format json,page,dicom-seg,dicom-sr`
     """
-    from mtinet.workflows.revise import TrainingCase
+    from mtinet.workflows.predictions.formats import read_formats
+    from mtinet.workflows.predictions.sources import parse_phase_names
+    from mtinet.workflows.revise import ReviseOptions, TrainingCase
     from mtinet.workflows.revise import revise as run
 
-    case = None if keep is None else TrainingCase(keep, label)
-    revised = run(result, edited_mask, study, model, out, case)
+    options = ReviseOptions(
+        keep=None if keep is None else TrainingCase(keep, label),
+        formats=read_formats(names(format_)),
+        phase_names=parse_phase_names(phase_names),
+        key=key,
+    )
+    revised = run(result, edited_mask, study, model, out, options)
     lesions = len(revised.result.lesions)
     kept = "" if keep is None else f"\nkept in: {keep}"
     show(

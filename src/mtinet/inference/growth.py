@@ -78,11 +78,6 @@ def with_changes(result: Result, prior: Result, to_now: NDArray[np.float64] | No
     )
 
 
-def longest_axial_diameter(lesion: Lesion) -> float | None:
-    """The measured diameter, mm; None where the lesion was not measured."""
-    return next((m.value for m in lesion.measurements if m.name == "longest_axial_diameter"), None)
-
-
 def _pairs(now: Sequence[Lesion], prior: Sequence[Lesion], to_now: NDArray[np.float64]) -> dict[int, int]:
     """Place in ``prior`` by place in ``now``."""
     if not now or not prior:
@@ -96,7 +91,7 @@ def _pairs(now: Sequence[Lesion], prior: Sequence[Lesion], to_now: NDArray[np.fl
 
 
 def _change(lesion: Lesion, old: Lesion) -> Change:
-    then, today = longest_axial_diameter(old), longest_axial_diameter(lesion)
+    then, today = old.longest_axial_mm, lesion.longest_axial_mm
     return Change(
         lesion.number,
         old.number,

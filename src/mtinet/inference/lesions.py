@@ -26,10 +26,28 @@ def find_lesions(
     """
     labels = components(probability >= settings.threshold)
     voxel_mm3 = float(np.prod(spacing_mm))
-    for number, count in voxel_counts(labels).items():
-        if equivalent_diameter_mm(count * voxel_mm3) < settings.min_diameter_mm:
-            labels[labels == number] = 0
+    small = [
+        number
+        for number, count in voxel_counts(labels).items()
+        if equivalent_diameter_mm(count * voxel_mm3) < settings.min_diameter_mm
+    ]
+    # numbered by size: all that follow the first small one are small
+    labels[labels >= min(small, default=np.iinfo(np.int32).max)] = 0
     return labels
+
+
+def numbered_as_written(labels: NDArray[np.int32], mask: Volume) -> tuple[NDArray[np.int32], Volume]:
+    """Number the lesions of both grids 1..K by their size in the mask that is written, largest first.
+
+    Components that have no voxel of the source grid, as those of noise on a finer prepared grid, are no
+    lesions: they are left out.
+    """
+    sizes = voxel_counts(mask.array)
+    ranked = sorted(sizes, key=lambda n: (-sizes[n], n))
+    number = np.zeros(int(max(labels.max(initial=0), mask.array.max(initial=0))) + 1, dtype=np.int32)
+    number[ranked] = np.arange(1, len(ranked) + 1)
+    written = number[mask.array]
+    return number[labels], mask.with_array(written.astype(np.uint8 if len(ranked) < 256 else np.uint16))
 
 
 def measured_signal(study: PreparedStudy, labels: NDArray[Any]) -> dict[int, NDArray[np.float64]]:

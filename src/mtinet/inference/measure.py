@@ -10,7 +10,7 @@ from mtinet.inference.curves import kinetics_of, signal_of, tissue_signal
 from mtinet.inference.observed import Observed, cut_out
 from mtinet.inference.reference_tissue import aorta, liver_around, whole_liver
 from mtinet.inference.signs import signs_of
-from mtinet.inference.size import place_of, size_of
+from mtinet.inference.size import extent_of, place_of, size_of
 from mtinet.results import Measurement
 from mtinet.volume import Volume
 
@@ -27,7 +27,7 @@ class Measured:
         Measurements by lesion number.
     """
 
-    study: tuple[Measurement, ...]
+    study: tuple[Measurement, ...] = ()
     lesions: dict[int, tuple[Measurement, ...]] = field(default_factory=dict)
 
 
@@ -47,7 +47,7 @@ def measure(observed: Observed, mask: Volume, settings: MeasurementSettings) -> 
     Measured
         Lesions that both ``mask`` and ``observed.labels`` hold.
     """
-    liver, vessel = whole_liver(observed, settings), aorta(observed)
+    liver, vessel, extent = whole_liver(observed, settings), aorta(observed), extent_of(observed.liver)
     on_mask, on_grid = bounding_boxes(mask.array), bounding_boxes(observed.labels)
     lesions = {}
     for number in sorted(on_mask.keys() & on_grid.keys()):
@@ -55,7 +55,7 @@ def measure(observed: Observed, mask: Volume, settings: MeasurementSettings) -> 
         around = liver_around(observed, region, settings)
         lesions[number] = (
             *size_of(mask, number, on_mask[number]),
-            *place_of(observed.liver, observed.labels, number),
+            *place_of(extent, observed.labels, number, on_grid[number]),
             *signal_of(region, around, vessel, observed.unit),
             *kinetics_of(region, observed, settings),
             *signs_of(observed, region, around, settings),

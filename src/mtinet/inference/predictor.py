@@ -18,8 +18,8 @@ from mtinet.data.prepared import PreparedStudy
 from mtinet.inference.certainty import Calibration, document_name, method_key
 from mtinet.inference.familiar import look_at_study
 from mtinet.inference.forward import Reading, lesion_probability, read_lesions
-from mtinet.inference.lesions import describe_lesions, find_lesions, mask_on_source
-from mtinet.inference.measure import measure
+from mtinet.inference.lesions import describe_lesions, find_lesions, mask_on_source, numbered_as_written
+from mtinet.inference.measure import Measured, measure
 from mtinet.inference.observed import Observed
 from mtinet.inference.vote import Vote
 from mtinet.model.build import build_network
@@ -130,7 +130,9 @@ class Predictor:
         prepared = prepare_for_prediction(study, self.config.phases, self.config.preparation)
         return self.predict_prepared(prepared, study.agent)
 
-    def predict_prepared(self, study: PreparedStudy, agent: str = "") -> StudyPrediction:
+    def predict_prepared(
+        self, study: PreparedStudy, agent: str = "", *, measured: bool = True
+    ) -> StudyPrediction:
         """Predict a study that is prepared already.
 
         Parameters
@@ -138,12 +140,15 @@ class Predictor:
         study : PreparedStudy
         agent : str
             Contrast agent as written; empty = not known, and then no sign that needs it is assessed.
+        measured : bool
+            Whether lesions, liver and aorta are measured; those who only score the network need not.
         """
         settings = self.config.inference
         vote = self.vote(study)
         labels = find_lesions(vote.probability, study.spacing_mm, settings)
         mask = mask_on_source(study, vote.probability, labels, settings.threshold)
-        return self._described(study, vote, labels, mask, agent)
+        labels, mask = numbered_as_written(labels, mask)
+        return self._described(study, vote, labels, mask, agent, measured=measured)
 
     def read_drawn(self, study: PreparedStudy, mask: Volume, agent: str = "") -> StudyPrediction:
         """Read enhancement and class of lesions that somebody drew, instead of those that would be found.
@@ -167,9 +172,13 @@ class Predictor:
         labels: NDArray[np.int32],
         mask: Volume,
         agent: str,
+        *,
+        measured: bool = True,
     ) -> StudyPrediction:
         readings = self.read(study, labels)
-        measured = measure(Observed.of(study, labels, agent), mask, self.config.measurement)
+        numbers = Measured()
+        if measured:
+            numbers = measure(Observed.of(study, labels, agent), mask, self.config.measurement)
         result = Result(
             study_id=study.study_id,
             phases=tuple(p for p, present in zip(study.phases, study.present, strict=True) if present),
@@ -177,14 +186,14 @@ class Predictor:
             classes=self.classes,
             lesions=self._with_certainty(
                 describe_lesions(
-                    study, vote.probability, labels, readings, mask, self.classes, measured.lesions
+                    study, vote.probability, labels, readings, mask, self.classes, numbers.lesions
                 ),
                 study,
             ),
             mask=mask,
             findings=tuple(self._findings(study)),
             model=self.facts,
-            measurements=measured.study,
+            measurements=numbers.study,
         )
         return StudyPrediction(result, study, labels, readings, vote)
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
 
-from mtinet.imaging.masks import Box
+from mtinet.imaging.masks import Box, bounding_boxes
 from mtinet.results import Measurement
 from mtinet.volume import Volume
 
@@ -57,24 +57,32 @@ def size_of(mask: Volume, number: int, box: Box) -> list[Measurement]:
     ]
 
 
-def place_of(liver: NDArray[np.bool_] | None, labels: NDArray[Any], number: int) -> list[Measurement]:
+def extent_of(liver: NDArray[np.bool_] | None) -> Box | None:
+    """Smallest box around the liver; None where it is not known or empty."""
+    return None if liver is None else bounding_boxes(liver).get(1)
+
+
+def place_of(liver: Box | None, labels: NDArray[Any], number: int, box: Box) -> list[Measurement]:
     """In which half and third of the liver's own extent a lesion lies; neither is a lobe or a segment.
 
     Parameters
     ----------
-    liver : ndarray of bool, shape (Z, Y, X), or None
-        Axes closest to S, A, R.
+    liver : tuple of slice, or None
+        Its extent along z, y, x (:func:`extent_of`), axes closest to S, A, R.
     labels : ndarray of int, shape (Z, Y, X)
     number : int
+    box : tuple of slice
+        Smallest box around the lesion.
     """
     names = ("half_of_liver", "third_of_liver")
-    if liver is None or not liver.any():
+    if liver is None:
         reason = "the liver is not known: no liver mask was given"
         return [Measurement(name, finding="not assessable", reason=reason) for name in names]
-    z, _, x = (float(found.mean()) for found in np.nonzero(labels == number))
-    across, along = np.flatnonzero(liver.any(axis=(0, 1))), np.flatnonzero(liver.any(axis=(1, 2)))
-    half = "right half" if x >= 0.5 * (across[0] + across[-1]) else "left half"
-    level = int(np.clip(3 * (z - along[0] + 0.5) / len(range(along[0], along[-1] + 1)), 0, 2))
+    inside = np.nonzero(labels[box] == number)
+    z, _, x = (float(found.mean()) + side.start for found, side in zip(inside, box))
+    along, _, across = liver
+    half = "right half" if x >= 0.5 * (across.start + across.stop - 1) else "left half"
+    level = int(np.clip(3 * (z - along.start + 0.5) / (along.stop - along.start), 0, 2))
     reason = "of the liver's extent in the images; not a lobe or a segment"
     return [
         Measurement(name, finding=found, reason=reason) for name, found in zip(names, (half, _LEVELS[level]))

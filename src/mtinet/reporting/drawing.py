@@ -91,9 +91,20 @@ def chart(paint: Painter, alt: str, size_in: tuple[float, float] = (3.6, 2.7)) -
     from matplotlib.figure import Figure
 
     with rc_context(STYLE):
-        figure = Figure(figsize=size_in, layout="constrained")
+        figure = Figure(figsize=size_in)
         paint(figure.add_subplot())
+        lay_out(figure)
         return Picture(data_address(_svg(figure), "image/svg+xml"), alt)
+
+
+def lay_out(figure: Figure) -> None:
+    """Find the places of a figure's parts, once.
+
+    A figure made with a layout engine is drawn twice when it is saved, the first time for the layout alone.
+    """
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    ConstrainedLayoutEngine().execute(figure)
 
 
 def _svg(figure: Figure) -> bytes:

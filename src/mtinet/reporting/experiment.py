@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import resources
 from pathlib import Path
 from typing import Any
-
-import jinja2
 
 from mtinet import files
 from mtinet.evaluation.comparison import Comparison, PairedDifference
@@ -27,6 +24,7 @@ from mtinet.reporting.experiment_tables import (
     value_table,
     with_interval,
 )
+from mtinet.reporting.templates import page_template
 from mtinet.reporting.texts import Text, to_latex, to_markdown
 from mtinet.results import RESEARCH_USE
 
@@ -115,7 +113,7 @@ def write_results(results: ExperimentResults, folder: Path, latex: bool = False)
     """
     write_tables(results, folder, latex)
     page = folder / PAGE_FILE
-    files.write_text(page, _template().render(_content(results)))
+    files.write_text(page, page_template("experiment.html").render(_content(results)))
     return page
 
 
@@ -162,15 +160,6 @@ def _described(results: ExperimentResults) -> dict[str, Any]:
 
 
 # ---------------------------------------------------------------------- page
-def _template() -> jinja2.Template:
-    text = resources.files("mtinet.reporting").joinpath("experiment.html").read_text(encoding="utf-8")
-    # titles, ids and classes are what users write: everything is escaped
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(text)
-
-
 def _content(results: ExperimentResults) -> dict[str, Any]:
     comparison, rows = results.comparison, results.rows
     names = [endpoint.name for endpoint in comparison.endpoints]

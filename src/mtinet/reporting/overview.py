@@ -16,7 +16,7 @@ from mtinet.evaluation.sections import ALL, NETWORK, Row
 from mtinet.evaluation.summary import Summary
 from mtinet.reporting.inputs import Evaluated
 from mtinet.reporting.scoreboard import QUANTITIES
-from mtinet.reporting.words import UNKNOWN, class_name, count_of, number, phase_name, sentence
+from mtinet.reporting.words import UNKNOWN, class_name, count_of, number, phase_name, sentence, spoken
 from mtinet.results import Finding
 
 SEVERITIES = ("error", "warning", "note")
@@ -44,7 +44,7 @@ class FindingGroup:
     @property
     def meaning(self) -> str:
         """What is wrong, as a sentence."""
-        return sentence(self.finding.meaning)
+        return sentence(spoken(self.finding.meaning))
 
     @property
     def measure(self) -> str:

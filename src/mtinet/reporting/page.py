@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
 from typing import Any
-
-import jinja2
 
 from mtinet import config as settings
 from mtinet import files
@@ -22,6 +19,7 @@ from mtinet.reporting.cases import example_cases, worst_cases
 from mtinet.reporting.drawing import Picture
 from mtinet.reporting.inputs import Evaluated, read_evaluated
 from mtinet.reporting.learning import learning_pictures
+from mtinet.reporting.templates import page_template
 from mtinet.reporting.words import class_name
 from mtinet.results import RESEARCH_USE
 from mtinet.runs import Run
@@ -46,17 +44,8 @@ def write_report(run: Run, folder: Path | None = None) -> Path:
     """
     evaluated = read_evaluated(run, folder)
     page = run.report if folder is None else folder / run.report.name
-    files.write_text(page, _template().render(_content(evaluated)))
+    files.write_text(page, page_template("template.html").render(_content(evaluated)))
     return page
-
-
-def _template() -> jinja2.Template:
-    text = resources.files("mtinet.reporting").joinpath("template.html").read_text(encoding="utf-8")
-    # ids and classes are what users write: everything is escaped
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(text)
 
 
 def _content(evaluated: Evaluated) -> dict[str, Any]:

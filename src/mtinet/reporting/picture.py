@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from mtinet import files
 from mtinet.reporting import slices
-from mtinet.reporting.drawing import BLUE, FAINT, GREY, INK, STYLE
+from mtinet.reporting.drawing import BLUE, FAINT, GREY, INK, STYLE, lay_out
 from mtinet.reporting.kinetics import Curve, paint_kinetics
-from mtinet.reporting.words import class_name, count_of, phase_name
+from mtinet.reporting.words import class_name, count_of, diameter_of, phase_name
 from mtinet.results import RESEARCH_USE, Lesion
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import SubFigure
 
 MAX_LESIONS = 3
+MAX_OUTLINED = 12
 OUTLINE = "#ffb000"
 SCALE_BAR_MM = 50.0
 
@@ -57,9 +58,10 @@ def study_picture(
 
     index = shown_slice(labels, lesions)
     shown = lesions[:MAX_LESIONS]
-    plane, outline = np.asarray(images)[:, index], np.asarray(labels)[index]
+    plane = np.asarray(images)[:, index]
+    outline = slices.only(np.asarray(labels)[index], [lesion.number for lesion in lesions[:MAX_OUTLINED]])
     with rc_context(STYLE):
-        figure = Figure(figsize=(11.5, 8.8 if shown else 3.0), layout="constrained")
+        figure = Figure(figsize=(11.5, 8.8 if shown else 3.0))
         found = count_of(len(lesions), "lesion") if lesions else "no lesion"
         # a dollar sign in an id would start a formula
         figure.suptitle(
@@ -71,6 +73,7 @@ def study_picture(
         _paint_slices(parts[0], plane, np.asarray(phases_present), phases, outline, spacing_zyx_mm[1:])
         if shown:
             _paint_lesions(parts[1], shown, phases)
+        lay_out(figure)
         with files.atomic_path(path) as temporary:
             figure.savefig(temporary, dpi=110)
 
@@ -99,7 +102,7 @@ def _paint_slices(
 ) -> None:
     """A row of whole slices, and below it one of the largest lesion enlarged."""
     width, height = slices.size_mm(labels.shape, spacing_yx_mm)
-    outlines = {int(n): slices.outlines(labels == n, spacing_yx_mm) for n in np.unique(labels[labels > 0])}
+    outlines = slices.numbered_outlines(labels, spacing_yx_mm)
     zoom = slices.zoom_box([polygon for found in outlines.values() for polygon in found], (width, height))
     boxes = [box for box in (slices.body_box(planes, present, spacing_yx_mm), zoom) if box is not None]
     levels = slices.window(planes, present)
@@ -162,7 +165,7 @@ def _paint_lesions(part: SubFigure, lesions: Sequence[Lesion], phases: Sequence[
 
 
 def _headline(lesion: Lesion) -> str:
-    return f"Lesion {lesion.number}: {lesion.diameter_mm:.0f} mm, {class_name(lesion.label)}"
+    return f"Lesion {lesion.number}: {class_name(lesion.label)}, {diameter_of(lesion)}"
 
 
 def _paint_probabilities(axes: Axes, lesion: Lesion) -> None:

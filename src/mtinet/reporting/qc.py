@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any, Protocol
 
-import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,6 +19,7 @@ from mtinet.reporting import slices
 from mtinet.reporting.cases import Panel
 from mtinet.reporting.overview import grouped_findings
 from mtinet.reporting.slices import Box
+from mtinet.reporting.templates import page_template
 from mtinet.reporting.words import class_name, count_of, number, phase_name
 from mtinet.results import RESEARCH_USE, Finding
 from mtinet.volume import Volume, VolumeError, read_nifti
@@ -213,7 +212,7 @@ def write_page(
             for study, drawn in zip(cohort.studies, pictures, strict=True)
         ],
     }
-    files.write_text(path, _template().render(content))
+    files.write_text(path, page_template("qc.html").render(content))
 
 
 def _study(
@@ -253,13 +252,3 @@ def _phase(name: str, entry: Mapping[str, Any], study: Study) -> dict[str, Any]:
         "time": "" if time is None else f"{number(time, 0)} s",
         "comparable": entry["comparable"],
     }
-
-
-def _template() -> jinja2.Template:
-    folder = resources.files("mtinet.reporting")
-    text = folder.joinpath("qc.html").read_text(encoding="utf-8")
-    # ids and descriptions are what others wrote: everything is escaped
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(text)

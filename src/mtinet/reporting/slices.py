@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mtinet.imaging.masks import bounding_boxes
 from mtinet.reporting.drawing import data_address
 
 WINDOW_PERCENTILE = 99.0
@@ -54,30 +55,44 @@ def window(images: NDArray[Any], present: NDArray[np.bool_]) -> tuple[float, flo
 
 
 def grey(plane: NDArray[Any], levels: tuple[float, float]) -> str:
-    """A displayed slice as a PNG's ``data:`` address, one pixel a voxel."""
-    from matplotlib.image import imsave
+    """A displayed slice as a PNG's ``data:`` address, one pixel a voxel, 256 greys."""
+    from PIL import Image
 
+    low, high = levels[0], max(levels[1], 1e-6)
+    share = (np.nan_to_num(np.asarray(plane, dtype=np.float64)) - low) / (high - low)
+    pixels = np.clip(256.0 * share, 0, 255).astype(np.uint8)
     stream = io.BytesIO()
-    finite = np.nan_to_num(np.asarray(plane, dtype=np.float64))
-    imsave(stream, displayed(finite), cmap="gray", vmin=levels[0], vmax=max(levels[1], 1e-6), format="png")
+    Image.fromarray(np.ascontiguousarray(displayed(pixels))).save(stream, format="png")
     return data_address(stream.getvalue(), "image/png")
 
 
 def outlines(labels: NDArray[Any], spacing_yx_mm: Sequence[float]) -> list[Polygon]:
     """Closed outlines of every lesion number, each an array [points, (x, y)] in mm of the displayed slice."""
-    from matplotlib.figure import Figure
+    return [polygon for found in numbered_outlines(labels, spacing_yx_mm).values() for polygon in found]
+
+
+def numbered_outlines(labels: NDArray[Any], spacing_yx_mm: Sequence[float]) -> dict[int, list[Polygon]]:
+    """The closed outlines by lesion number, as in :func:`outlines`."""
+    # matplotlib draws its contours with it: figures and axes would be most of the work
+    from contourpy import contour_generator
 
     shown = displayed(labels)
     height, width = spacing_yx_mm[0], spacing_yx_mm[1]
     # the outline runs through the border voxels' outer halves; a margin closes it at the image's edge
     x = (np.arange(-1, shown.shape[1] + 1) + 0.5) * width
     y = (np.arange(-1, shown.shape[0] + 1) + 0.5) * height
-    axes = Figure().add_subplot()
-    found = []
-    for number in np.unique(shown[shown > 0]):
-        inside = np.pad((shown == number).astype(np.float64), 1)
-        found += [np.asarray(part) for part in axes.contour(x, y, inside, levels=[0.5]).allsegs[0]]
+    found = {}
+    for number, (rows, columns) in bounding_boxes(shown).items():
+        inside = np.pad((shown[rows, columns] == number).astype(np.float64), 1)
+        near = x[columns.start : columns.stop + 2], y[rows.start : rows.stop + 2]
+        lines = contour_generator(*near, inside).lines(0.5)
+        found[number] = [np.asarray(line, dtype=np.float64) for line in lines]
     return found
+
+
+def only(labels: NDArray[Any], numbers: Sequence[int]) -> NDArray[Any]:
+    """The labels with every other number taken out."""
+    return np.where(np.isin(labels, list(numbers)), labels, 0)
 
 
 def path_data(polygons: Sequence[Polygon]) -> str:

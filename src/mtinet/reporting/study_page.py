@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
-import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,11 +18,22 @@ from mtinet.reporting.drawing import Picture, chart
 from mtinet.reporting.kinetics import Curve, paint_kinetics
 from mtinet.reporting.overview import grouped_findings
 from mtinet.reporting.slices import Box, Polygon
-from mtinet.reporting.words import UNKNOWN, class_name, count_of, number, phase_name, plain_name, sentence
+from mtinet.reporting.templates import page_template
+from mtinet.reporting.words import (
+    UNKNOWN,
+    class_name,
+    count_of,
+    diameter_of,
+    number,
+    phase_name,
+    plain_name,
+    sentence,
+    spoken,
+)
 from mtinet.results import RESEARCH_USE, Lesion, Measurement, Result
 
 MAX_SHOWN = 12
-"""Lesions with pictures; further ones stand in the table."""
+"""Lesions with pictures and outlines; further ones stand in the table, so that noise makes no endless page."""
 
 NAMES = {
     "signal": "Mean signal under the mask",
@@ -40,13 +49,20 @@ NAMES = {
     "half_of_liver": "Half of the liver's extent",
     "third_of_liver": "Third of the liver's extent",
     "equivalent_diameter": "Diameter of the ball of the same volume",
-    "longest_axial_diameter": "Longest diameter in an axial slice",
+    "longest_axial_diameter": "Longest axial diameter",
     "lesion_probability": "Probability that it is a lesion",
     "mask_confidence": "Mean lesion probability of its voxels",
+    "volume_change": "Change of volume since the prior study",
+    "diameter_change": "Change of the longest axial diameter since the prior study",
+    "growth": "Growth since the prior study",
+    "vanished_lesions": "Lesions of the prior study that were not found again",
     "wash_in_rate": "Wash-in rate",
     "wash_out_rate": "Wash-out rate",
 }
 """Names of quantities where the technical name without underscores is not enough."""
+
+DIGITS = {"lesions": 0, "vanished_lesions": 0, "volume_change": 1, "diameter_change": 1}
+"""Decimals of quantities that three significant digits do not suit."""
 
 UNIT_WORDS = {"[arb'U]": "a.u.", "1": "", "{ratio}": ""}
 
@@ -101,14 +117,16 @@ def study_page(prediction: StudyPrediction, software: str, agent: str = "") -> s
     """
     result, study = prediction.result, prediction.study
     shown = result.lesions[:MAX_SHOWN]
+    drawn = slices.only(prediction.labels, [lesion.number for lesion in shown])
     content = {
         "result": result,
         "notice": RESEARCH_USE,
         "findings": grouped_findings(result.findings),
         "summary": [_summary(lesion) for lesion in result.lesions],
         "phases": [phase_name(phase) for phase in study.phases],
-        "lesions": [_lesion(prediction, lesion) for lesion in shown],
+        "lesions": [_lesion(prediction, drawn, lesion) for lesion in shown],
         "left_out": len(result.lesions) - len(shown),
+        "are_sure": any(one.certainty and one.certainty.existence is not None for one in result.lesions),
         "overview": [] if shown else [_middle_view(study)],
         "study_rows": _by_phase(result.measurements, study.phases),
         "study_numbers": _plain_rows(result.measurements, study.phases),
@@ -119,16 +137,7 @@ def study_page(prediction: StudyPrediction, software: str, agent: str = "") -> s
         "coverage": _coverage(result.lesions),
         "count_of": count_of,
     }
-    return _template().render(content)
-
-
-def _template() -> jinja2.Template:
-    text = resources.files("mtinet.reporting").joinpath("study.html").read_text(encoding="utf-8")
-    # ids, classes and findings are what others wrote: everything is escaped
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(text)
+    return page_template("study.html").render(content)
 
 
 # ---------------------------------------------------------------------- lesions
@@ -138,23 +147,23 @@ def _summary(lesion: Lesion) -> dict[str, str]:
         "number": str(lesion.number),
         "label": class_name(lesion.label),
         "probability": f"{100 * lesion.probabilities[lesion.label]:.0f} %",
-        "diameter": f"{_diameter(lesion)} mm",
+        "diameter": _diameter(lesion),
+        "size": diameter_of(lesion),
         "volume": f"{number(lesion.volume_mm3 / 1000)} mL",
         "sure": UNKNOWN if sure is None else f"{100 * sure:.0f} %",
     }
 
 
 def _diameter(lesion: Lesion) -> str:
-    longest = next((m.value for m in lesion.measurements if m.name == "longest_axial_diameter"), None)
-    return number(lesion.diameter_mm if longest is None else longest, 0)
+    return UNKNOWN if lesion.longest_axial_mm is None else f"{number(lesion.longest_axial_mm, 0)} mm"
 
 
-def _lesion(prediction: StudyPrediction, lesion: Lesion) -> dict[str, Any]:
+def _lesion(prediction: StudyPrediction, drawn: NDArray[Any], lesion: Lesion) -> dict[str, Any]:
     study, result = prediction.study, prediction.result
     quantities = lesion_quantities(lesion)
     return {
         **_summary(lesion),
-        "views": _views(study, prediction.labels, lesion.number),
+        "views": _views(study, drawn, lesion.number),
         "kinetics": _kinetics(result, study, lesion),
         "probabilities": _probabilities(lesion),
         "has_set": lesion.certainty is not None and lesion.certainty.class_set is not None,
@@ -170,7 +179,7 @@ def _views(study: PreparedStudy, labels: NDArray[Any], lesion: int) -> list[View
     planes, present = np.asarray(study.image[:, k]), np.asarray(study.present)
     spacing = (study.spacing_mm[1], study.spacing_mm[2])
     levels = slices.window(planes, present)
-    polygons = {int(n): slices.outlines(labels[k] == n, spacing) for n in np.unique(labels[k][labels[k] > 0])}
+    polygons = slices.numbered_outlines(labels[k], spacing)
     size = slices.size_mm(planes.shape[1:], spacing)
     outlines = tuple(_outline(n, found, n == lesion) for n, found in polygons.items() if found)
     whole = Box(0.0, 0.0, *size)
@@ -279,7 +288,7 @@ def _cell(item: Measurement | None, low: Measurement | None, high: Measurement |
         return UNKNOWN, ""
     if low is not None and high is not None and low.value is not None and high.value is not None:
         return _value(item), f"{number(low.value)} to {number(high.value)}"
-    return _value(item), item.reason
+    return _value(item), spoken(item.reason)
 
 
 def _plain_rows(measurements: Sequence[Measurement], phases: Sequence[str]) -> list[dict[str, str]]:
@@ -291,7 +300,7 @@ def _plain_rows(measurements: Sequence[Measurement], phases: Sequence[str]) -> l
         if name in ends:
             continue
         low, high = plain.get(f"{name}_low"), plain.get(f"{name}_high")
-        remark = item.reason
+        remark = spoken(item.reason)
         if low is not None and high is not None and low.value is not None and high.value is not None:
             remark = f"{number(low.value)} to {number(high.value)} {_unit(item.unit)}".strip()
         value = f"{_value(item)} {_unit(item.unit) if item.value is not None else ''}".strip()
@@ -301,7 +310,7 @@ def _plain_rows(measurements: Sequence[Measurement], phases: Sequence[str]) -> l
 
 def _value(item: Measurement) -> str:
     if item.value is not None and math.isfinite(item.value):
-        return number(item.value)
+        return number(item.value, DIGITS.get(item.name))
     return item.finding or UNKNOWN
 
 
@@ -325,7 +334,7 @@ def _image_rows(study: PreparedStudy) -> list[dict[str, str]]:
             moved = (
                 "registered"
                 if record.get("kept")
-                else f"not moved: {record.get('reason') or 'no reason given'}"
+                else f"not moved: {spoken(record.get('reason') or 'no reason given')}"
             )
         rows.append(
             {

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mtinet.cohort import NO_LESION
+from mtinet.config import PHASES
+from mtinet.results import Lesion
 
 UNKNOWN = "–"
 """Stands where a number does not exist."""
@@ -99,6 +101,22 @@ def size_group_name(name: str) -> str:
 def plain_name(name: str) -> str:
     """A technical name with its underscores gone."""
     return name.replace("_", " ").strip()
+
+
+def spoken(text: str) -> str:
+    """A sentence with its phases named as a reader calls them."""
+    for phase in PHASES:
+        if "_" in phase:
+            text = text.replace(phase, phase_name(phase))
+    return text
+
+
+def diameter_of(lesion: Lesion) -> str:
+    """How large a lesion is: its longest axial diameter, or that of the ball where it was not measured."""
+    longest = lesion.longest_axial_mm
+    if longest is None:
+        return f"diameter of the ball {number(lesion.diameter_mm, 0)} mm"
+    return f"longest axial diameter {number(longest, 0)} mm"
 
 
 def count_of(n: int, singular: str, plural: str = "") -> str:

@@ -149,7 +149,7 @@ def predict_marked(predictor: Predictor, study: PreparedStudy) -> Result:
         Other lesions than the marked ones came out: the predictor does not use the network as it used to,
         and the seconds of different networks would not be those of the same work.
     """
-    result = predictor.predict_prepared(study).result
+    result = predictor.predict_prepared(study, measured=False).result
     most = max(lesion.volume_mm3 for lesion in result.lesions) if result.lesions else 0.0
     assert study.mask is not None, "a marked study has a mask"
     marked = float(np.count_nonzero(study.mask) * np.prod(study.spacing_mm))

@@ -181,7 +181,7 @@ def study_case(
     predictor: Predictor, study: Study, prepared: PreparedStudy, prediction: StudyPrediction | None = None
 ) -> StudyCase:
     """Predict a study with known lesions (where that is not done yet) and lay the truth beside it."""
-    prediction = prediction or predictor.predict_prepared(prepared)
+    prediction = prediction or predictor.predict_prepared(prepared, measured=False)
     return StudyCase(
         study_id=prepared.study_id,
         patient_id=prepared.patient_id,

@@ -81,7 +81,7 @@ class NetworkClaims:
 
     def claim(self, study: PreparedStudy) -> Claim:
         """Predict the study, and read its reference lesions too."""
-        prediction = self.predictor.predict_prepared(study)
+        prediction = self.predictor.predict_prepared(study, measured=False)
         assert prediction.result.mask is not None
         oracle: dict[int, Reading] = {}
         if study.mask is not None:

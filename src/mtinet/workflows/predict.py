@@ -31,6 +31,7 @@ from mtinet.workflows.predictions.formats import (
     write_output,
 )
 from mtinet.workflows.predictions.origins import origins_of_cohort
+from mtinet.workflows.predictions.priors import Prior, PriorPaths
 from mtinet.workflows.predictions.sources import Case, Job, open_source
 from mtinet.workflows.unseen import training_patients
 
@@ -60,6 +61,8 @@ class PredictOptions:
         mean of models that know a patient and models that do not says nothing about new ones.
     opinions : Opinions
         Flips and dropout.
+    prior : PriorPaths or None
+        An earlier study of the patient whose lesions are compared with.
     """
 
     formats: tuple[Format, ...] = DEFAULT_FORMATS
@@ -69,6 +72,7 @@ class PredictOptions:
     mapping: Path | None = None
     ensemble: tuple[Path, ...] = ()
     opinions: Opinions = ALONE
+    prior: PriorPaths | None = None
 
 
 @dataclass(frozen=True)
@@ -133,9 +137,12 @@ def predict(
         origins = origins_of_cohort(source, options.images, options.mapping)
     opened = open_source(source, options.phase_names, options.key, origins)
     check_instances(options.formats, opened.has_instances)
+    prior = None if options.prior is None else Prior.open(options.prior, options.key)
+    if prior is not None:
+        prior.check(opened)
     predictor = Ensemble.open(runs, options.opinions)
     batch = _Batch(
-        predictor, runs[0].class_codes, _trained_on(runs, source), out, options.formats, opened.several
+        predictor, runs[0].class_codes, _trained_on(runs, source), out, options.formats, opened.several, prior
     )
     for done, job in enumerate(opened.jobs, start=1):
         batch.do(job)
@@ -156,12 +163,14 @@ class _Batch:
         out: Path,
         formats: tuple[Format, ...],
         several: bool,
+        prior: Prior | None = None,
     ) -> None:
         self.predictor = predictor
         self.software = Software(provenance.versions()["mtinet"], predictor.facts["digest"])
         self.class_codes, self.trained_on = class_codes, trained_on
         self.calibration = _calibration_digest(predictor)
         self.out, self.formats, self.several = out, formats, several
+        self.prior = prior
         self.audit = Audit(out)
         self.results: list[Result] = []
         self.failures: list[Finding] = []
@@ -176,6 +185,7 @@ class _Batch:
                 "model": files.plain(self.predictor.facts),
                 "calibration": self.calibration,
                 "mtinet": self.software.version,
+                **({} if self.prior is None else {"prior": self.prior.digest}),
             }
             if self.audit.is_finished(job.study_id, decided_by, self.formats, place):
                 self.kept.append(job.study_id)
@@ -187,7 +197,9 @@ class _Batch:
                     f"study {job.study_id}: patient {case.study.patient_id} trained one of the runs of the "
                     "ensemble; predict with a run that did not see the patient"
                 )
-            prediction = _with_limits(self.predictor.explain(case.study), case)
+            prediction = with_limits(self.predictor.explain(case.study), case)
+            if self.prior is not None:
+                prediction = replace(prediction, result=self.prior.compared(prediction.result, case.study))
             self._write(prediction, case, place, decided_by)
         except OutputError:
             raise
@@ -263,8 +275,8 @@ def _calibration_digest(predictor: Ensemble) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _with_limits(prediction: StudyPrediction, case: Case) -> StudyPrediction:
-    """The prediction with what was found before it."""
+def with_limits(prediction: StudyPrediction, case: Case) -> StudyPrediction:
+    """The prediction with what was found when its study was read: before the model's own findings."""
     found = (*case.findings, *image_limits(case.study), *prediction.result.findings)
     return replace(prediction, result=replace(prediction.result, findings=found))
 

@@ -1,0 +1,185 @@
+"""Growth against a prior study: its result, brought into this study's frame by its images.
+
+Two examinations share no frame, and DICOM says so: the patient was positioned anew.  The prior study's images
+are registered rigidly to this one's, from where the scanner put them and from body on body; without a motion
+that is trusted nothing is compared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtinet.cohort import Study
+from mtinet.data.alignment import Target, target_of
+from mtinet.errors import UnusableError, UserError
+from mtinet.imaging.liver import body_region
+from mtinet.imaging.mutual_information import FINEST_MM, at_least
+from mtinet.imaging.registration import Registration, register
+from mtinet.inference.curves import NOT_ASSESSABLE
+from mtinet.inference.growth import with_changes
+from mtinet.results import Finding, Measurement, Result, Severity
+from mtinet.volume import Volume
+from mtinet.workflows.predictions.sources import DicomJob, Job, Source, open_source
+
+
+@dataclass(frozen=True)
+class PriorPaths:
+    """Where a prior study lies.
+
+    Attributes
+    ----------
+    result : Path
+        Folder that ``mtinet predict`` wrote for it.
+    study : Path
+        What it was written for: the folder or zip of the study, or one of several that holds it.
+    """
+
+    result: Path
+    study: Path
+
+
+@dataclass(frozen=True)
+class Prior:
+    """A prior study whose result is compared with.
+
+    Attributes
+    ----------
+    result : Result
+    job : Job
+        Its images, read when they are needed.
+    digest : str
+        Hash of both.
+    """
+
+    result: Result
+    job: Job
+    digest: str
+
+    @classmethod
+    def open(cls, paths: PriorPaths, key: Path | None) -> Prior:
+        """Find a prior study.
+
+        Raises
+        ------
+        UserError
+            There is no result, or the study is not the one that it is of.
+        """
+        file = paths.result / "result.json"
+        if not file.is_file():
+            raise UnusableError(
+                f"--prior {paths.result} holds no result.json; give the folder that mtinet predict wrote for "
+                "the prior study"
+            )
+        content = file.read_bytes()
+        result = Result.from_dict(json.loads(content))
+        jobs = open_source(paths.study, key=key).jobs
+        job = next((one for one in jobs if one.study_id == result.study_id), None)
+        if job is None:
+            raise UserError(
+                f"--prior is a result of study {result.study_id}, and --prior-study {paths.study} holds "
+                f"{', '.join(sorted(one.study_id for one in jobs))}; give the study that it is of"
+            )
+        digest = hashlib.sha256(content + job.fingerprint().encode()).hexdigest()
+        return cls(result, job, digest)
+
+    def check(self, source: Source) -> None:
+        """Refuse to compare several studies with one, a study with itself, or two patients.
+
+        Raises
+        ------
+        UserError
+        """
+        if len(source.jobs) != 1:
+            raise UserError(
+                f"--prior belongs to one study, and there are {len(source.jobs)}; predict that study alone"
+            )
+        (job,) = source.jobs
+        if job.study_id == self.job.study_id:
+            raise UserError(f"--prior is a result of the same study, {job.study_id}; give an earlier one")
+        if isinstance(job, DicomJob) and isinstance(self.job, DicomJob):
+            now, then = (one.study.patient_id.strip() for one in (job, self.job))
+            if now != then:
+                raise UserError(
+                    f"--prior: studies {job.study_id} and {self.job.study_id} are of different patients by "
+                    "their patient ids; correct the files if they are not"
+                )
+
+    def compared(self, result: Result, study: Study) -> Result:
+        """The result with what has become of the prior study's lesions, or why that cannot be told.
+
+        Parameters
+        ----------
+        result : Result
+        study : Study
+            What it is of, with its images in memory.
+        """
+        before = self.job.read().study
+        phase = study.reference_phase
+        moving = before.image(phase if phase in before.images else before.reference_phase)
+        target = target_of(study, study.image(phase))
+        found, to_now = _brought(moving, target)
+        findings = list(result.findings)
+
+        def note(id: str, severity: Severity, meaning: str, action: str) -> None:
+            findings.append(Finding(id, "predict", severity, meaning, action, result.study_id))
+
+        if to_now is None:
+            reason = f"study {self.result.study_id} could not be brought onto this one: {found.reason}"
+            note("prior-not-registered", "warning", reason, "Compare the two studies by eye.")
+            missing = Measurement("growth", finding=NOT_ASSESSABLE, reason=reason)
+            lesions = tuple(replace(one, measurements=(*one.measurements, missing)) for one in result.lesions)
+            return replace(result, lesions=lesions, findings=tuple(findings))
+        note(
+            "prior-registered",
+            "note",
+            f"lesions were matched by place with those of study {self.result.study_id}, whose images were "
+            f"registered rigidly around the {found.around}",
+            "Look at both studies: a lesion that moved with breathing or a changed liver may be taken for another.",
+        )
+        if self.result.model.get("digest") != result.model.get("digest"):
+            note(
+                "prior-other-model",
+                "warning",
+                f"the result of study {self.result.study_id} was made by another model: a change of size may be one "
+                "of the model",
+                "Predict the prior study with the same model.",
+            )
+        return with_changes(replace(result, findings=tuple(findings)), self.result, to_now)
+
+
+def _brought(moving: Volume, target: Target) -> tuple[Registration, NDArray[np.float64] | None]:
+    """The better of two registrations, and the way from the prior world to this one; None = neither is trusted."""
+    small = at_least(moving.canonical(), FINEST_MM)
+    starts = [np.eye(4)]
+    shift = _body_on_body(small, target)
+    if shift is not None:
+        starts.append(shift)
+    tried = [
+        (register(Volume(small.array, start @ small.affine), target.image, target.region), start)
+        for start in starts
+    ]
+    trusted = [(found, start) for found, start in tried if found.outcome != "rejected"]
+    if not trusted:
+        return tried[0][0], None
+    found, start = max(trusted, key=lambda one: one[0].similarity_after)
+    return found, np.asarray(found.motion.matrix @ start)
+
+
+def _body_on_body(moving: Volume, target: Target) -> NDArray[np.float64] | None:
+    """The shift that puts the middle of one body onto that of the other."""
+    middles = []
+    for image in (moving, target.image):
+        body = body_region(image)
+        if body is None:
+            return None
+        middle = np.argwhere(body.volume.array).mean(0)
+        middles.append(image.affine[:3, :3] @ middle + image.affine[:3, 3])
+    shift = np.eye(4)
+    shift[:3, 3] = middles[1] - middles[0]
+    return shift

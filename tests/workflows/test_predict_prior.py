@@ -1,0 +1,128 @@
+"""Growth: a study compared with an earlier one that lay elsewhere in the scanner."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mtinet.errors import UserError
+from mtinet.volume import Volume, read_nifti
+from mtinet.workflows.predict import PredictOptions, predict
+from mtinet.workflows.predictions.priors import PriorPaths
+
+QUICK = PredictOptions(formats=("nifti", "json", "page"))
+
+
+def elsewhere(degrees: float = 3.0) -> np.ndarray:
+    """The patient on the table on another day."""
+    angle = np.deg2rad(degrees)
+    moved = np.eye(4)
+    moved[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    moved[:3, 3] = 25.0, -60.0, 140.0
+    return moved
+
+
+def write(toy, folder: Path, moved=None) -> Path:
+    for phase, volume in toy.images.items():
+        affine = volume.affine if moved is None else moved @ volume.affine
+        Volume(volume.array, affine).write_nifti(folder / f"{phase}.nii.gz")
+    return folder
+
+
+def quantities(lesion) -> dict:
+    return {m.name: m for m in lesion.measurements}
+
+
+@pytest.fixture
+def earlier(toy_run, tmp_path, thick_toy) -> PriorPaths:
+    """A result of a toy that lay elsewhere."""
+    write(thick_toy(61), tmp_path / "before", elsewhere())
+    predict(toy_run.path, tmp_path / "before", tmp_path / "out-before", QUICK)
+    return PriorPaths(tmp_path / "out-before", tmp_path / "before")
+
+
+def test_lesions_find_their_partner_however_the_patient_lay(toy_run, earlier, tmp_path, thick_toy):
+    write(thick_toy(61), tmp_path / "now")
+    options = PredictOptions(formats=("nifti", "json", "csv", "page"), prior=earlier)
+    outcome = predict(toy_run.path, tmp_path / "now", tmp_path / "out", options)
+    (result,) = outcome.results
+    assert result.lesions
+    found = quantities(result.lesions[0])
+    assert found["volume_change"].value == pytest.approx(0.0, abs=1e-3)
+    assert found["diameter_change"].value == pytest.approx(0.0, abs=1e-3)
+    assert "study before, where it is lesion 1" in found["volume_change"].reason
+    assert {m.name: m.value for m in result.measurements}["vanished_lesions"] == 0.0
+    assert "prior-registered" in [f.id for f in result.findings]
+    assert "volume_change" in (tmp_path / "out" / "measurements.csv").read_text()
+    page = (tmp_path / "out" / "page.html").read_text()
+    assert "since the prior study" in page
+    assert predict(toy_run.path, tmp_path / "now", tmp_path / "out", options).kept == ("now",)
+    # without the prior study it is another result
+    assert predict(toy_run.path, tmp_path / "now", tmp_path / "out", QUICK).kept == ()
+
+
+def test_a_lesion_that_has_grown_and_one_that_is_new(toy_run, earlier, tmp_path, thick_toy):
+    toy = thick_toy(61)
+    mask = read_nifti(tmp_path / "out-before" / "mask.nii.gz", labels=True).array > 0
+    x, y, z = (int(n) for n in np.argwhere(mask).mean(0))
+    for phase, volume in toy.images.items():
+        array = volume.array.copy()
+        bright = array[toy.mask.array > 0].mean()
+        array[x - 4 : x + 5, y - 4 : y + 5, z - 3 : z + 4] = bright
+        toy = toy.with_phase(phase, volume.with_array(array))
+    write(toy, tmp_path / "now")
+    outcome = predict(
+        toy_run.path, tmp_path / "now", tmp_path / "out", PredictOptions(formats=("json",), prior=earlier)
+    )
+    found = quantities(outcome.results[0].lesions[0])
+    assert found["volume_change"].value > 20.0
+    assert found["diameter_change"].value > 5.0
+
+
+def test_without_a_trusted_registration_nothing_is_compared(
+    toy_run, earlier, tmp_path, thick_toy, monkeypatch
+):
+    from mtinet.imaging.registration import Registration
+    from mtinet.workflows.predictions import priors
+
+    monkeypatch.setattr(priors, "register", lambda *_: Registration("none", "rejected", "it lost its way"))
+    write(thick_toy(61), tmp_path / "now")
+    outcome = predict(
+        toy_run.path, tmp_path / "now", tmp_path / "out", PredictOptions(formats=("json",), prior=earlier)
+    )
+    growth = quantities(outcome.results[0].lesions[0])["growth"]
+    assert growth.finding == "not assessable"
+    assert "it lost its way" in growth.reason
+    assert "prior-not-registered" in [f.id for f in outcome.findings]
+
+
+def test_what_cannot_be_compared_is_refused_before_any_work(
+    toy_run, earlier, tmp_path, thick_toy, toy_scanner
+):
+    write(thick_toy(61), tmp_path / "now")
+    out = tmp_path / "out"
+
+    def attempt(study: Path, prior: PriorPaths):
+        predict(toy_run.path, study, out, PredictOptions(key=tmp_path / "key", prior=prior))
+
+    with pytest.raises(UserError, match=r"no result\.json"):
+        attempt(tmp_path / "now", PriorPaths(tmp_path / "before", tmp_path / "before"))
+    with pytest.raises(UserError, match="result of study before"):
+        attempt(tmp_path / "now", PriorPaths(earlier.result, tmp_path / "now"))
+    with pytest.raises(UserError, match="same study"):
+        attempt(tmp_path / "before", earlier)
+    toy_scanner(thick_toy(62), tmp_path / "export" / "a", "A1", "a")
+    toy_scanner(thick_toy(63), tmp_path / "export" / "b", "B1", "b")
+    with pytest.raises(UserError, match="there are 2"):
+        attempt(tmp_path / "export", earlier)
+    assert not out.exists()
+    predict(
+        toy_run.path,
+        tmp_path / "export" / "a",
+        tmp_path / "out-a",
+        PredictOptions(formats=("json",), key=tmp_path / "key"),
+    )
+    with pytest.raises(UserError, match="different patients"):
+        attempt(tmp_path / "export" / "b", PriorPaths(tmp_path / "out-a", tmp_path / "export" / "a"))
