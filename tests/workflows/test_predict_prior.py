@@ -126,3 +126,21 @@ def test_what_cannot_be_compared_is_refused_before_any_work(
     )
     with pytest.raises(UserError, match="different patients"):
         attempt(tmp_path / "export" / "b", PriorPaths(tmp_path / "out-a", tmp_path / "export" / "a"))
+
+
+def test_the_report_for_the_archive_holds_the_change(toy_run, tmp_path, thick_toy, toy_scanner):
+    import pydicom
+
+    key = tmp_path / "key"
+    for name in ("before", "now"):
+        toy_scanner(thick_toy(61), tmp_path / name, "A1", name)
+    options = PredictOptions(formats=("json",), key=key)
+    predict(toy_run.path, tmp_path / "before", tmp_path / "out-before", options)
+    prior = PriorPaths(tmp_path / "out-before", tmp_path / "before")
+    options = PredictOptions(formats=("json", "dicom-sr"), key=key, prior=prior)
+    (result,) = predict(toy_run.path, tmp_path / "now", tmp_path / "out", options).results
+    assert quantities(result.lesions[0])["volume_change"].value == pytest.approx(0.0, abs=1e-3)
+    report = pydicom.dcmread(tmp_path / "out" / "report.dcm")
+    said = str(report)
+    assert "Change of volume against the prior study" in said
+    assert "Change of long axis against the prior study" in said
