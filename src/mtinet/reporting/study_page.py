@@ -20,7 +20,16 @@ from mtinet.reporting.drawing import Picture, chart
 from mtinet.reporting.kinetics import Curve, paint_kinetics
 from mtinet.reporting.overview import grouped_findings
 from mtinet.reporting.slices import Box, Polygon
-from mtinet.reporting.words import UNKNOWN, class_name, count_of, number, phase_name, plain_name, sentence
+from mtinet.reporting.words import (
+    UNKNOWN,
+    class_name,
+    count_of,
+    moved_by,
+    number,
+    phase_name,
+    plain_name,
+    sentence,
+)
 from mtinet.results import RESEARCH_USE, Lesion, Measurement, Result
 
 MAX_SHOWN = 12
@@ -322,11 +331,7 @@ def _image_rows(study: PreparedStudy) -> list[dict[str, str]]:
         record: Mapping[str, Any] = study.registrations.get(phase, {})
         moved = "reference" if phase == study.reference_phase else "as positioned by the scanner"
         if record:
-            moved = (
-                "registered"
-                if record.get("kept")
-                else f"not moved: {record.get('reason') or 'no reason given'}"
-            )
+            moved = moved_by(record)
         rows.append(
             {
                 "phase": phase_name(phase),
