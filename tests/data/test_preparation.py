@@ -221,7 +221,9 @@ def test_livers_drawn_on_phases_judge_the_registration(toy_maker, tmp_path):
     records = prepare_study(study, DEFAULT_PHASES, settings, tmp_path / "c").registrations
     assert records["arterial"]["liver_dice_before"] < 0.97 < records["arterial"]["liver_dice_after"]
     assert records["delayed"]["liver_dice_before"] is records["delayed"]["liver_dice_after"] is None
-    Volume(liver.array[:-1], liver.affine).write_nifti(study.liver_mask.with_name("liver_mask_arterial.nii.gz"))
+    Volume(liver.array[:-1], liver.affine).write_nifti(
+        study.liver_mask.with_name("liver_mask_arterial.nii.gz")
+    )
     with pytest.raises(PreparationError, match="liver_mask_arterial does not lie on the grid"):
         prepare_study(study, DEFAULT_PHASES, settings, tmp_path / "c")
 

@@ -48,7 +48,7 @@ def test_prepared_studies_are_shown_before_and_after_registration(toy_cohort):
     shutil.copy(study.liver_mask, study.liver_mask.with_name("liver_mask_arterial.nii.gz"))
     prepare(Cohort.read(toy_cohort.folder).subset(["s0"]), config, workers=1)
     page = qc(toy_cohort.folder, workers=1).page.read_text(encoding="utf-8")
-    assert "liver dice before 1; liver dice after 1" in page
+    assert "liver dice before 1.000; liver dice after 1.000" in page
     assert "where it agrees with the reference" in page
     assert page.count("Before registration") == page.count("After registration") == 1
     present = sum(len(s.images) for s in toy_cohort.studies)

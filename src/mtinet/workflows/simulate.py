@@ -38,8 +38,9 @@ def simulate(
     """Simulate a cohort of virtual patients and write it; studies that are there already are kept.
 
     Beside the cohort's tables and images it writes ``settings.yaml``, ``patients.csv`` (a row a study: what
-    was drawn about the patient), the lesions and the liver as they lie in each phase (``mask_<phase>.nii.gz``, ``liver_mask_<phase>.nii.gz`` beside the
-    images) and, where the settings ask for it, ``truth/<study>/`` (:mod:`mtinet.workflows.truth`).
+    was drawn about the patient), the lesions and the liver as they lie in each phase (``mask_<phase>.nii.gz`` and
+    ``liver_mask_<phase>.nii.gz`` beside the images) and, where the settings ask for it, ``truth/<study>/``
+    (:mod:`mtinet.workflows.truth`).
 
     Parameters
     ----------
