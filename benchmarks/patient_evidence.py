@@ -117,7 +117,7 @@ def tristan_table() -> str:
         name = start if start in fits else f"{start}_per_min"
         found, (low, high) = fits[name], prior(f"liver.{name}").range
         fitted = f"{found.min():.3g} to {found.max():.3g}"
-        inside = f"{found.between(low, high).sum()} of {len(found)}"
+        inside = f"{found.between(low, high).sum()} of {found.count()}"  # others are not determined
         rows.append([name.replace("_", " "), fitted, f"{low:.3g} to {high:.3g}", inside])
     heads = ["parameter", "fitted, over the visits", "prior of a healthy liver", "visits inside the prior"]
     return f"{table}\n\n{markdown(heads, rows)}\n\n{arrival_table()}"

@@ -8,7 +8,9 @@ for
 - the table with the series of one labelled phase deleted, each in turn: all acceptable ones, so the phase
   must come out empty, and so must every other phase that only they held; the rest must stay as it was;
 - the table with one meaningless name for every series;
-- the table with the series numbers of each study shuffled: nothing then tells series of the same name apart;
+- the table with the series numbers of each study shuffled, in ``--shuffles`` ways: nothing then tells series
+  apart that agree in all but their numbers.  Phases that such a series holds beside another one, which does
+  not hold them, cannot be decided; they and the others are counted apart too;
 
 how many phases are right, wrong, wrong although stated with a confidence above 0.8, and missed (empty where
 there is an answer).  ``--virtual N`` adds N virtual studies with pixels, meaningless names and shuffled
@@ -41,6 +43,7 @@ from mtinet.workflows.phases import read_series_table
 from mtinet.workflows.simulate import simulate
 
 CONFIDENT = 0.8
+SHUFFLED = "shuffled numbers"
 TIMES_S: dict[Phase, float] = {
     "pre": 0.0, "arterial": 60.0, "portal_venous": 100.0, "transitional": 240.0, "delayed": 220.0,
     "hepatobiliary": 1260.0,
@@ -57,12 +60,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--virtual", type=int, default=0, metavar="N", help="virtual studies with pixels")
     parser.add_argument("--dicom", type=int, default=0, metavar="N", help="virtual studies as DICOM files")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--shuffles", type=int, default=20, metavar="N", help="ways to shuffle the numbers")
     parser.add_argument("--verbose", action="store_true", help="also print every answer that is not right")
     given = parser.parse_args(arguments)
     if given.table is not None:
         studies = read_series_table(given.table)
         expected = json.loads(given.expected.read_text(encoding="utf-8"))
-        for name, counts in figures(studies, expected, given.seed, given.verbose).items():
+        found = figures(studies, expected, given.seed, given.verbose, given.shuffles)
+        for name, counts in found.items():
             print(line(name, counts))
     if given.virtual:
         for name, counts in virtual_figures(given.virtual, given.seed, given.verbose).items():
@@ -105,27 +110,49 @@ def score(found: Identification, expected: Expected) -> Counter[str]:
 
 
 def figures(
-    studies: Mapping[str, Study], expected: Mapping[str, Expected], seed: int = 0, verbose: bool = False
+    studies: Mapping[str, Study],
+    expected: Mapping[str, Expected],
+    seed: int = 0,
+    verbose: bool = False,
+    shuffles: int = 1,
 ) -> dict[str, Counter[str]]:
     """The figures of a table, by what was done to it."""
     rng = np.random.default_rng([seed, 0])
     found: dict[str, Counter[str]] = {
-        name: Counter() for name in ("as it is", "one series deleted", "generic names", "shuffled numbers")
+        name: Counter() for name in ("as it is", "one series deleted", "generic names", SHUFFLED)
     }
     for key, wanted in expected.items():
         study = studies[key]
-        changed = {
-            "as it is": (study, wanted),
-            "generic names": ([replace(s, description="series", protocol="") for s in study], wanted),
-            "shuffled numbers": shuffled(study, wanted, rng),
-        }
-        for name, (series, answers) in changed.items():
+        generic = [replace(s, description="series", protocol="") for s in study]
+        changed = [("as it is", study, wanted), ("generic names", generic, wanted)]
+        changed += [(SHUFFLED, *shuffled(study, wanted, rng)) for _ in range(shuffles)]
+        open_ = undecidable(study, wanted)
+        for name, series, answers in changed:
             identification = identify(series)
             counts = score(identification, answers)
             found[name].update(counts)
+            if name == SHUFFLED:
+                for part, held in (("decidable", answers.keys() - open_), ("alike but for numbers", open_)):
+                    some = score(identification, {phase: answers[phase] for phase in sorted(held)})
+                    found.setdefault(f"{SHUFFLED}, {part}", Counter()).update(some)
             if verbose and counts["right"] < counts["total"]:
                 print(" ", name, key, {p: answer(c) for p, c in identification.phases.items() if c}, answers)
         found["one series deleted"].update(deletion(study, wanted, verbose))
+    return found
+
+
+def undecidable(study: Study, wanted: Expected) -> set[str]:
+    """Phases whose series agree with one that does not hold them in all but their number (and UID)."""
+
+    def look(series: SeriesInfo) -> SeriesInfo:
+        return replace(series, series_uid="", series_number="")
+
+    found = set()
+    for phase, names in wanted.items():
+        holding = {name.split("#")[0] for name in names}
+        looks = {look(s) for s in study if s.series_number in holding}
+        if any(look(s) in looks for s in study if s.series_number not in holding):
+            found.add(phase)
     return found
 
 

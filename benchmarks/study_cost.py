@@ -19,7 +19,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +57,7 @@ def one(what: str, cohort: str, studies: int, processes: int, run: str) -> dict[
     """Prepare or predict the first studies of a cohort, then time the peer on some of them."""
     whole = Cohort.read(Path(cohort))
     ids = [study.study_id for study in whole.studies[:studies]]
-    chosen = replace(whole.subset(ids), lesions=whole.lesions[whole.lesions["study_id"].isin(ids)])
+    chosen = whole.subset(ids)
     with tempfile.TemporaryDirectory(prefix="mtinet-cost-") as place:
         if what == "predict":  # before the clock starts: the command reads a cohort folder
             chosen.write(Path(place) / "cohort")

@@ -7,6 +7,7 @@ Fits the TRISTAN signals in ``tests/data/tristan`` and writes ``docs/tristan.csv
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 import matplotlib as mpl
@@ -46,13 +47,27 @@ def row(visit: Visit, full: LiverFit, one: LiverFit) -> dict[str, object]:
     }
     for name, bounds in BOUNDS.items():
         unit = {"1/min": "_per_min", "s": "_s", "": ""}[bounds.unit]
-        value = full.parameters[name]
-        values[f"{name}{unit}"] = f"{value if value > 1e-9 else 0.0:.4g}"
-        values[f"{name}_error"] = f"{full.errors[name]:.2g}"
+        values[f"{name}{unit}"], values[f"{name}_error"] = determined(
+            full.parameters[name], full.errors[name]
+        )
     values["at_bound"] = " ".join(full.at_bound)
     values["at_bound_one_compartment"] = " ".join(one.at_bound)
     values["shared_fluctuation"] = round(shared_fluctuation(visit, full), 2)
     return values
+
+
+def determined(value: float, error: float) -> tuple[str, str]:
+    """A parameter to the first digit of its standard error, and the error.
+
+    Further digits differ between machines.  Both are empty where the error exceeds the value: the curve does not
+    determine the parameter.  A value at its bound has no error.
+    """
+    if error == 0.0:
+        return f"{value if value > 1e-9 else 0.0:.2g}", ""
+    if error > abs(value):
+        return "", ""
+    digits = -math.floor(math.log10(error))
+    return f"{round(value, digits):.{max(digits, 0)}f}", f"{error:.1g}"
 
 
 def _minutes(position: np.ndarray) -> np.ndarray:

@@ -61,5 +61,9 @@ def test_lesion_labels_and_subset(folder):
     cohort = replace(Cohort.read(folder), lesions=lesions)
     assert cohort.lesion_labels(cohort["b"]) == {2: "fnh"}
     assert [study.study_id for study in cohort.subset(["b"]).studies] == ["b"]
+    assert cohort.subset(["b"]).lesions.to_dict("records") == [
+        {"study_id": "b", "lesion": "2", "label": "fnh"}
+    ]
+    assert cohort.subset(["b", "a"]).lesions.equals(lesions)
     with pytest.raises(KeyError, match="'z'"):
         cohort["z"]

@@ -7,6 +7,7 @@ import pytest
 
 from mtinet.cohort import Study
 from mtinet.config import DEFAULT_PHASES, PreparationSettings
+from mtinet.data.cache import study_key
 from mtinet.data.preparation import PreparationError, prepare_for_prediction, prepare_study, prepared_grid
 from mtinet.data.prepared import to_source_grid
 from mtinet.imaging.deformation import Deformation
@@ -206,6 +207,25 @@ def test_registration_brings_a_moved_phase_back(toy_maker, tmp_path):
     error = np.abs(moved.image[1:2] - still.image[1:2])[inside].mean()
     unregistered = np.abs(plain.image[1:2] - still.image[1:2])[inside].mean()
     assert error < 0.5 * unregistered
+
+
+def test_livers_drawn_on_phases_judge_the_registration(toy_maker, tmp_path):
+    toy = toy_maker(shape=(70, 56, 8), spacing_mm=(4.5, 4.5, 8.0))
+    moved = shifted_toy(toy)
+    study = moved.write(tmp_path, "s")
+    settings = PreparationSettings(spacing_mm=(None, None, None), registration="rigid")
+    before = study_key(study, {}, DEFAULT_PHASES, settings)
+    liver = Volume(toy.liver.array, moved.images["arterial"].affine)  # it lies in the phase as its image does
+    liver.write_nifti(study.liver_mask.with_name("liver_mask_arterial.nii.gz"))
+    assert study_key(study, {}, DEFAULT_PHASES, settings) != before
+    records = prepare_study(study, DEFAULT_PHASES, settings, tmp_path / "c").registrations
+    assert records["arterial"]["liver_dice_before"] < 0.97 < records["arterial"]["liver_dice_after"]
+    assert records["delayed"]["liver_dice_before"] is records["delayed"]["liver_dice_after"] is None
+    Volume(liver.array[:-1], liver.affine).write_nifti(
+        study.liver_mask.with_name("liver_mask_arterial.nii.gz")
+    )
+    with pytest.raises(PreparationError, match="liver_mask_arterial does not lie on the grid"):
+        prepare_study(study, DEFAULT_PHASES, settings, tmp_path / "c")
 
 
 def test_a_mask_drawn_on_a_moved_phase_moves_with_it(toy_maker, tmp_path):

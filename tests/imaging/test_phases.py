@@ -129,6 +129,39 @@ def test_where_nothing_tells_the_order_nothing_is_stated():
     assert any("order of acquisition is not known" in item.reason for item in found.missing)
 
 
+PROTOCOL = (("HASTE cor", 25), ("T2 TSE", 30), ("in/out phase", 60), ("vibe", 72), ("care bolus", 20),
+            ("vibe", 72), ("vibe", 72), ("vibe", 72), ("vibe cor", 60))  # fmt: skip
+
+
+def numbered(*numbers: int) -> list[SeriesInfo]:
+    return [replace(s, series_number=str(n)) for s, n in zip(study(*PROTOCOL), numbers, strict=True)]
+
+
+def test_numbers_are_believed_as_far_as_the_protocol_bears_them_out():
+    assert answers(study(*PROTOCOL)) == {"pre": "4", "arterial": "6", "portal_venous": "7", "delayed": "8"}
+    assert answers(numbered(5, 7, 8, 2, 9, 4, 1, 6, 3)) == {}
+
+
+def test_what_names_tell_survives_shuffled_numbers():
+    names = ("vibe pre", "vibe art", "vibe portal", "vibe 5 min")
+    series = [s for s in study(*PROTOCOL) if "vibe" not in s.description]
+    series += [SeriesInfo("s", f"1.3.{n}", str(n), name, n_images=72) for n, name in zip((2, 9, 4, 1), names)]
+    rest = [replace(s, series_number=str(n)) for s, n in zip(series[:4], (7, 3, 8, 5))]
+    assert answers([*rest, *series[-4:]]) == {
+        "pre": "2", "arterial": "9", "portal_venous": "4", "delayed": "1"
+    }  # fmt: skip
+
+
+def test_the_times_of_a_table_decide_where_its_numbers_do_not():
+    series = numbered(5, 7, 8, 2, 9, 4, 1, 6, 3)
+    timed = [
+        replace(s, time_s=36000.0 + t) for s, t in zip(series, (0, 60, 120, 180, 240, 270, 310, 460, 600))
+    ]
+    found = identify(timed).phases
+    assert answers(timed) == {"pre": "2", "arterial": "4", "portal_venous": "1", "delayed": "6"}
+    assert any("order of acquisition time" in text for text in found["arterial"].evidence)
+
+
 def silent(*counts: int) -> list[SeriesInfo]:
     return study(*(("series", count) for count in counts))
 

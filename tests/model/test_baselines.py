@@ -38,3 +38,14 @@ def test_padding_leaves_sizes_that_need_none_alone(settings):
     network = build_network(settings("model=basic_unet"), 2).eval()
     image = torch.rand(1, 4, 32, 48)
     torch.testing.assert_close(network.encode(image).maps[0], network.body(image))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "reading"), [("basic_unet", {"hidden", "enhancement", "classes"}), ("unet_cnn", {"cnn"})]
+)
+def test_names_of_parameters_stay_and_the_body_is_what_tasks_share(settings, model, reading):
+    """Checkpoints hold the names."""
+    network = build_network(settings(f"model={model}"), 2)
+    assert {name.split(".")[0] for name, _ in network.named_parameters()} == {"body", *reading}
+    assert {id(p) for p in network.shared_parameters()} == {id(p) for p in network.body.parameters()}

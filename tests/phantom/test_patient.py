@@ -154,8 +154,20 @@ def test_masks_move_as_the_field_says() -> None:
 def test_without_breathing_all_masks_are_the_same() -> None:
     patient = simulate_patient(STILL, 1)
     assert set(patient.displacement_mm.values()) == {(0.0, 0.0, 0.0)}
-    for mask in patient.masks.values():
+    for phase, mask in patient.masks.items():
         np.testing.assert_array_equal(mask.array, patient.mask.array)
+        np.testing.assert_array_equal(patient.livers[phase].array, patient.liver.array)
+
+
+def test_livers_move_with_their_phases() -> None:
+    wide = STILL.model_copy(update={"breathing_mm": 12.0})
+    patient = simulate_patient(wide, 1)
+    np.testing.assert_array_equal(patient.livers["portal_venous"].array, patient.liver.array)
+    for phase, liver in patient.livers.items():
+        assert np.all(liver.array[patient.masks[phase].array > 0] == 1)
+        moved = np.linalg.norm(patient.displacement_mm[phase]) > 0.0
+        assert moved == bool((liver.array != patient.liver.array).any())
+    assert any(np.linalg.norm(d) > 0.0 for d in patient.displacement_mm.values())
 
 
 def test_truth_holds_tissues_fields_and_clean_images() -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from mtinet.data.prepared import PreparedStudy
+from mtinet.imaging.registration import Registration
 from mtinet.inference.predictor import StudyPrediction
 from mtinet.inference.vote import Vote
 from mtinet.reporting.pdf import page_to_pdf
@@ -56,7 +57,10 @@ def prediction(lesions: int = 2, present=(True, True, True, True), **changes) ->
     study = PreparedStudy(
         "study-7", "p", "A", "", PHASES, tuple(present), (math.nan, 22.0, 65.0, 180.0), "portal_venous", 600.0,
         affine, (120, 90, 9), affine, False, False,
-        registrations={"arterial": {"kept": True}, "delayed": {"kept": False, "reason": "it would fit no better"}},
+        registrations={
+            "arterial": Registration("rigid", "applied").to_dict(),
+            "delayed": Registration("none", "rejected", "it would fit no better").to_dict(),
+        },
         memory={"image": image.astype(np.float32)},
     )  # fmt: skip
     found = tuple(lesion(n, 60000.0 / n**3) for n in range(1, lesions + 1))
@@ -146,7 +150,12 @@ def test_it_holds_curves_probabilities_set_and_measurements(full):
         assert text in full, text
     assert full.count("regressed signal: ") == 1
     assert "Liver signal (a.u.)" in full
-    for text in ("22 s", "registered", "not moved: it would fit no better", "Contrast agent: gadobutrol"):
+    for text in (
+        "22 s",
+        "moved rigidly",
+        "by the scanner (it would fit no better)",
+        "Contrast agent: gadobutrol",
+    ):
         assert text in full, text
 
 

@@ -69,6 +69,15 @@ def test_a_table_that_cannot_be_read_says_why(tmp_path, content, message):
         read_series_table(path)
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"), [("101530.25", 36930.25), ("10:15:30", 36930.0), ("", None), ("about ten", None)]
+)
+def test_a_table_may_hold_times(tmp_path, text, expected):
+    path = tmp_path / "timed.csv"
+    path.write_text(HEADER.strip() + f",SeriesTime\n1,2,vibe,3,96,{text}\n", encoding="utf-8")
+    assert read_series_table(path)["1"][0].time_s == expected
+
+
 @pytest.mark.reference
 def test_real_series_lists(reference_folder, monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
@@ -76,7 +85,7 @@ def test_real_series_lists(reference_folder, monkeypatch):
     folder = reference_folder / "series_tables"
     studies = read_series_table(folder / "tcga_lihc_dev.csv")
     expected = json.loads((folder / "tcga_lihc_dev_expected.json").read_text(encoding="utf-8"))
-    figures = benchmark.figures(studies, expected)
+    figures = benchmark.figures(studies, expected, shuffles=10)
     confident = "wrong while stated > 0.8"
     plain, deleted = figures["as it is"], figures["one series deleted"]
     assert plain["right"] >= 0.95 * plain["total"]
@@ -84,4 +93,10 @@ def test_real_series_lists(reference_folder, monkeypatch):
     assert deleted["others unchanged"] >= 0.9 * deleted["others"]
     for name in ("as it is", "one series deleted", "generic names", "shuffled numbers"):
         assert figures[name][confident] <= 0.02 * figures[name]["total"], name
+    assert figures["generic names"]["right"] >= 0.9 * figures["generic names"]["total"]
+    told, alike = (figures[f"shuffled numbers, {part}"] for part in ("decidable", "alike but for numbers"))
+    assert told["right"] >= 0.95 * told["total"]
+    assert told["wrong"] <= 0.02 * told["total"]
+    assert alike["missed"] >= 0.75 * alike["total"]  # nothing tells them apart: the right answer is none
+    assert told["total"] + alike["total"] == figures["shuffled numbers"]["total"]
     sys.modules.pop("phase_figures", None)

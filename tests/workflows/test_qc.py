@@ -44,8 +44,12 @@ def test_a_damaged_image_is_named_where_its_picture_would_be(toy_cohort):
 
 def test_prepared_studies_are_shown_before_and_after_registration(toy_cohort):
     config = resolve("tiny", assignments=["preparation.registration=rigid"])
+    study = toy_cohort["s0"]
+    shutil.copy(study.liver_mask, study.liver_mask.with_name("liver_mask_arterial.nii.gz"))
     prepare(Cohort.read(toy_cohort.folder).subset(["s0"]), config, workers=1)
     page = qc(toy_cohort.folder, workers=1).page.read_text(encoding="utf-8")
+    assert "liver dice before 1.000; liver dice after 1.000" in page
+    assert "where it agrees with the reference" in page
     assert page.count("Before registration") == page.count("After registration") == 1
     present = sum(len(s.images) for s in toy_cohort.studies)
     assert pictures(page) == present + 2 * len(toy_cohort["s0"].images)

@@ -60,9 +60,12 @@ class Cohort:
         raise KeyError(f"cohort {self.name} has no study {study_id!r}")
 
     def subset(self, study_ids: list[str]) -> Cohort:
-        """The named studies only, in the order given."""
+        """The named studies only, in the order given, with their lesions."""
         by_id = {study.study_id: study for study in self.studies}
-        return replace(self, studies=tuple(by_id[study_id] for study_id in study_ids))
+        lesions = self.lesions
+        if not lesions.empty:
+            lesions = lesions[lesions["study_id"].isin(study_ids)].reset_index(drop=True)
+        return replace(self, studies=tuple(by_id[study_id] for study_id in study_ids), lesions=lesions)
 
     def lesion_labels(self, study: Study) -> dict[int, str]:
         """Class by lesion number, from ``lesions.csv``; empty where it has no row there."""

@@ -107,6 +107,23 @@ class Study:
         }
         return {column: path for column, path in named.items() if path is not None}
 
+    @property
+    def phase_livers(self) -> dict[Phase, Path]:
+        """The liver as it was drawn on each phase: ``liver_mask_<phase>`` beside ``liver_mask``, where there is one.
+
+        They serve to judge the registration and are no columns of the table.
+        """
+        if self.liver_mask is None:
+            return {}
+        suffix = (
+            "".join(self.liver_mask.suffixes[-2:])
+            if self.liver_mask.suffix == ".gz"
+            else self.liver_mask.suffix
+        )
+        place = self.liver_mask.parent
+        drawn = {phase: place / f"liver_mask_{phase}{suffix}" for phase in self.images}
+        return {phase: path for phase, path in drawn.items() if path.is_file()}
+
     @classmethod
     def from_folder(cls, folder: Path | str) -> Study:
         """A study from a folder that holds ``<phase>.nii.gz`` (or ``.nii``) files, some absent.

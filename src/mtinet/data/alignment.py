@@ -136,9 +136,54 @@ def _snapped(mask: Volume, image: Volume, name: str) -> Volume:
     return Volume(mask.array, image.affine)
 
 
+def liver_overlaps(
+    study: Study, reference: Volume, grid: Grid, aligned: Aligned, liver: NDArray[np.uint8] | None
+) -> dict[Phase, tuple[float, float]]:
+    """Dice of the liver drawn on a phase and that of the study, as the phase lies and as it was moved.
+
+    Parameters
+    ----------
+    study : Study
+        Phases without a liver of their own (:attr:`Study.phase_livers`) are left out.
+    reference : Volume
+    grid : Grid
+    aligned : Aligned
+    liver : ndarray of uint8, shape (Z, Y, X), or None
+        That of the study on the grid.
+
+    Raises
+    ------
+    ValueError
+        A liver does not lie on its phase's grid.
+    """
+    found: dict[Phase, tuple[float, float]] = {}
+    if liver is None:
+        return found
+    for phase, path in study.phase_livers.items():
+        if phase not in aligned.registrations:
+            continue
+        image = reference if phase == study.reference_phase else study.image(phase)
+        drawn = _snapped(read_nifti(path, labels=True), image, f"liver_mask_{phase}")
+        drawn = drawn.with_array((drawn.array != 0).astype(np.int32))
+        before, after = (
+            _dice(motion.labels(drawn, grid.shape, grid.affine).array.T > 0, liver > 0)
+            for motion in (Motion(), aligned.motion(phase))
+        )
+        found[phase] = (before, after)
+    return found
+
+
+def _dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+    total = int(a.sum()) + int(b.sum())
+    return 2.0 * int((a & b).sum()) / total if total else 1.0
+
+
 # ---------------------------------------------------------------------- records
 def records(
-    registrations: Mapping[Phase, Registration], lesions: NDArray[np.uint8] | None, grid: Grid
+    registrations: Mapping[Phase, Registration],
+    lesions: NDArray[np.uint8] | None,
+    grid: Grid,
+    livers: Mapping[Phase, tuple[float, float]] | None = None,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, NDArray[np.float64]]]:
     """What is kept of the registrations: a record a phase, and the deformations' control points by name.
 
@@ -148,10 +193,13 @@ def records(
     lesions : ndarray of uint8, shape (Z, Y, X), or None
         On the grid; for the change of the lesions' volume.
     grid : Grid
+    livers : mapping, optional
+        Overlap before and after of the livers (:func:`liver_overlaps`).
     """
     kept, arrays = {}, {}
     for phase, found in registrations.items():
         motion = found.motion
+        before, after = (livers or {}).get(phase, (None, None))
         lattice = None
         if motion.deformation is not None:
             lattice = motion.deformation.affine.tolist()
@@ -159,6 +207,8 @@ def records(
         kept[str(phase)] = {
             **found.to_dict(),
             "lesion_volume_change": None if lesions is None else _volume_change(motion, lesions, grid),
+            "liver_dice_before": before,
+            "liver_dice_after": after,
             "matrix": motion.matrix.tolist(),
             "lattice": lattice,
         }

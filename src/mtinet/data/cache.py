@@ -90,7 +90,10 @@ def study_content(study: Study, lesion_labels: Mapping[int, str]) -> dict[str, A
         "study": [study.study_id, study.patient_id, study.site, study.label, study.mask_phase],
         "times_s": dict(study.times_s),
         "lesions": {str(number): label for number, label in sorted(lesion_labels.items())},
-        "files": {column: _file_hash(path) for column, path in study.paths().items()},
+        "files": {
+            **{column: _file_hash(path) for column, path in study.paths().items()},
+            **{f"liver_mask_{phase}": _file_hash(path) for phase, path in study.phase_livers.items()},
+        },
     }
 
 

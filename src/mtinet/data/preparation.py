@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mtinet.cohort import NO_LESION, Study
 from mtinet.config import Phase, PreparationSettings
 from mtinet.data import cache as cache_of
-from mtinet.data.alignment import Aligned, Grid, align, masks_on_grid, records
+from mtinet.data.alignment import Aligned, Grid, align, liver_overlaps, masks_on_grid, records
 from mtinet.data.normalisation import study_gain
 from mtinet.data.prepared import PreparedLesion, PreparedStudy
 from mtinet.errors import UserError
@@ -157,7 +157,8 @@ def _prepare_unnamed(
     bias_range = _divide_by_field(images, grid) if settings.n4 else None
     gain = study_gain(images, settings.gain_percentile)
     prepared_masks = _prepared_masks(study, reference, grid, aligned, lesions=masks)
-    registrations, deformations = records(aligned.registrations, prepared_masks.lesions, grid)
+    overlaps = liver_overlaps(study, reference, grid, aligned, prepared_masks.liver)
+    registrations, deformations = records(aligned.registrations, prepared_masks.lesions, grid, overlaps)
     for image in images.values():
         image /= gain
     lesions = _measure(images, prepared_masks, study, lesion_labels)

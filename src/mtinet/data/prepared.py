@@ -91,7 +91,7 @@ class PreparedStudy:
         From the largest to the smallest; empty without a mask.
     registrations : dict
         Record of the registration by phase (:meth:`mtinet.imaging.registration.Registration.to_dict`, with
-        ``matrix`` and ``lattice`` of its motion and ``lesion_volume_change``).
+        ``matrix`` and ``lattice`` of its motion, ``lesion_volume_change`` and ``liver_dice_before, _after``).
     bias_range : tuple of float, or None
         Smallest and largest value of the receive field that all phases were divided by; None without N4.
     lost_lesions : tuple of int

@@ -90,6 +90,8 @@ class SeriesInfo:
     agent_start_s : float or None
         ContrastBolusStartTime, seconds from midnight.
     field_T : float or None
+    time_s : float or None
+        When the series began, seconds from midnight, where a table says so; files say it for each volume.
     volumes : tuple of VolumeInfo
         Empty where only a table is known: how many volumes the images make must then be inferred.
     """
@@ -109,4 +111,5 @@ class SeriesInfo:
     agent: str = ""
     agent_start_s: float | None = None
     field_T: float | None = None
+    time_s: float | None = None
     volumes: tuple[VolumeInfo, ...] = ()

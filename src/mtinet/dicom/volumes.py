@@ -129,6 +129,7 @@ def build_series(study_key: str, sources: Sequence[Source]) -> tuple[DicomSeries
         n_images=sum(len(header.images) for _, header in sources),
         agent_start_s=next((h.agent_start_s for _, h in sources if h.agent_start_s is not None), None),
         field_T=first.field_T,
+        time_s=None,  # each volume has its own
         volumes=tuple(volume.info for volume in volumes),
     )
     return DicomSeries(info, tuple(volumes), text["frame_of_reference_uid"]), notes.findings

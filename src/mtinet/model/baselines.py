@@ -98,7 +98,28 @@ BASELINES: dict[str, Callable[[Config, int], _Body]] = {
 }
 
 
-class BaselineNetwork(MultiTaskNetwork):
+class _AroundBody(MultiTaskNetwork):
+    """A segmentation network, ``body``, that sees the phases as channels; absent ones are zero."""
+
+    body: nn.Module
+    multiple: tuple[int, ...]
+
+    def encode(
+        self, image: Tensor, phase_present: Tensor | None = None, phase_times_s: Tensor | None = None
+    ) -> Features:
+        """Run the segmentation network once; what is read of lesions waits for the regions."""
+        if phase_present is None:
+            phase_present = torch.ones(image.shape[:2], dtype=torch.bool, device=image.device)
+        seen = shown(image, phase_present)
+        maps = _at_full_size(self.body, seen, self.multiple)
+        return Features((maps,), tuple(image.shape[2:]), phase_present, phase_times_s, image=seen)
+
+    def shared_parameters(self) -> Iterator[nn.Parameter]:
+        """The segmentation network's."""
+        return iter(self.body.parameters())
+
+
+class BaselineNetwork(_AroundBody):
     """A segmentation network whose last layer also gives features that are pooled and read by a small MLP.
 
     Absent phases are zero channels.
@@ -114,20 +135,6 @@ class BaselineNetwork(MultiTaskNetwork):
         if config.head.readout == "residual":
             start_at_zero(self.enhancement)
 
-    def encode(
-        self, image: Tensor, phase_present: Tensor | None = None, phase_times_s: Tensor | None = None
-    ) -> Features:
-        """Run the network once; its output holds the mask and the features."""
-        if phase_present is None:
-            phase_present = torch.ones(image.shape[:2], dtype=torch.bool, device=image.device)
-        seen = shown(image, phase_present)
-        maps = _at_full_size(self.body, seen, self.multiple)
-        return Features((maps,), tuple(image.shape[2:]), phase_present, phase_times_s, image=seen)
-
-    def shared_parameters(self) -> Iterator[nn.Parameter]:
-        """The segmentation network's."""
-        return iter(self.body.parameters())
-
     def segment(self, features: Features) -> Tensor:
         """Mask logits [B, 1, *S]: the first output channel."""
         return features.maps[0][:, :1]
@@ -139,7 +146,7 @@ class BaselineNetwork(MultiTaskNetwork):
         return Readout(enhancement, self.classes(hidden).float(), None)
 
 
-class SeparateNetworks(MultiTaskNetwork):
+class SeparateNetworks(_AroundBody):
     """A segmentation network, and a CNN of its own for enhancement and class; absent phases are zero channels.
 
     Both are trained in one run, on the same patches, but no weight and no gradient is common to them.
@@ -152,20 +159,6 @@ class SeparateNetworks(MultiTaskNetwork):
         widths = tuple(config.baseline.width * 2**level for level in range(3))
         channels, outputs = len(config.phases) + 1, len(config.phases) + n_classes
         self.cnn = LesionCnn(config.spatial_dims, channels, outputs, widths, config.head.dropout)
-
-    def encode(
-        self, image: Tensor, phase_present: Tensor | None = None, phase_times_s: Tensor | None = None
-    ) -> Features:
-        """Run the segmentation network; the other one waits for the regions."""
-        if phase_present is None:
-            phase_present = torch.ones(image.shape[:2], dtype=torch.bool, device=image.device)
-        seen = shown(image, phase_present)
-        maps = _at_full_size(self.body, seen, self.multiple)
-        return Features((maps,), tuple(image.shape[2:]), phase_present, phase_times_s, image=seen)
-
-    def shared_parameters(self) -> Iterator[nn.Parameter]:
-        """Those of the segmentation network: nothing is shared."""
-        return iter(self.body.parameters())
 
     def segment(self, features: Features) -> Tensor:
         """Mask logits [B, 1, *S]."""

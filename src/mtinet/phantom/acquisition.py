@@ -75,7 +75,11 @@ class ScanGrid:
 
     def fraction(self, inside: NDArray[np.bool_]) -> FloatArray:
         """Share of every scanner voxel that a fine mask (whole fine grid) fills."""
-        total: NDArray[np.uint16] = self.view(inside).view(np.uint8).astype(np.uint16)
+        return self.filled(self.view(inside))
+
+    def filled(self, seen: NDArray[np.bool_]) -> FloatArray:
+        """Share of every scanner voxel that a mask fills of which the field of view is seen finely."""
+        total: NDArray[np.uint16] = seen.view(np.uint8).astype(np.uint16)
         # counted as integers, the contiguous axis first: this is done for the whole field of view
         for axis in (2, 1, 0):
             step = self.factor[axis]

@@ -56,6 +56,8 @@ class VirtualPatient:
         Lesions where they lie in each acquired phase; that of the reference phase is ``mask``.
     liver : Volume
         ``uint8``, 1 in the liver with its lesions and vessels, on the reference phase.
+    livers : dict
+        The same where it lies in each acquired phase.
     times_s : dict
         Seconds from the start of injection to the centre of k-space, by acquired phase after ``pre``.
     displacement_mm : dict
@@ -78,6 +80,7 @@ class VirtualPatient:
     mask_2: Volume | None
     masks: dict[Phase, Volume]
     liver: Volume
+    livers: dict[Phase, Volume]
     times_s: dict[Phase, float]
     displacement_mm: dict[Phase, tuple[float, float, float]]
     lesions: tuple[VirtualLesion, ...]
@@ -168,7 +171,8 @@ def simulate_patient(settings: SimulationSettings, index: int) -> VirtualPatient
     numbers = lesion_numbers(grid, body.lesions)
     masks = {phase: lesion_mask(grid, numbers, body.lesions, scan.moved[phase]) for phase in images}
     mask = masks[scan.reference]
-    liver = ((grid.fraction(body.liver) >= 0.5) | (mask > 0)).astype(np.uint8)
+    livers = {phase: _liver(grid, body.liver, masks[phase], scan.moved[phase]) for phase in images}
+    liver = livers[scan.reference]
     lesions = describe(body.lesions, masks, magnitude)
     return VirtualPatient(
         study_id=f"v{index:04d}",
@@ -180,6 +184,7 @@ def simulate_patient(settings: SimulationSettings, index: int) -> VirtualPatient
         mask_2=_second_reader(settings, index, site, scan, mask, liver, lesions),
         masks={phase: Volume(found, scan.affine) for phase, found in masks.items()},
         liver=Volume(liver, scan.affine),
+        livers={phase: Volume(found, scan.affine) for phase, found in livers.items()},
         times_s=scan.times_s,
         displacement_mm=_mean_displacement(scan, body.liver),
         lesions=lesions,
@@ -311,6 +316,13 @@ def _noise_free(
 
 def _numbers(host: Host) -> dict[str, float]:
     return {"cirrhosis": host.cirrhosis, "fat_fraction": host.fat_fraction}
+
+
+def _liver(
+    grid: ScanGrid, liver: BoolArray, lesions: NDArray[np.uint8], displacement: Displacement
+) -> NDArray[np.uint8]:
+    """Voxels of a phase that the liver fills by half, and its lesions there."""
+    return ((grid.filled(displacement.view(liver)) >= 0.5) | (lesions > 0)).astype(np.uint8)
 
 
 def _mean_displacement(scan: _Scan, liver: BoolArray) -> dict[Phase, tuple[float, float, float]]:

@@ -20,7 +20,7 @@ from mtinet.reporting.cases import Panel
 from mtinet.reporting.overview import grouped_findings
 from mtinet.reporting.slices import Box
 from mtinet.reporting.templates import page_template
-from mtinet.reporting.words import class_name, count_of, number, phase_name
+from mtinet.reporting.words import class_name, count_of, moved_by, number, phase_name
 from mtinet.results import RESEARCH_USE, Finding
 from mtinet.volume import Volume, VolumeError, read_nifti
 
@@ -161,7 +161,7 @@ def _records(prepared: PreparedStudy) -> list[tuple[str, str]]:
     """What registration says of each phase."""
     lines = []
     for phase, record in prepared.registrations.items():
-        facts = ["applied" if record.get("kept") else f"not applied: {record.get('reason', 'unknown')}"]
+        facts = [moved_by(record)]
         facts += [
             f"{name.replace('_', ' ')} {number(float(value), 3)}"
             for name, value in record.items()

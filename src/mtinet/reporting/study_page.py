@@ -24,6 +24,7 @@ from mtinet.reporting.words import (
     class_name,
     count_of,
     diameter_of,
+    moved_by,
     number,
     phase_name,
     plain_name,
@@ -331,11 +332,7 @@ def _image_rows(study: PreparedStudy) -> list[dict[str, str]]:
         record: Mapping[str, Any] = study.registrations.get(phase, {})
         moved = "reference" if phase == study.reference_phase else "as positioned by the scanner"
         if record:
-            moved = (
-                "registered"
-                if record.get("kept")
-                else f"not moved: {spoken(record.get('reason') or 'no reason given')}"
-            )
+            moved = spoken(moved_by(record))
         rows.append(
             {
                 "phase": phase_name(phase),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from mtinet.cohort import NO_LESION
 from mtinet.config import PHASES
@@ -122,3 +123,12 @@ def diameter_of(lesion: Lesion) -> str:
 def count_of(n: int, singular: str, plural: str = "") -> str:
     """``1 study``, ``3 studies``."""
     return f"{n} {singular if n == 1 else plural or singular + 's'}"
+
+
+def moved_by(record: Mapping[str, Any]) -> str:
+    """How a phase was brought to the reference, from the record of its registration, and what was not trusted."""
+    done = {"none": "as positioned by the scanner", "rigid": "moved rigidly", "bspline": "moved and deformed"}
+    words = done[record["applied"]]
+    if record["outcome"] == "agrees":
+        words += ", where it agrees with the reference"
+    return f"{words} ({record['reason']})" if record["reason"] else words

@@ -15,21 +15,20 @@ from typing import Any
 import pandas as pd
 
 from mtinet import files
-from mtinet.cohort import Cohort, Study, structural_findings
+from mtinet.cohort import Cohort
 from mtinet.cohort.tables import study_row
-from mtinet.config import DEFAULT_PHASES, PHASES
 from mtinet.dicom.study import DicomStudy
 from mtinet.errors import UnusableError, UserError
 from mtinet.imaging.liver import check_liver_command
 from mtinet.results import Finding
-from mtinet.workflows.imports.dicom_labels import LabelTable, label_findings, with_row
+from mtinet.workflows.imports.dicom_cohort import cohort_of, findings_of
+from mtinet.workflows.imports.dicom_labels import LabelTable
 from mtinet.workflows.imports.dicom_masks import masks_of_study
 from mtinet.workflows.imports.dicom_phases import read_overruling
 from mtinet.workflows.imports.dicom_study import RECORDS, StudyJob, import_study
 from mtinet.workflows.imports.inclusion import Inclusion, InclusionRow, write_inclusion
-from mtinet.workflows.imports.labels import classes_of
 from mtinet.workflows.imports.screening import import_finding
-from mtinet.workflows.imports.writing import UNNAMED, refuse_unsafe, used_phases
+from mtinet.workflows.imports.writing import refuse_unsafe
 from mtinet.workflows.pool import OnProgress, for_each
 from mtinet.workflows.qc import IMPORT_FILE
 
@@ -155,8 +154,8 @@ def ingest(
     for record in records:
         if record["left_out"]:
             inclusion.leave_out(record["study_id"], record["left_out"]["step"], record["left_out"]["reason"])
-    cohort, said = _cohort(out, records, jobs, options, table)
-    findings = [*_unused(overruling, jobs), *findings, *_of_records(records), *said]
+    cohort, said = cohort_of(out, records, jobs, table, options.name, options.site)
+    findings = [*_unused(overruling, jobs), *findings, *findings_of(records), *said]
     dropped = [] if options.keep_ids else _dropped(studies)
     mapping = None if options.keep_ids else _write_mapping(out, jobs, options)
     _write(out, cohort, records, inclusion, _without_identity(findings, names), dropped, options)
@@ -273,102 +272,6 @@ def _unused(overruling: Mapping[str, Any], jobs: Sequence[StudyJob]) -> list[Fin
 
 
 # ---------------------------------------------------------------------- after
-def _cohort(
-    out: Path,
-    records: Sequence[Mapping[str, Any]],
-    jobs: Sequence[StudyJob],
-    options: IngestOptions,
-    table: LabelTable | None,
-) -> tuple[Cohort, list[Finding]]:
-    """The cohort of the studies that remain, and what its tables' making found."""
-    days = _days(jobs)
-    studies: list[Study] = []
-    without: list[str] = []
-    contradicted: list[Finding] = []
-    for job, record in zip(jobs, records, strict=True):
-        row = None if table is None else table.row(job.study, job.study_id, job.patient_id)
-        if record["left_out"]:
-            continue
-        study = _study(out, record, options.site, days.get(job.study_id))
-        if row is not None and table is not None:
-            study = with_row(study, row, table.path)
-        elif table is not None:
-            without.append(job.study_id)
-        rising = [study.times_s[p] for p in PHASES if p in study.times_s]
-        if rising != sorted(rising):
-            study = replace(study, times_s={})
-            contradicted.append(_times_contradict(study.study_id))
-        studies.append(study)
-    if not studies:
-        reasons = sorted({record["left_out"]["reason"] for record in records})
-        details = "".join(f"\n- {f.case}: {f.meaning}. {f.action}" for f in _of_records(records)[:10])
-        raise UnusableError(f"no study can be used ({'; '.join(reasons)}){details}")
-    said = contradicted if table is None else [*contradicted, *label_findings(table, without, shown=True)]
-    classes = classes_of([study.label for study in studies])
-    cohort = Cohort(
-        name=options.name or out.resolve().name,
-        studies=tuple(studies),
-        classes=classes or UNNAMED,
-        phases=tuple(p for p in PHASES if p in used_phases(studies) or p in DEFAULT_PHASES),
-        folder=out,
-    )
-    errors = [f for f in structural_findings(cohort) if f.severity == "error"]
-    if errors:
-        lines = "".join(f"\n- {f.case + ': ' if f.case else ''}{f.meaning}. {f.action}" for f in errors)
-        raise UserError(f"the import would make a cohort with errors:{lines}")
-    return cohort, said
-
-
-def _times_contradict(study_id: str) -> Finding:
-    return import_finding(
-        "times-contradict",
-        "warning",
-        "the times of the phases do not rise in their order: they are left empty",
-        "Compare the phases on qc.html with their times in import.json; correct a phase with --phases-json, or the "
-        "times in labels.csv.",
-        study_id,
-    )
-
-
-def _study(out: Path, record: Mapping[str, Any], site: str, day: float | None) -> Study:
-    paths = {name: out / path for name, path in record["files"].items()}
-    mask, liver = paths.pop("mask", None), paths.pop("liver_mask", None)
-    return Study(
-        study_id=record["study_id"],
-        images=paths,
-        patient_id=record["patient_id"],
-        site=site,
-        mask=mask,
-        mask_phase=record["mask_phase"] or "",
-        liver_mask=liver,
-        times_s=dict(record["times_s"]),
-        agent=record["agent"],
-        acquisition={**record["acquisition"], **({} if day is None else {"study_day": day})},
-    )
-
-
-def _days(jobs: Sequence[StudyJob]) -> dict[str, float]:
-    """Days since the patient's first study in the source: an offset, no date."""
-    from datetime import datetime
-
-    dates: dict[str, dict[str, int]] = {}
-    for job in jobs:
-        try:
-            day = datetime.strptime(job.study.study_date, "%Y%m%d").date().toordinal()
-        except ValueError:
-            continue
-        dates.setdefault(job.patient_id, {})[job.study_id] = day
-    return {
-        study_id: float(day - min(of_patient.values()))
-        for of_patient in dates.values()
-        for study_id, day in of_patient.items()
-    }
-
-
-def _of_records(records: Sequence[Mapping[str, Any]]) -> list[Finding]:
-    return [Finding(**finding) for record in records for finding in record["findings"]]
-
-
 def _without_identity(findings: Sequence[Finding], study_of: Callable[[str], str]) -> list[Finding]:
     """Findings as they may be stored: one about a file does not name it, for names of files hold names."""
     stored = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,7 +113,14 @@ def _series(cells: dict[str, str], path: Path, line: int) -> SeriesInfo:
         model=cells.get("ManufacturerModelName", ""),
         n_images=int(count),
         agent=cells.get("ContrastBolusAgent", ""),
+        time_s=_seconds(cells.get("AcquisitionTime") or cells.get("SeriesTime") or ""),
     )
+
+
+def _seconds(text: str) -> float | None:
+    """Seconds from midnight of a DICOM time (``101530.25``) or a written one (``10:15:30``); None if neither."""
+    match = re.fullmatch(r"(\d\d):?(\d\d):?(\d\d(?:\.\d+)?)", text)
+    return None if match is None else 3600.0 * int(match[1]) + 60.0 * int(match[2]) + float(match[3])
 
 
 def _read_dicom(source: Path) -> tuple[dict[str, list[SeriesInfo]], list[Finding]]:

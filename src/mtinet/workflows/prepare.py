@@ -34,6 +34,8 @@ _COLUMNS = (
     "jacobian_min",
     "jacobian_max",
     "lesion_volume_change",
+    "liver_dice_before",
+    "liver_dice_after",
 )
 
 
@@ -167,8 +169,8 @@ def registration_table(studies: Sequence[PreparedStudy]) -> pd.DataFrame:
     """Quality of the registration: a row for every study and phase that was registered.
 
     Columns: ``study_id, phase, reference, applied, outcome, reason, around, similarity_before,
-    similarity_after, median_mm, max_mm, jacobian_min, jacobian_max, lesion_volume_change``
-    (docs/registration.md says what each means).
+    similarity_after, median_mm, max_mm, jacobian_min, jacobian_max, lesion_volume_change,
+    liver_dice_before, liver_dice_after`` (docs/registration.md says what each means).
 
     Parameters
     ----------
@@ -179,7 +181,8 @@ def registration_table(studies: Sequence[PreparedStudy]) -> pd.DataFrame:
             "study_id": study.study_id,
             "phase": phase,
             "reference": study.reference_phase,
-            **{name: record[name] for name in _COLUMNS},
+            # what was prepared by an earlier release has no liver overlap
+            **{name: record.get(name) for name in _COLUMNS},
         }
         for study in studies
         for phase, record in study.registrations.items()

@@ -38,8 +38,9 @@ def simulate(
     """Simulate a cohort of virtual patients and write it; studies that are there already are kept.
 
     Beside the cohort's tables and images it writes ``settings.yaml``, ``patients.csv`` (a row a study: what
-    was drawn about the patient), the lesions as they lie in each phase (``mask_<phase>.nii.gz`` beside the
-    images) and, where the settings ask for it, ``truth/<study>/`` (:mod:`mtinet.workflows.truth`).
+    was drawn about the patient), the lesions and the liver as they lie in each phase (``mask_<phase>.nii.gz`` and
+    ``liver_mask_<phase>.nii.gz`` beside the images) and, where the settings ask for it, ``truth/<study>/``
+    (:mod:`mtinet.workflows.truth`).
 
     Parameters
     ----------
@@ -168,6 +169,7 @@ def _write(out: Path, settings: SimulationSettings, patient: VirtualPatient) -> 
         columns["mask_2"] = patient.mask_2
     columns.update((str(phase), volume) for phase, volume in patient.images.items())
     masks = {f"mask_{phase}": volume for phase, volume in patient.masks.items()}
+    masks |= {f"liver_mask_{phase}": volume for phase, volume in patient.livers.items()}
     paths = {name: f"images/{patient.study_id}/{name}.nii.gz" for name in (*columns, *masks)}
     for name, volume in {**columns, **masks}.items():
         volume.write_nifti(out / paths[name])

@@ -1,8 +1,10 @@
 """Every way to name the volumes of a study, weighed: the probability that a volume is a phase.
 
-A hypothesis gives each volume a phase or none.  Phases rise along the order of acquisition where that is
-known.  Its weight is the product of what speaks for each name (names, times, signal) and of how usual its
-set of phases is.  The sums over all hypotheses are formed volume by volume.
+A hypothesis gives each volume a phase or none.  Phases rise along the order of acquisition where that is known;
+where it is known in part only, within chains, every order of the named volumes that agrees with the chains is as
+probable as the next, and a hypothesis counts with the share of those orders in which its phases rise.  Its weight
+is the product of what speaks for each name (names, times, signal) and of how usual its set of phases is.  The sums
+over all hypotheses are formed volume by volume.
 """
 
 from __future__ import annotations
@@ -67,7 +69,11 @@ class Item:
     chain: int
 
 
-State = tuple[int, int]
+State = tuple[int, int, int, int]
+"""Phases used (bits), the last one of this chain, and how many items were named: in all, and in this chain."""
+
+_TIED = math.log(2.0)
+"""Two volumes of one phase may come in either order."""
 
 
 def set_weight(used: int, world: World) -> float:
@@ -89,11 +95,12 @@ def marginals(items: Sequence[Item], world: World) -> tuple[NDArray[np.float64],
     probabilities : ndarray, shape (items, 8)
     log_sum : float
     """
-    forward: list[dict[State, float]] = [{(0, 0): 0.0}]
+    forward: list[dict[State, float]] = [{(0, 0, 0, 0): 0.0}]
     steps: list[list[tuple[State, State, int, float]]] = []
+    apart = len({item.chain for item in items}) > 1
     for number, item in enumerate(items):
-        fresh = number == 0 or items[number - 1].chain != item.chain
-        moves = [move for state in forward[-1] for move in _moves(state, item, fresh)]
+        fresh = number > 0 and items[number - 1].chain != item.chain
+        moves = [move for state in forward[-1] for move in _moves(state, item, fresh, apart)]
         after: dict[State, float] = defaultdict(lambda: -math.inf)
         for before, state, _, weight in moves:
             after[state] = _log_add(after[state], forward[-1][before] + weight)
@@ -115,18 +122,27 @@ def marginals(items: Sequence[Item], world: World) -> tuple[NDArray[np.float64],
     return table, log_sum
 
 
-def _moves(state: State, item: Item, fresh: bool) -> list[tuple[State, State, int, float]]:
-    """What may follow a state: (before, after, label, log-weight)."""
-    used, last = state
-    last = 0 if fresh else last
-    found = [(state, (used, last), NONE, float(item.weights[NONE]))]
+def _moves(state: State, item: Item, fresh: bool, apart: bool) -> list[tuple[State, State, int, float]]:
+    """What may follow a state: (before, after, label, log-weight).
+
+    Of the m! orders of m named items, c! times fewer agree with a chain that holds c of them: where there are
+    several chains (``apart``), each name brings its factor of that share.
+    """
+    used, last, named, inside = state
+    if fresh:
+        last, inside = 0, 0
+    found = [(state, (used, last, named, inside), NONE, float(item.weights[NONE]))]
+    share = math.log((inside + 1) / (named + 1)) if apart else 0.0
+    after = (named + 1, inside + 1) if apart else (0, 0)
     for label in range(last, NONE):
         weight = float(item.weights[label])
         if weight < -25.0:
             continue
         if used >> label & 1:
             weight -= _REPEAT.get(PHASES[label], 2.0)
-        found.append((state, (used | 1 << label, label), label, weight))
+            if apart and not (inside and label == last):
+                weight += _TIED
+        found.append((state, (used | 1 << label, label, *after), label, weight + share))
     return found
 
 

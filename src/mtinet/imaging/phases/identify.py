@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -216,11 +215,6 @@ def _unordered(table: NDArray[np.float64], weighed: _Weighed, world: World, weig
 
     ranked = sorted(range(len(table)), key=key)
     items = tuple(Item(table[row], chain(row)) for row in ranked)
-    if _counted_only(weighed):
-        # order is then all there is, and each order of the chains is as probable as the next; where there are
-        # names, the surplus stays: series of one name are left open as soon as their numbers look shuffled
-        chains = Counter(item.chain for item in items)
-        weight -= math.lgamma(len(items) + 1) - sum(math.lgamma(n + 1) for n in chains.values())
     return Alternative(items, tuple(ranked.index(row) for row in range(len(table))), world, weight)
 
 

@@ -14,11 +14,27 @@ from itertools import pairwise
 
 from mtinet.dicom.series import SeriesInfo
 from mtinet.imaging.phases.counting import Candidate, Sorted
-from mtinet.imaging.phases.names import Reading, name_of, subtraction_sources
+from mtinet.imaging.phases.names import name_of, subtraction_sources
 from mtinet.imaging.phases.setting_aside import BOLUS, DERIVED
 
-_SHUFFLED = 0.03
-"""Share of studies whose numbers are assumed not to follow the acquisition, before looking."""
+_SHUFFLED = 0.3
+"""Probability that numbers do not follow the acquisition, before looking.
+
+Far more than in practice: a wrong phase costs more than an empty one, so numbers must earn their trust."""
+
+_SCOUT_FIRST, _DUAL_ECHO_FIRST, _DERIVED_LATER = 0.95, 0.95, 0.97
+"""Share of scouts that come before every volume, of images in and out of phase (unenhanced) that come before the
+second, and of reconstructions that come after the first."""
+
+_PRECEDED = 0.97
+"""Share of studies with another scan, scouts not counted, before the first volume."""
+
+_BEFORE_BOLUS = {0: 0.15, 1: 0.65, 2: 0.12}
+_REST = 0.08
+"""How many series come before the bolus scan: the unenhanced one, none where it was not exported, or two."""
+
+_IN_A_ROW, _LATE_APART, _BROKEN_ONCE, _BROKEN = 0.72, 0.18, 0.06, 0.04
+"""Series after the injection: in a row, the last one apart, one interruption before that, more."""
 
 _MOST_LOST = 0.4
 """Where a larger share of the numbers is absent, numbering has another reason and gaps mean nothing."""
@@ -61,9 +77,14 @@ def number_of(series: SeriesInfo) -> float | None:
 
 
 def time_of(candidate: Candidate) -> float | None:
-    """When a volume was acquired, s; the trigger time counts where the acquisition time stands still."""
+    """When a volume was acquired, s; the trigger time counts where the acquisition time stands still.
+
+    The time of a series in a table is that of its first volume.
+    """
     info = candidate.info
-    if info is None or info.time_s is None:
+    if info is None:
+        return candidate.series.time_s if candidate.volume == 0 else None
+    if info.time_s is None:
         return None
     volumes = candidate.series.volumes
     if len(volumes) > 1 and len({v.time_s for v in volumes}) == 1:
@@ -76,7 +97,7 @@ def time_of(candidate: Candidate) -> float | None:
 def find_order(found: Sorted, study: Sequence[SeriesInfo]) -> Order:
     """The order of acquisition."""
     candidates = found.candidates
-    times = [time_of(c) for c in candidates]
+    times = [c.series.time_s if c.info is None else time_of(c) for c in candidates]
     series = {c.series.series_uid for c in candidates}
     starts = {t for c, t in zip(candidates, times) if t is not None and c.volume == _first(c)}
     if None not in times and (len(starts) == len(series) or len(series) == 1):
@@ -159,12 +180,14 @@ def _interrupted(ordered: tuple[Candidate, ...], steps: dict[str, int]) -> int |
 
 
 def _bolus_by_time(ordered: tuple[Candidate, ...], found: Sorted) -> int | None:
-    marks = [
-        series.volumes[0].time_s
+    times = [
+        series.volumes[0].time_s if series.volumes else series.time_s
         for series, reason in found.excluded
-        if reason == BOLUS and series.volumes and series.volumes[0].time_s is not None
+        if reason == BOLUS
     ]
-    return sum((time_of(c) or 0.0) < max(marks) for c in ordered) if marks else None
+    marks = [time for time in times if time is not None]
+    began = [c.series.time_s if c.info is None else time_of(c) for c in ordered]
+    return sum((time or 0.0) < max(marks) for time in began) if marks else None
 
 
 def _sources(
@@ -190,30 +213,38 @@ def _trust(
     sources: dict[tuple[str, int], bool],
     bolus: int | None,
 ) -> float:
-    """Probability that the numbers follow the acquisition, by Bayes' rule from what can be checked."""
+    """Probability that the numbers follow the acquisition, by Bayes' rule from what can be checked.
+
+    Each check compares how often it holds in practice with how often it would among shuffled numbers.  Names of
+    the volumes are no part of it: they weigh in the hypotheses, where the two orders are compared.
+    """
     odds = math.log((1.0 - _SHUFFLED) / _SHUFFLED)
-    order = list(dict.fromkeys(c.series.series_uid for c in ordered))
-    own = [steps[uid] for uid in order]
+    own = [steps[uid] for uid in dict.fromkeys(c.series.series_uid for c in ordered)]
+    total, scouts = len(own), 0
     for series, reason in found.excluded:
         number = steps.get(series.series_uid)
         if number is None or not own:
             continue
         if reason == "localizer":
-            odds += 0.5 if number < min(own) else -2.5
+            scouts += 1  # given that those before came first, by chance this one does as well
+            odds += _against_chance(number < own[0], _SCOUT_FIRST, scouts / (total + scouts))
         elif reason in DERIVED:
-            odds += 0.2 if number > min(own) else -2.0
-    named = [c.reading for c in ordered if c.volume == 0]
-    for i, earlier in enumerate(named):
-        for later in named[i + 1 :]:
-            odds += _agree(_rank(earlier), _rank(later))
-    pairs = subtraction_sources_known(found)
-    if pairs and not sources:
+            odds += _against_chance(number > own[0], _DERIVED_LATER, total / (total + 1))
+        elif reason == "in and out of phase" and total > 1:
+            odds += _against_chance(number < own[1], _DUAL_ECHO_FIRST, 2 / (total + 1))
+    if subtraction_sources_known(found) and not sources:
         odds -= 3.0
-    odds += _rows(own, found, steps)
-    if bolus is not None and own:
+    odds += _preceded(own, found, steps) + _rows(own, found, steps)
+    if bolus is not None and total > 1:
         position = sum(c.volume == 0 for c in ordered[:bolus])
-        odds += 1.0 if position == min(1, len(own) - 1) or position == 1 else (-2.0 if position > 2 else 0.0)
+        usual = _BEFORE_BOLUS.get(position, _REST / max(total - 2, 1))
+        odds += math.log(usual * (total + 1))
     return 1.0 / (1.0 + math.exp(-odds))
+
+
+def _against_chance(holds: bool, usual: float, chance: float) -> float:
+    """Log-odds from a check that holds as often as ``usual`` in practice, and as ``chance`` by chance."""
+    return math.log(usual / chance) if holds else math.log((1.0 - usual) / (1.0 - chance))
 
 
 def subtraction_sources_known(found: Sorted) -> bool:
@@ -221,38 +252,36 @@ def subtraction_sources_known(found: Sorted) -> bool:
     return any(subtraction_sources(name_of(series)) for series, _ in found.excluded)
 
 
-def _rank(reading: Reading) -> float | None:
-    """Where a name puts its volume in time; None where it does not."""
-    if reading.pre and not reading.post:
+def _preceded(own: list[int], found: Sorted, steps: dict[str, int]) -> float:
+    """Liver protocols begin with other sequences (T2, in and out of phase), not with the dynamic series."""
+    apart = {"localizer", BOLUS, *DERIVED}
+    others = {
+        steps[s.series_uid] for s, reason in found.excluded if s.series_uid in steps and reason not in apart
+    }
+    if not own or not others:
         return 0.0
-    if reading.times_s:
-        return 1.0 + reading.times_s[0] / 60.0
-    usual = {"arterial": 1.4, "arterial_late": 1.6, "portal_venous": 2.2, "transitional": 4.0, "delayed": 5.0}
-    if reading.phases:
-        return usual.get(reading.phases[0], 20.0)
-    return None
-
-
-def _agree(earlier: float | None, later: float | None) -> float:
-    if earlier is None or later is None or earlier == later:
-        return 0.0
-    return 0.5 if earlier < later else -3.0
+    by_chance = len(others) / (len(others) + len(own))
+    return _against_chance(min(others) < own[0], _PRECEDED, by_chance)
 
 
 def _rows(own: list[int], found: Sorted, steps: dict[str, int]) -> float:
-    """Phases after the injection follow each other without another scan between: shuffling breaks that."""
-    if len(own) < 3:
-        return 0.0
+    """Phases after the injection follow each other without another scan between: shuffling breaks that.
+
+    By chance the other scans fall into the places before, between and after the series in every way alike.
+    """
     others = {
         steps[s.series_uid] for s, reason in found.excluded if s.series_uid in steps and reason not in DERIVED
     }
-    if not others:
+    if len(own) < 3 or not others:
         return 0.0
+    inner, rest = len(own) - 2, len(others)
     broken = [any(a < n < b for n in others) for a, b in pairwise(own[1:])]
-    if len(own) == 3:
-        return -1.5 if broken[0] else 0.4
-    if not any(broken):
-        return 1.0
-    if found.silent and not any(broken[:-1]):  # a late phase is often taken after another scan
-        return 0.3
-    return -4.0 * sum(broken) / len(broken) - 0.5
+    breaks = sum(broken)
+    by_chance = math.comb(rest + 2, breaks + 2) / math.comb(rest + len(own), len(own))
+    if not breaks:
+        return math.log(_IN_A_ROW / by_chance)
+    if breaks == 1 and broken[-1]:
+        return math.log(_LATE_APART / by_chance)
+    ways = max(math.comb(inner, breaks) - (breaks == 1), 1)
+    usual = _BROKEN_ONCE if breaks == 1 else _BROKEN
+    return math.log(usual / (ways * by_chance))
