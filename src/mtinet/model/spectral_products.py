@@ -32,7 +32,11 @@ def _waves(size: int, like: Tensor) -> tuple[Tensor, Tensor]:
     """Cosines and sines [size, size] of 2 pi j k / size."""
     index = torch.arange(size, device=like.device)
     # whole turns are taken off as integers: large angles would lose digits
-    angle = (2.0 * math.pi) * torch.remainder(index[:, None] * index, index.new_full((), size)).to(like.dtype) / size
+    angle = (
+        (2.0 * math.pi)
+        * torch.remainder(index[:, None] * index, index.new_full((), size)).to(like.dtype)
+        / size
+    )
     return angle.cos(), angle.sin()
 
 

@@ -60,6 +60,8 @@ class PredictOptions:
         mean of models that know a patient and models that do not says nothing about new ones.
     opinions : Opinions
         Flips and dropout.
+    backend : str
+        Who computes the network (:data:`~mtinet.inference.backends.BACKENDS`).
     """
 
     formats: tuple[Format, ...] = DEFAULT_FORMATS
@@ -69,6 +71,7 @@ class PredictOptions:
     mapping: Path | None = None
     ensemble: tuple[Path, ...] = ()
     opinions: Opinions = ALONE
+    backend: str = "torch"
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ def predict(
     Parameters
     ----------
     model : Path
-        Run folder of a finished training.
+        Run folder of a finished training, or the name of a model that comes with the package.
     source : Path
         See :func:`~mtinet.workflows.predictions.sources.open_source`.
     out : Path
@@ -123,7 +126,7 @@ def predict(
         Model, source or an option cannot be used.
     """
     options = options or PredictOptions()
-    runs = [Run.open(path) for path in (model, *options.ensemble)]
+    runs = [Run.find(path) for path in (model, *options.ensemble)]
     if (options.images is None) != (options.mapping is None):
         raise UserError(
             "--images and --mapping belong together: the DICOM files, and who is who in the cohort"
@@ -133,7 +136,7 @@ def predict(
         origins = origins_of_cohort(source, options.images, options.mapping)
     opened = open_source(source, options.phase_names, options.key, origins)
     check_instances(options.formats, opened.has_instances)
-    predictor = Ensemble.open(runs, options.opinions)
+    predictor = Ensemble.open(runs, options.opinions, backend=options.backend)
     batch = _Batch(
         predictor, runs[0].class_codes, _trained_on(runs, source), out, options.formats, opened.several
     )

@@ -16,7 +16,6 @@ from mtinet.dicom.edited_masks import read_edited
 from mtinet.errors import UnusableError, UserError
 from mtinet.inference.predictor import Predictor
 from mtinet.results import Finding, Result
-from mtinet.runs import Run
 from mtinet.volume import read_nifti
 from mtinet.workflows.predictions.formats import DEFAULT_FORMATS
 from mtinet.workflows.save import save
@@ -82,7 +81,7 @@ def revise(
     if out.resolve() == result.resolve():
         raise UserError(f"{out} holds the result that is revised; give another folder with --out")
     old = _read(result)
-    predictor = Predictor.load(Run.open(model))
+    predictor = Predictor.load(model)
     if old.model.get("run") != predictor.facts["run"]:
         raise UserError(
             f"{result} was predicted by run {old.model.get('run')!r} and {model} is run "
