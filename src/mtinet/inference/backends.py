@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,8 +20,7 @@ from mtinet.inference.graphs import SIZES_2D, optional_package, random_sample, w
 from mtinet.inference.passes import Batch, Passes, RegionValues, TorchPasses
 from mtinet.model.network import MultiTaskNetwork
 
-Backend = Literal["torch", "onnxruntime", "openvino"]
-BACKENDS: tuple[Backend, ...] = get_args(Backend)
+BACKENDS = ("torch", "onnxruntime", "openvino")
 
 GRAPH_FORMAT = 1
 """Version of the graphs in the user's cache: others are made anew."""
@@ -115,7 +115,7 @@ ENGINES: Mapping[str, Callable[[Path], Engine]] = {
 }
 
 
-def open_passes(network: MultiTaskNetwork, backend: Backend, digest: str) -> Passes:
+def open_passes(network: MultiTaskNetwork, backend: str, digest: str) -> Passes:
     """The passes of a network by a backend; its graphs are made at first use and kept in the user's cache.
 
     Parameters
@@ -144,7 +144,7 @@ def open_passes(network: MultiTaskNetwork, backend: Backend, digest: str) -> Pas
     return passes_in(place, backend)
 
 
-def passes_in(folder: Path, backend: Backend, suffix: str = "onnx") -> GraphPasses:
+def passes_in(folder: Path, backend: str, suffix: str = "onnx") -> GraphPasses:
     """The passes from the graphs in a folder."""
     engine = ENGINES[backend]
     return GraphPasses(*(engine(folder / f"{name}.{suffix}") for name in ("segment", "read")))
@@ -163,15 +163,23 @@ def _try_out(network: MultiTaskNetwork, passes: Passes) -> None:
     with torch.inference_mode():
         for number, size in enumerate(SIZES_2D):
             sample = random_sample(network.config, size, seed=number)
-            pairs = [(own.segment(sample.batch), passes.segment(sample.batch))]
-            pairs += zip(own.read(*sample), passes.read(*sample), strict=True)
             apart = max(
-                float((one - other).abs().max() / one.abs().max().clamp_min(1e-6))
-                for one, other in pairs
-                if one is not None
+                _apart(one, other)
+                for one, other in (
+                    (own.segment(sample.batch), passes.segment(sample.batch)),
+                    (own.describe(sample.batch), passes.describe(sample.batch)),
+                    *zip(own.read(*sample), passes.read(*sample), strict=True),
+                )
             )
             if not apart <= _AGREEMENT:
                 raise UserError(
                     f"the exported network differs from the network by {apart:.2g} of its largest value; use "
                     "--backend torch, and report it with the run's config.yaml"
                 )
+
+
+def _apart(one: Tensor | None, other: Tensor | None) -> float:
+    """The largest difference as a share of the largest value; infinite where one of them lacks."""
+    if one is None or other is None:
+        return 0.0 if one is other else math.inf
+    return float((one - other).abs().max() / one.abs().max().clamp_min(1e-6))

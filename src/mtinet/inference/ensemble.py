@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 
 from mtinet.data.prepared import PreparedStudy
 from mtinet.errors import UserError
-from mtinet.inference.backends import Backend
 from mtinet.inference.forward import Reading
 from mtinet.inference.passes import TorchPasses
 from mtinet.inference.predictor import Predictor
@@ -89,7 +88,7 @@ class Ensemble(Predictor):
         runs: Sequence[Run],
         opinions: Opinions = ALONE,
         device: str = "auto",
-        backend: Backend | str = "torch",
+        backend: str = "torch",
     ) -> Ensemble:
         """Load the models of run folders.
 

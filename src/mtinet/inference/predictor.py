@@ -16,7 +16,7 @@ from mtinet.data.harmonisation import Harmonisation
 from mtinet.data.preparation import prepare_for_prediction
 from mtinet.data.prepared import PreparedStudy
 from mtinet.errors import UserError
-from mtinet.inference.backends import Backend, open_passes
+from mtinet.inference.backends import open_passes
 from mtinet.inference.certainty import Calibration, document_name, method_key
 from mtinet.inference.familiar import look_at_study
 from mtinet.inference.forward import Reading, lesion_probability, read_lesions
@@ -84,7 +84,7 @@ class Predictor:
         self.outdated_calibration = False
 
     @classmethod
-    def load(cls, run: Run | Path | str, device: str = "auto", backend: Backend | str = "torch") -> Predictor:
+    def load(cls, run: Run | Path | str, device: str = "auto", backend: str = "torch") -> Predictor:
         """Load the model of a run folder, or one that comes with the package by its name.
 
         Parameters

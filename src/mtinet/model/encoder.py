@@ -57,7 +57,11 @@ def convolution_block(dims: int, inputs: int, outputs: int, count: int, norm: st
 
 def level_sizes(spatial_shape: tuple[int, ...], blocks: int) -> list[tuple[int, ...]]:
     """Spatial sizes before each block's pooling and after the last, fine to deep; odd sizes round up."""
-    return [tuple((size + 2**level - 1) // 2**level for size in spatial_shape) for level in range(blocks + 1)]
+    sizes = [spatial_shape]
+    for _ in range(blocks):
+        # as pooling computes it, so that an exporter sees that both are the same
+        sizes.append(tuple((size - 1) // 2 + 1 for size in sizes[-1]))
+    return sizes
 
 
 class _Blocks(nn.Module):

@@ -8,7 +8,7 @@ from torch import Tensor
 
 def folded_shape(spatial_shape: tuple[int, ...], factor: int) -> tuple[int, ...]:
     """Cells along each axis; the last one may reach over the border."""
-    return tuple((side + factor - 1) // factor for side in spatial_shape)
+    return tuple((side - 1) // factor + 1 for side in spatial_shape)
 
 
 def fold(image: Tensor, factor: int) -> Tensor:

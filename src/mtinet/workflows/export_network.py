@@ -13,7 +13,7 @@ from mtinet.config import Config, resolve_simulation
 from mtinet.data.preparation import prepare_for_prediction, prepare_with_mask
 from mtinet.data.prepared import PreparedStudy
 from mtinet.errors import UserError
-from mtinet.inference.backends import Backend, passes_in
+from mtinet.inference.backends import passes_in
 from mtinet.inference.graphs import optional_package, write_graphs
 from mtinet.inference.parity import LEAST_DICE, MOST_APART, Parity, compare
 from mtinet.inference.passes import TorchPasses
@@ -86,7 +86,7 @@ def export_network(model: Path | str, out: Path, kind: ExportKind, study: Path |
         raise UserError(f"{out} is not empty; give another folder")
     predictor = Predictor.load(model, "cpu")
     seen = predictor.seen(_study(predictor.config, study))
-    backend: Backend = "onnxruntime" if kind == "onnx" else "openvino"
+    backend = "onnxruntime" if kind == "onnx" else "openvino"
     with files.atomic_folder(out) as temporary:
         if kind == "onnx":
             write_graphs(predictor.network, temporary)
@@ -166,6 +166,4 @@ def _study(config: Config, given: Path | None) -> PreparedStudy:
         cohort = simulate(
             Path(place) / "cohort", resolve_simulation("demo", None, (), options=options), workers=1
         )
-        found = prepare_with_mask(cohort.studies[0], config.phases, config.preparation)
-        # the arrays lie in memory: the folder goes
-        return found
+        return prepare_with_mask(cohort.studies[0], config.phases, config.preparation)
