@@ -51,8 +51,8 @@ SETTINGS = (
     "training.workers=0",
 )
 
-KEPT = ("config.yaml", "manifest.json", "split.json", "preparation.json", "classes.json", "calibration.json")
-"""Run documents that the model folder holds, beside the weights."""
+KEPT = ("config.yaml", "split.json", "preparation.json", "classes.json", "calibration.json")
+"""What the model folder holds of the run as it is, beside the weights."""
 
 LARGEST_BYTES = 5_000_000
 
@@ -129,9 +129,8 @@ def trained(out: Path, cohort: Cohort, config: Config) -> Run:
 
     def report(step: int, steps: int, numbers: Any) -> None:
         if step % 100 == 0:
-            say(
-                f"step {step} of {steps}, {time.monotonic() - began:.0f} s, loss {numbers.get('loss', 0):.3f}"
-            )
+            loss = numbers.get("segmentation", 0.0)
+            say(f"step {step} of {steps}, {time.monotonic() - began:.0f} s, segmentation {loss:.3f}")
 
     run = train(folder(cohort), out, config, TrainOptions(fold=None, resume=True, workers=1), on_step=report)
     tensors, facts = run.load_model()
@@ -165,6 +164,8 @@ def write_model(run: Run, cohorts: Sequence[Cohort], summary: Summary, out: Path
     with files.atomic_folder(out) as temporary:
         for name in KEPT:
             shutil.copyfile(run.path / name, temporary / name)
+        # where the patients lay on this machine helps nobody
+        files.write_json(temporary / "manifest.json", {**run.manifest, "cohort_folder": ""})
         made = temporary / "checkpoints" / "model.safetensors"
         made.parent.mkdir()
         shutil.copyfile(run.path / "checkpoints" / "model.safetensors", made)
@@ -197,31 +198,31 @@ def card(
 ) -> str:
     """The model card."""
     learned, calibration, others = cohorts
-    numbers = [
-        [row["number"], f"{row['value']:.3g} [{row['low']:.3g}, {row['high']:.3g}]", row["n"]]
-        for row in found
-    ]
-    confusion = summary.confusion["network"]
-    by_class = [[name, sum(row), *row] for name, row in zip(summary.classes, confusion, strict=True)]
-    config, facts = run.config, run.load_model()[1]
+    config = run.config
+    settings = ", ".join(f"`{name}`" for name in SETTINGS if not name.startswith("training."))
+    known, steps = run.document("calibration")["counts"], run.load_model()[1]["step"]
+    fine, smallest = config.preparation.spacing_mm[0], config.inference.min_diameter_mm
+    numbers = [[row["number"], spread(row["value"], row["low"], row["high"]), row["n"]] for row in found]
     sizes = [
-        [row.group, f"{row.value:.3g} [{row.low:.3g}, {row.high:.3g}]", row.n]
+        [row.group, spread(row.value, row.low, row.high), row.n]
         for row in summary.rows
         if (row.site, row.task, row.metric) == ("all", "detection", "sensitivity") and row.group != "all"
     ]
-    known = run.document("calibration")["counts"]
+    confusion = zip(summary.classes, summary.confusion["network"], strict=True)
+    classes = [[name, sum(counts), *counts] for name, counts in confusion]
     return f"""# The reference model
 
-A small MTI-Net that comes with mtinet, so that `mtinet predict reference STUDY -o OUT` works at once.  It was trained on
-**virtual patients only** and has never seen an image of a person.
+A small MTI-Net that comes with mtinet, so that `mtinet predict reference STUDY -o OUT` works at once. It was trained
+on **virtual patients only** and has never seen an image of a person.
 
-**Research use only. Not a medical device; not for diagnosis.  What it says about real studies means nothing until it
+**Research use only. Not a medical device; not for diagnosis. What it says about real studies means nothing until it
 has been measured on yours.**
 
 ## What it is for
 
 To try the software, to test what is built on it, and to be the start of a training on your own cohort
-(`mtinet train COHORT --out RUN --init`, same settings).  It is not for reading studies.
+(`mtinet train COHORT --out RUN --config config.yaml --init reference` with the `config.yaml` of this folder). It is not
+for reading studies.
 
 ## How it was made
 
@@ -229,20 +230,23 @@ To try the software, to test what is built on it, and to be the start of a train
 python benchmarks/reference_model.py OUT
 ```
 
-- Patients: {len(learned)} learned from, {len(calibration)} for the calibration, {len(others)} to score (seeds {SEED} to {SEED + 2};
-  `mtinet simulate --preset multicentre`): {", ".join(summary.classes)} or no lesion, phases {", ".join(config.phases)}, agent
-  {others.agent}, sites {", ".join(sorted({study.site for study in learned.studies}))} in all three groups.
-- Training: preset `small` with {", ".join(f"`{name}`" for name in SETTINGS if not name.startswith("training"))}; {facts["step"]} steps, one seed.  All settings
-  are in `config.yaml`, versions, machine and hashes in `manifest.json`.
-- Weights: {size / 1e6:.1f} MB in safetensors, kernels and matrices in half precision (rounded before calibration and scoring),
-  computed in single precision.
+- Patients: {len(learned)} learned from, {len(calibration)} for the calibration, {len(others)} to score, of
+  `mtinet simulate --preset multicentre` with the seeds {SEED} to {SEED + 2}: {", ".join(summary.classes)} or
+  no lesion; {", ".join(config.phases)}; {others.agent};
+  sites {", ".join(sorted({study.site for study in learned.studies}))} in all three groups.
+- Training: preset `small` with
+  {settings};
+  {steps} steps, one seed. All settings are in `config.yaml`, versions and hashes in `manifest.json`.
+- Weights: {size / 1e6:.1f} MB in safetensors, kernels and matrices in half precision (rounded before calibration and
+  scoring), computed in single precision.
 - Calibration (`calibration.json`): {known["patients"]} patients, {known["lesions"]} lesions for the coverage.
 
 ## Held-out numbers
 
-{summary.patients} virtual patients whom neither training nor calibration saw, with 95 % intervals over patients, defined in
-docs/metrics.md.  They come from the same simulation and the same sites as the training, so they say nothing about MRI of
-people, nor about other scanners.  One training: the spread between trainings is not in the intervals.
+{summary.patients} virtual patients whom neither training nor calibration saw, with 95 % intervals over patients. The
+numbers are defined in docs/metrics.md, and `metrics.json` has more of them. They come from the same simulation and the
+same sites as the training, so they say nothing about MRI of people, nor about other scanners. One training: the
+spread between trainings is not in the intervals.
 
 {markdown(["number", "value", "n"], numbers)}
 
@@ -252,20 +256,29 @@ Lesions found, by size:
 
 Classes of each study's largest lesion (rows: truth; columns: predicted, last the missed):
 
-{markdown(["truth", "n", *summary.classes, "missed"], by_class)}
+{markdown(["truth", "n", *summary.classes, "missed"], classes)}
 
 ## Limits
 
-- Virtual patients show six lesion types in one manner each, without most of what scanners and bodies do
-  (docs/virtual-patients.md).  A lesion of another kind gets one of the six classes.
-- Extracellular contrast agent, the four phases named above; the hepatobiliary phase is unknown to it.
-- Slices are read one by one (2-D) on a grid of 2.5 mm; lesions below {config.inference.min_diameter_mm:g} mm are dropped.
-- Its phases are taken as registered; breathing of some millimetres was simulated.
-- The calibration holds for studies like the simulated ones.  Real ones will often, not always, be flagged as
+- Most lesions below 20 mm are missed, and there are false components: see the tables.
+- Malignant lesions are mistaken for each other, and for benign ones: see the last table. The class is no basis
+  for anything.
+- The regressed enhancement is no better than the signal read under the mask.
+- Virtual patients lack most of what scanners and bodies do (docs/virtual-patients.md). A lesion of another kind gets
+  one of the {len(summary.classes)} classes.
+- Extracellular contrast agent and the phases named above; the hepatobiliary phase is unknown to it.
+- Slices are read one by one on a grid of {fine:g} mm; lesions below {smallest:g} mm are dropped.
+- Phases are taken as they are, without registration; breathing of some millimetres was simulated.
+- The calibration holds for studies like the simulated ones. Real ones will often, not always, be flagged as
   unfamiliar.
 
-Licence: Apache-2.0, like mtinet.  Its training data may be simulated by anybody.
+Licence: Apache-2.0, like mtinet. Everybody can simulate its training data.
 """
+
+
+def spread(value: float, low: float, high: float) -> str:
+    """A number with its interval."""
+    return f"{value:.3g} [{low:.3g}, {high:.3g}]"
 
 
 if __name__ == "__main__":

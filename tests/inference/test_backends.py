@@ -63,43 +63,70 @@ def network():
 
 
 @pytest.fixture(scope="module")
-def folder(network, tmp_path_factory):
-    pytest.importorskip("onnxscript", reason="pip install 'mtinet[onnx]'")
-    place = tmp_path_factory.mktemp("graphs")
-    graphs.write_graphs(network, place)
-    return place
+def studies(tmp_path_factory):
+    """Virtual patients of two sites, so of two sizes, each with a lesion."""
+    place = tmp_path_factory.mktemp("cohort")
+    options = ["subjects=3", "seed=4243", "no_lesion_fraction=0", "missing_phase_rate=0", "diameter_mm=30,60"]
+    cohort = simulate(place / "cohort", resolve_simulation("multicentre", None, options), workers=1)
+    return prepare(cohort, resolve("small"), place / "cache", workers=1).studies
 
 
 @pytest.fixture(scope="module")
-def studies(tmp_path_factory):
-    """Virtual patients of two sites, so of two sizes."""
-    place = tmp_path_factory.mktemp("cohort")
-    options = ["subjects=4", "no_lesion_fraction=0", "missing_phase_rate=0.5"]
-    cohort = simulate(place / "cohort", resolve_simulation("tiny", None, options), workers=1)
-    return prepare(cohort, CONFIG, place / "cache", workers=1).studies
+def reference():
+    torch.set_num_threads(1)
+    return Predictor.load("reference", "cpu")
+
+
+@pytest.fixture(scope="module")
+def folder(reference, tmp_path_factory):
+    """The graphs of the reference model."""
+    pytest.importorskip("onnxscript", reason="pip install 'mtinet[onnx]'")
+    place = tmp_path_factory.mktemp("graphs")
+    graphs.write_graphs(reference.network, place)
+    return place
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ENGINES)
-def test_masks_and_enhancement_are_the_same_on_virtual_patients(backend, network, folder, studies):
+def test_masks_and_enhancement_are_the_same_on_virtual_patients(backend, reference, folder, studies):
     passes = backends.passes_in(folder, backend)
     assert len({study.image.shape[1:] for study in studies}) > 1
     for study in studies:
-        found = parity.compare(TorchPasses(network), passes, study, CONFIG)
+        found = parity.compare(reference.passes, passes, study, reference.config)
         assert {one.lacking != "" for one in found} == {True, False}
         for one in found:
             assert one.lesions > 0
             assert one.holds, one
-            assert one.probability < 1e-4, one
-            assert one.classes < 1e-4, one
+            assert one.probability < 1e-3, one
+            assert one.classes < 1e-3, one
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ENGINES)
-def test_every_pass_agrees_on_any_number_of_images_and_regions(backend, network, folder):
-    passes, own = backends.passes_in(folder, backend), TorchPasses(network)
+def test_a_predictor_with_a_backend_gives_the_same_result(backend, reference, folder, studies, monkeypatch):
+    monkeypatch.setattr(backends, "_kept", lambda digest: folder)
+    other = Predictor.load("reference", backend=backend)
+    assert other.facts["backend"] == backend
+    assert other.calibration is not None
+    one, two = (p.predict_prepared(studies[0]).result for p in (reference, other))
+    assert one.lesions
+    assert np.array_equal(one.mask.array, two.mask.array)
+    for a, b in zip(one.lesions, two.lesions, strict=True):
+        assert a.label == b.label
+        assert b.enhancement == pytest.approx(a.enhancement, rel=1e-3)
+        assert b.certainty.existence == pytest.approx(a.certainty.existence, abs=1e-3)
+    # a mirrored study is asked about by the backend too
+    both = Ensemble([other], Opinions(flips=True)).predict_prepared(studies[0]).result
+    alone = Ensemble([reference], Opinions(flips=True)).predict_prepared(studies[0]).result
+    assert np.array_equal(both.mask.array, alone.mask.array)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ENGINES)
+def test_every_pass_agrees_on_any_number_of_images_and_regions(backend, reference, folder):
+    passes, own = backends.passes_in(folder, backend), reference.passes
     for size in ((34, 51), (96, 64)):
-        sample = graphs.random_sample(CONFIG, size, seed=3)
+        sample = graphs.random_sample(reference.config, size, seed=3)
         sample.batch.image[0, 1] = float("nan")  # of the phase that lacks: nobody looks at it
         for part in (slice(0, 1), slice(0, 3)):
             batch = type(sample.batch)(*(values[part] for values in sample.batch))
@@ -109,7 +136,7 @@ def test_every_pass_agrees_on_any_number_of_images_and_regions(backend, network,
                     pairs = [*zip(one, other), (own.describe(batch), passes.describe(batch))]
                     pairs.append((own.segment(batch), passes.segment(batch)))
                 for a, b in pairs:
-                    assert torch.allclose(a, b, atol=1e-5, rtol=1e-4)
+                    assert (a - b).abs().max() <= 1e-4 * a.abs().max()
 
 
 def test_a_difference_is_seen(network, studies):
@@ -157,7 +184,9 @@ def test_a_network_that_follows_its_content_is_refused():
 def test_the_views_are_smaller_and_lack_a_phase(studies):
     whole = max(studies, key=lambda study: sum(study.present))
     seen = list(parity.views(whole))
-    assert [shown.image.shape[2] for shown, _ in seen[:3]] == [whole.image.shape[2] - cut for cut in (0, 3, 8)]
+    assert [shown.image.shape[2] for shown, _ in seen[:3]] == [
+        whole.image.shape[2] - cut for cut in (0, 3, 8)
+    ]
     shown, lacking = seen[-1]
     assert not shown.present[whole.phases.index(lacking)]
     assert not np.any(shown.image[whole.phases.index(lacking)])
