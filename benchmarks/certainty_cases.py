@@ -94,7 +94,7 @@ def strange_looks(
         for index, (name, change) in enumerate(kinds.items()):
             number = int.from_bytes(study.key[:12].encode(), "big") % 2**32
             rng = np.random.default_rng([0, STREAM_STRANGE, index, number])
-            found[name] = asdict(look_at_study(predictor.network, change(study, rng), predictor.config))
+            found[name] = asdict(look_at_study(predictor.passes, change(study, rng), predictor.config))
         return found
 
     rows = kept(path, studies, make)

@@ -31,11 +31,21 @@ _PLACES = {
 }
 
 
-def load(model: Path | str, device: str = "auto") -> Predictor:
-    """Load a trained model from a run folder; calling it with a study gives a :class:`Result`."""
+def load(model: Path | str, device: str = "auto", backend: str = "torch") -> Predictor:
+    """Load a trained model; calling it with a study gives a :class:`Result`.
+
+    Parameters
+    ----------
+    model : Path or str
+        Run folder, or ``reference``: the small model that comes with the package, trained on virtual patients.
+    device : str
+        ``auto``, ``cpu`` or ``cuda``.
+    backend : str
+        Who computes the network: ``torch``, ``onnxruntime`` (extra ``onnx``) or ``openvino`` (extra ``openvino``).
+    """
     from mtinet.inference.predictor import Predictor
 
-    return Predictor.load(model, device)
+    return Predictor.load(model, device, backend)
 
 
 def __getattr__(name: str) -> Any:

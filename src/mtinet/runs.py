@@ -40,6 +40,9 @@ RUN_FORMAT = 1
 
 KEPT_CHECKPOINTS = 2
 
+PACKAGED = Path(__file__).parent / "models"
+"""Models that come with the package: a run folder each, without what only training needs."""
+
 
 class RunError(UserError):
     """A run folder cannot be made, read or resumed; the message names the repair."""
@@ -104,6 +107,22 @@ class Run:
                 f"run format {version} of {path} is newer than this mtinet reads ({RUN_FORMAT}); update it"
             )
         return run
+
+    @classmethod
+    def find(cls, model: Path | str) -> Run:
+        """Open a run folder, or a model that comes with the package by its name (``reference``).
+
+        A folder of that name goes first.
+
+        Raises
+        ------
+        RunError
+            There is neither, or it was written by a newer version.
+        """
+        path = Path(model)
+        packaged = PACKAGED / path
+        named = path.parent == Path() and (packaged / "config.yaml").is_file()
+        return cls.open(packaged if named and not path.exists() else path)
 
     # ------------------------------------------------------------------ settings and documents
     @property

@@ -65,7 +65,7 @@ def test_a_model_asked_twice_agrees_with_itself(study: PreparedStudy):
 def test_members_are_averaged(study: PreparedStudy):
     models = [predictor(0), predictor(1)]
     ensemble = Ensemble(models)
-    maps = [lesion_probability(m.network, study, m.config) for m in models]
+    maps = [lesion_probability(m.passes, study, m.config) for m in models]
     assert ensemble.vote(study).probability == pytest.approx(np.mean(maps, axis=0), abs=1e-6)
     labels = np.zeros(study.shape, dtype=np.int32)
     labels[3:5, 10:15, 10:15] = 4
@@ -81,9 +81,9 @@ def test_mirroring_is_undone_exactly(study: PreparedStudy):
     model = predictor(0)
     flipped = Ensemble([model], Opinions(flips=True))
     plain, mirrored = flipped._maps(study)
-    other = lesion_probability(model.network, mirrored_study(study), model.config)
+    other = lesion_probability(model.passes, mirrored_study(study), model.config)
     assert np.array_equal(mirrored, other[..., ::-1])
-    assert np.array_equal(plain, lesion_probability(model.network, study, model.config))
+    assert np.array_equal(plain, lesion_probability(model.passes, study, model.config))
 
 
 def test_a_network_that_does_not_know_left_from_right_says_the_same_of_the_mirrored_study(study):

@@ -8,6 +8,7 @@ from mtinet.config import resolve
 from mtinet.data.prepared import PreparedStudy
 from mtinet.inference.forward import _covering, _windows, lesion_probability, read_lesions
 from mtinet.inference.lesions import describe_lesions, find_lesions, mask_on_source, numbered_as_written
+from mtinet.inference.passes import TorchPasses
 from mtinet.model.build import build_network
 from mtinet.volume import Volume
 from mtinet.workflows.prepare import prepare
@@ -45,10 +46,10 @@ def test_each_voxel_of_a_lesion_is_read_once(bounds):
 def test_the_batch_of_slices_does_not_change_the_result(study, batch):
     config = resolve("tiny", assignments=[f"inference.slice_batch={batch}"])
     network = build_network(config, 2)
-    one = lesion_probability(network, study, resolve("tiny"))
-    assert np.allclose(lesion_probability(network, study, config), one, atol=1e-6)
-    readings = read_lesions(network, study, np.asarray(study.mask), config)
-    expected = read_lesions(network, study, np.asarray(study.mask), resolve("tiny"))
+    one = lesion_probability(TorchPasses(network), study, resolve("tiny"))
+    assert np.allclose(lesion_probability(TorchPasses(network), study, config), one, atol=1e-6)
+    readings = read_lesions(TorchPasses(network), study, np.asarray(study.mask), config)
+    expected = read_lesions(TorchPasses(network), study, np.asarray(study.mask), resolve("tiny"))
     assert np.allclose(readings[1].enhancement, expected[1].enhancement, atol=1e-5)
     assert readings[1].probabilities.sum() == pytest.approx(1)
 
@@ -57,11 +58,11 @@ def test_a_lesion_is_the_area_weighted_mean_of_its_slices(study):
     config = resolve("tiny")
     network = build_network(config, 2)
     mask = np.asarray(study.mask).astype(int)
-    whole = read_lesions(network, study, mask, config)[1]
+    whole = read_lesions(TorchPasses(network), study, mask, config)[1]
     areas, curves, logs = [], [], []
     for z in np.flatnonzero(mask.any((1, 2))):
         only = np.where(np.arange(len(mask))[:, None, None] == z, mask, 0)
-        reading = read_lesions(network, study, only, config)[1]
+        reading = read_lesions(TorchPasses(network), study, only, config)[1]
         areas.append(only.sum())
         curves.append(reading.enhancement)
         logs.append(np.log(reading.probabilities))
@@ -90,7 +91,7 @@ def test_results_list_only_what_the_mask_holds(study):
     probability = np.where(labels == 1, 0.9, 0.0).astype(np.float32)
     mask = mask_on_source(study, probability, labels, 0.5)
     network = build_network(resolve("tiny"), 2)
-    readings = read_lesions(network, study, labels, resolve("tiny"))
+    readings = read_lesions(TorchPasses(network), study, labels, resolve("tiny"))
     lesions = describe_lesions(study, probability, labels, readings, mask, ("a", "b"))
     assert [lesion.number for lesion in lesions] == [1]
     assert set(np.unique(mask.array)) == {0, 1}
@@ -112,10 +113,13 @@ def test_lesions_are_numbered_by_their_size_in_the_mask_that_is_written(study):
 
 def test_the_fusion_weight_lies_between_its_channels_weights(study):
     config = resolve("tiny")
-    reading = read_lesions(build_network(config, 2), study, np.asarray(study.mask), config)[1]
+    reading = read_lesions(TorchPasses(build_network(config, 2)), study, np.asarray(study.mask), config)[1]
     assert reading.fusion.shape == (4,)
     assert (reading.fusion > 0).all()
     assert (reading.fusion < 1).all()
     assert reading.attention.sum() == pytest.approx(1)
     plain = resolve("tiny", assignments=["fusion=concat"])
-    assert read_lesions(build_network(plain, 2), study, np.asarray(study.mask), plain)[1].fusion is None
+    assert (
+        read_lesions(TorchPasses(build_network(plain, 2)), study, np.asarray(study.mask), plain)[1].fusion
+        is None
+    )

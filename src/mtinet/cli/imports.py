@@ -1,4 +1,4 @@
-"""Commands that make a cohort from files as they are, and back: ``mtinet import``, ``mtinet export``."""
+"""Commands that make a cohort from files as they are: ``mtinet import``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mtinet.cli.base import CohortArgument, Json, Workers, app, findings_text, names, progress, show
+from mtinet.cli.base import Json, Workers, app, findings_text, progress, show
 
 if TYPE_CHECKING:
     from mtinet.workflows.imports.writing import ImportOptions, ImportOutcome
@@ -17,9 +17,6 @@ import_app = typer.Typer(
     help="Make a cohort from files as they are: DICOM, NIfTI, nnU-Net, public data sets; merge cohorts.",
 )
 app.add_typer(import_app, name="import")
-export_app = typer.Typer(no_args_is_help=True, help="Write a cohort in the format of another program.")
-app.add_typer(export_app, name="export")
-
 OutArgument = Annotated[Path, typer.Argument(help="Cohort folder to write.")]
 Copy = Annotated[
     bool, typer.Option("--copy", help="Copy the images into the cohort; by default they stay where they are.")
@@ -217,38 +214,6 @@ def merge(
             options=_options(copy, workers, advance),
         )
     show_import(outcome, json_)
-
-
-@export_app.command("nnunet")
-def export_nnunet(
-    cohort: CohortArgument,
-    out: Annotated[Path, typer.Argument(help="Folder to write, for example nnUNet_raw/Dataset501_Liver.")],
-    phases: Annotated[
-        str | None,
-        typer.Option(help="Phases to export, for example pre,arterial. Default: all of the cohort's."),
-    ] = None,
-    folds: Annotated[int, typer.Option(min=2, help="Number of folds.")] = 5,
-    json_: Json = False,
-) -> None:
-    """An nnU-Net data set (version 2) with the folds of mtinet train in splits_final.json.
-
-    `mtinet export nnunet COHORT nnUNet_raw/Dataset501_Liver`
-    """
-    from mtinet.workflows.export_nnunet import export_nnunet as run
-    from mtinet.workflows.imports.inclusion import inclusion_text
-
-    with progress("Exporting") as advance:
-        outcome = run(cohort, out, phases=names(phases), folds=folds, on_progress=advance)
-    show(
-        {
-            "out": str(out),
-            "studies": list(outcome.studies),
-            "inclusion": [vars(row) for row in outcome.inclusion],
-            "findings": [f.to_dict() for f in outcome.findings],
-        },
-        f"{inclusion_text(outcome.inclusion)}\n{findings_text(outcome.findings)}\nwritten: {out}",
-        json_,
-    )
 
 
 def show_import(outcome: ImportOutcome, as_json: bool) -> None:

@@ -124,7 +124,13 @@ def evaluate(
 
 @app.command()
 def predict(
-    model: Annotated[Path, typer.Argument(help="Run folder of a finished training.")],
+    model: Annotated[
+        Path,
+        typer.Argument(
+            help="Run folder of a finished training, or `reference`, the small model that comes with mtinet "
+            "(trained on virtual patients)."
+        ),
+    ],
     study: Annotated[
         Path,
         typer.Argument(
@@ -136,6 +142,13 @@ def predict(
     ensemble: EnsembleOption = None,
     flips: FlipsOption = False,
     dropout: DropoutOption = 0,
+    backend: Annotated[
+        str,
+        typer.Option(
+            help="Who computes the network: torch, onnxruntime or openvino (extras onnx, openvino). The same "
+            "result; the graphs are made at first use and kept in the user's cache."
+        ),
+    ] = "torch",
     format_: Annotated[
         str | None,
         typer.Option(
@@ -215,6 +228,7 @@ def predict(
         ensemble=tuple(ensemble or ()),
         opinions=Opinions(flips, dropout),
         prior=None if prior is None or prior_study is None else PriorPaths(prior, prior_study),
+        backend=backend,
     )
     with progress("Predicting") as advance:
         outcome = run(model, study, out, options, on_progress=advance)

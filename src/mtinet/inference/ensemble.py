@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from mtinet.data.prepared import PreparedStudy
 from mtinet.errors import UserError
 from mtinet.inference.forward import Reading
+from mtinet.inference.passes import TorchPasses
 from mtinet.inference.predictor import Predictor
 from mtinet.inference.vote import Vote
 from mtinet.model.dropout import dropout_layers, held_dropout
@@ -60,7 +61,12 @@ class Ensemble(Predictor):
     def __init__(self, predictors: Sequence[Predictor], opinions: Opinions = ALONE) -> None:
         first = predictors[0]
         super().__init__(
-            first.network, first.config, first.classes, _facts(predictors, opinions), first.harmonisation
+            first.network,
+            first.config,
+            first.classes,
+            _facts(predictors, opinions),
+            first.harmonisation,
+            first.passes,
         )
         for other in predictors[1:]:
             _check_alike(first, other)
@@ -69,11 +75,21 @@ class Ensemble(Predictor):
                 "the network was trained without dropout, so there is nothing to thin; train it with "
                 "--set decoder.dropout=0.1 --set head.dropout=0.1, or leave --dropout out"
             )
+        if opinions.dropout and not all(isinstance(p.passes, TorchPasses) for p in predictors):
+            raise UserError(
+                "an exported network has no dropout to hold: give --dropout with --backend torch, or leave it out"
+            )
         self.members = tuple(predictors)
         self.opinions = opinions
 
     @classmethod
-    def open(cls, runs: Sequence[Run], opinions: Opinions = ALONE, device: str = "auto") -> Ensemble:
+    def open(
+        cls,
+        runs: Sequence[Run],
+        opinions: Opinions = ALONE,
+        device: str = "auto",
+        backend: str = "torch",
+    ) -> Ensemble:
         """Load the models of run folders.
 
         Raises
@@ -83,7 +99,7 @@ class Ensemble(Predictor):
         UserError
             They do not take the same images or do not know the same classes.
         """
-        ensemble = cls([Predictor.load(run, device) for run in runs], opinions)
+        ensemble = cls([Predictor.load(run, device, backend) for run in runs], opinions)
         ensemble.adopt_calibration(runs[0])
         return ensemble
 

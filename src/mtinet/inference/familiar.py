@@ -23,7 +23,7 @@ from mtinet.data.prepared import PreparedStudy
 from mtinet.evaluation.statistics import FloatArray
 from mtinet.imaging.masks import body_mask
 from mtinet.inference.forward import describe_study
-from mtinet.model.network import MultiTaskNetwork
+from mtinet.inference.passes import Passes
 from mtinet.results import Finding
 
 FLAG_RATE = 0.015
@@ -68,10 +68,10 @@ class Look:
     darkest: float
 
 
-def look_at_study(network: MultiTaskNetwork, study: PreparedStudy, config: Config) -> Look:
+def look_at_study(passes: Passes, study: PreparedStudy, config: Config) -> Look:
     """What a prepared study looks like to a network and by itself."""
     image, present = np.asarray(study.image), np.asarray(study.present)
-    description = describe_study(network, study, config)
+    description = describe_study(passes, study, config)
     if len(description) == len(present) > 1:
         description = np.where(present[:, None], description, np.nan)
     level = np.quantile(image.reshape(*image.shape[:2], -1), 0.95, axis=-1)

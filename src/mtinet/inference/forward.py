@@ -20,7 +20,7 @@ from torch import Tensor
 from mtinet.config import Config
 from mtinet.data.prepared import PreparedStudy
 from mtinet.imaging.masks import bounding_boxes
-from mtinet.model.network import Features, MultiTaskNetwork
+from mtinet.inference.passes import Batch, Passes, batch_of
 
 Box = tuple[slice, slice, slice]
 
@@ -48,19 +48,16 @@ class Reading:
 
 
 @torch.inference_mode()
-def lesion_probability(
-    network: MultiTaskNetwork, study: PreparedStudy, config: Config
-) -> NDArray[np.float32]:
+def lesion_probability(passes: Passes, study: PreparedStudy, config: Config) -> NDArray[np.float32]:
     """Probability of lesion in every voxel of a prepared study, shape [Z, Y, X]."""
-    network.eval()
     if config.spatial_dims == 2:
-        return _by_slices(network, study, config.inference.slice_batch)
-    return _by_windows(network, study, config)
+        return _by_slices(passes, study, config.inference.slice_batch)
+    return _by_windows(passes, study, config)
 
 
 @torch.inference_mode()
 def read_lesions(
-    network: MultiTaskNetwork, study: PreparedStudy, labels: NDArray[Any], config: Config
+    passes: Passes, study: PreparedStudy, labels: NDArray[Any], config: Config
 ) -> dict[int, Reading]:
     """Enhancement and class of every lesion.
 
@@ -72,37 +69,32 @@ def read_lesions(
     labels : ndarray of int, shape (Z, Y, X)
         Lesion numbers on the prepared grid, 0 elsewhere.
     """
-    network.eval()
     sums = {number: _Sum() for number in bounding_boxes(labels)}
     for image, regions, numbers in _pieces(study, labels, config):
-        features = _encode(network, image, study)
-        readout = network.read(features, regions.to(network.enhancement_mean.device))
-        fusion = _fusion_weight(features)
+        found = passes.read(_batch(image, study), regions)
         weights = regions.flatten(2).sum(2)
         for i, r in itertools.product(range(len(image)), range(regions.shape[1])):
             if weights[i, r] > 0:
                 sums[numbers[i][r]].add(
                     float(weights[i, r]),
-                    readout.enhancement[i, r],
-                    readout.class_logits[i, r].float().log_softmax(-1),
-                    None if readout.attention is None else readout.attention[i, r],
-                    None if fusion is None else fusion[i],
+                    found.enhancement[i, r],
+                    found.class_logits[i, r].float().log_softmax(-1),
+                    None if found.attention is None else found.attention[i, r],
+                    None if found.fusion is None else found.fusion[i],
                 )
     present = np.asarray(study.present)
     return {number: total.reading(present) for number, total in sums.items()}
 
 
 @torch.inference_mode()
-def describe_study(network: MultiTaskNetwork, study: PreparedStudy, config: Config) -> NDArray[np.float64]:
+def describe_study(passes: Passes, study: PreparedStudy, config: Config) -> NDArray[np.float64]:
     """What a study looks like to a network: its maps' means over the whole study, shape [G, F].
 
-    G is the number of phases, or 1 for a network that does not keep them apart
-    (:meth:`MultiTaskNetwork.describe`).
+    G is the number of phases, or 1 for a network that does not keep them apart.
     """
-    network.eval()
     total, weight = None, 0
     for image in _cover(study, config):
-        found = network.describe(_encode(network, image, study)).sum(0).double().cpu()
+        found = passes.describe(_batch(image, study)).sum(0).double().cpu()
         total = found if total is None else total + found
         weight += len(image)
     assert total is not None
@@ -123,17 +115,17 @@ def _cover(study: PreparedStudy, config: Config) -> Iterator[Tensor]:
 
 
 # ---------------------------------------------------------------------- probability
-def _by_slices(network: MultiTaskNetwork, study: PreparedStudy, batch: int) -> NDArray[np.float32]:
+def _by_slices(passes: Passes, study: PreparedStudy, batch: int) -> NDArray[np.float32]:
     image = study.image
     out = np.empty(image.shape[1:], dtype=np.float32)
     for start in range(0, image.shape[1], batch):
         part = np.ascontiguousarray(image[:, start : start + batch].swapaxes(0, 1))
-        logits = network.segment(_encode(network, torch.from_numpy(part), study))
+        logits = passes.segment(_batch(torch.from_numpy(part), study))
         out[start : start + batch] = logits[:, 0].float().sigmoid().numpy(force=True)
     return out
 
 
-def _by_windows(network: MultiTaskNetwork, study: PreparedStudy, config: Config) -> NDArray[np.float32]:
+def _by_windows(passes: Passes, study: PreparedStudy, config: Config) -> NDArray[np.float32]:
     image = study.image
     shape = image.shape[1:]
     window = config.sampling.patch_size
@@ -142,7 +134,7 @@ def _by_windows(network: MultiTaskNetwork, study: PreparedStudy, config: Config)
     norm = np.zeros(shape, dtype=np.float32)
     for box in _windows(shape, window, config.inference.overlap):
         part, inside = _padded(image, box, window)
-        logits = network.segment(_encode(network, torch.from_numpy(part[None]), study))
+        logits = passes.segment(_batch(torch.from_numpy(part[None]), study))
         probability = logits[0, 0].float().sigmoid().numpy(force=True)
         total[box] += (probability * weight)[inside]
         norm[box] += weight[inside]
@@ -250,18 +242,5 @@ class _Sum:
         return Reading(enhancement, probabilities / probabilities.sum(), attention, fusion)
 
 
-def _encode(network: MultiTaskNetwork, image: Tensor, study: PreparedStudy) -> Features:
-    device = network.enhancement_mean.device
-    n = len(image)
-    present = torch.tensor(study.present, device=device).expand(n, -1)
-    times = torch.tensor(study.times_s, dtype=torch.float32, device=device).expand(n, -1)
-    return network.encode(image.float().to(device), present, times)
-
-
-def _fusion_weight(features: Features) -> Tensor | None:
-    """Weight [B, P] of the high-frequency map in the deepest fusion, channels by their mean magnitude."""
-    if not features.domain_weights:
-        return None
-    magnitude = features.maps[-1].abs().flatten(3).mean(3)
-    weight = (features.domain_weights[-1][..., 1] * magnitude).sum(2)
-    return weight / magnitude.sum(2).clamp_min(1e-12)
+def _batch(image: Tensor, study: PreparedStudy) -> Batch:
+    return batch_of(image, study.present, study.times_s)

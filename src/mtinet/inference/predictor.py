@@ -15,12 +15,15 @@ from mtinet.config import Config
 from mtinet.data.harmonisation import Harmonisation
 from mtinet.data.preparation import prepare_for_prediction
 from mtinet.data.prepared import PreparedStudy
+from mtinet.errors import UserError
+from mtinet.inference.backends import open_passes
 from mtinet.inference.certainty import Calibration, document_name, method_key
 from mtinet.inference.familiar import look_at_study
 from mtinet.inference.forward import Reading, lesion_probability, read_lesions
 from mtinet.inference.lesions import describe_lesions, find_lesions, mask_on_source, numbered_as_written
 from mtinet.inference.measure import Measured, measure
 from mtinet.inference.observed import Observed
+from mtinet.inference.passes import Passes, TorchPasses
 from mtinet.inference.vote import Vote
 from mtinet.model.build import build_network
 from mtinet.model.network import MultiTaskNetwork
@@ -69,8 +72,10 @@ class Predictor:
         classes: tuple[str, ...],
         facts: dict[str, Any],
         harmonisation: Harmonisation | None = None,
+        passes: Passes | None = None,
     ) -> None:
         self.network = network.eval()
+        self.passes = passes or TorchPasses(network)
         self.config = config
         self.classes = classes
         self.facts = facts
@@ -79,20 +84,34 @@ class Predictor:
         self.outdated_calibration = False
 
     @classmethod
-    def load(cls, run: Run | Path | str, device: str = "auto") -> Predictor:
-        """Load the model of a run folder.
+    def load(cls, run: Run | Path | str, device: str = "auto", backend: str = "torch") -> Predictor:
+        """Load the model of a run folder, or one that comes with the package by its name.
+
+        Parameters
+        ----------
+        run : Run, Path or str
+        device : str
+            Of torch: ``auto``, ``cpu``, ``cuda``; the other backends compute on the CPU.
+        backend : str
+            Who computes the network: ``torch``, ``onnxruntime`` or ``openvino``.  Their graphs are made at
+            first use and kept in the user's cache.
 
         Raises
         ------
         RunError
             There is no finished run at that place.
+        UserError
+            The backend is not installed, or cannot compute this network.
         """
-        run = run if isinstance(run, Run) else Run.open(Path(run))
+        run = run if isinstance(run, Run) else Run.find(run)
         config, classes = run.config, run.classes
         network = build_network(config, len(classes))
         tensors, facts = run.load_model()
         network.load_state_dict(tensors)
-        chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+        here = device == "auto" and backend == "torch" and torch.cuda.is_available()
+        chosen = ("cuda" if here else "cpu") if device == "auto" else device
+        if backend != "torch" and chosen != "cpu":
+            raise UserError(f"the backend {backend} computes on the CPU; leave device={device} out")
         manifest = run.manifest
         described = {
             "network": config.model,
@@ -104,7 +123,11 @@ class Predictor:
         harmonisation = None
         if run.has_document("harmonisation"):
             harmonisation = Harmonisation.from_dict(run.document("harmonisation"))
-        predictor = cls(network.to(chosen), config, classes, described, harmonisation)
+        if backend != "torch":
+            described["backend"] = backend
+        network = network.to(chosen).eval()
+        passes = open_passes(network, backend, described["digest"])
+        predictor = cls(network, config, classes, described, harmonisation, passes)
         predictor.adopt_calibration(run)
         return predictor
 
@@ -199,11 +222,11 @@ class Predictor:
 
     def vote(self, study: PreparedStudy) -> Vote:
         """Lesion probability in every voxel."""
-        return Vote(lesion_probability(self.network, self.seen(study), self.config))
+        return Vote(lesion_probability(self.passes, self.seen(study), self.config))
 
     def read(self, study: PreparedStudy, labels: NDArray[Any]) -> dict[int, Reading]:
         """What the network reads from each lesion of ``labels`` [Z, Y, X], in the study's own signal."""
-        readings = read_lesions(self.network, self.seen(study), labels, self.config)
+        readings = read_lesions(self.passes, self.seen(study), labels, self.config)
         if self.harmonisation is None:
             return readings
         signal = self.harmonisation.map_of(study)
@@ -224,7 +247,7 @@ class Predictor:
     def _findings(self, study: PreparedStudy) -> list[Finding]:
         found = []
         if self.calibration is not None:
-            look = look_at_study(self.network, self.seen(study), self.config)
+            look = look_at_study(self.passes, self.seen(study), self.config)
             found = self.calibration.familiarity.findings(look, study.study_id)
         if self.outdated_calibration:
             found = [

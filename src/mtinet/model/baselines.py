@@ -188,7 +188,7 @@ def _at_full_size(body: nn.Module, image: Tensor, multiple: tuple[int, ...]) -> 
 
 def _padded(image: Tensor, multiple: tuple[int, ...]) -> Tensor:
     """``image`` with zeros behind its sides, to multiples; never to a single voxel at the deepest level."""
-    sides = [-(-side // m) * m for side, m in zip(image.shape[2:], multiple)]
+    sides = [(side + m - 1) // m * m for side, m in zip(image.shape[2:], multiple)]
     if all(side == m for side, m in zip(sides, multiple)):
         sides[-1] *= 2  # normalisation over one voxel is undefined
     after = [side - given for side, given in zip(sides, image.shape[2:])]

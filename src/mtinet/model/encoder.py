@@ -57,7 +57,11 @@ def convolution_block(dims: int, inputs: int, outputs: int, count: int, norm: st
 
 def level_sizes(spatial_shape: tuple[int, ...], blocks: int) -> list[tuple[int, ...]]:
     """Spatial sizes before each block's pooling and after the last, fine to deep; odd sizes round up."""
-    return [tuple(-(-size // 2**level) for size in spatial_shape) for level in range(blocks + 1)]
+    sizes = [spatial_shape]
+    for _ in range(blocks):
+        # as pooling computes it, so that an exporter sees that both are the same
+        sizes.append(tuple((size - 1) // 2 + 1 for size in sizes[-1]))
+    return sizes
 
 
 class _Blocks(nn.Module):
@@ -153,6 +157,11 @@ class PhaseEncoder(nn.Module):
         """One encoder on the phases of ``channels`` [B, p, C, *S], folded into the batch."""
         batch, phases = channels.shape[:2]
         folded = channels.flatten(0, 1)
+        if torch.compiler.is_exporting() and phase_present is not None:
+            # an exported graph has no gathering by content: all are encoded and the absent ones hidden, which
+            # is the same where batch statistics do not count
+            found = self._kept(encoder(_hidden(folded, phase_present)))
+            return [torch.unflatten(_hidden(m, phase_present), 0, (batch, phases)) for m in found]
         where = None if phase_present is None else phase_present.flatten().nonzero().squeeze(1)
         if where is None or len(where) == len(folded):
             maps = self._kept(encoder(folded))
@@ -167,3 +176,8 @@ class PhaseEncoder(nn.Module):
 
     def _kept(self, maps: list[Tensor]) -> list[Tensor]:
         return maps if self.keep_fine else maps[-1:]
+
+
+def _hidden(folded: Tensor, phase_present: Tensor) -> Tensor:
+    """``folded`` [B p, C, *S] with zeros at absent phases of ``phase_present`` [B, p]."""
+    return torch.where(phase_present.flatten().view(-1, *[1] * (folded.ndim - 1)), folded, 0.0)

@@ -48,7 +48,7 @@ class PhaseHead(nn.Module):
         """
         batch, regions = tokens.shape[:2]
         encoded = self.encoding(self.project(tokens), phase_times_s).flatten(0, 1)
-        present = phase_present.repeat_interleave(regions, dim=0)
+        present = phase_present.unsqueeze(1).expand(-1, regions, -1).flatten(0, 1)
         encoded, attention = self.transformer(encoded, present)
         return Readout(
             self.enhancement(encoded).squeeze(-1).unflatten(0, (batch, regions)),

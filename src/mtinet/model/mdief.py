@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from mtinet.config import MdiefSettings
+from mtinet.model import spectral_products
 
 _SMALL = 1e-12
 
@@ -81,6 +82,8 @@ def _filtered(x: Tensor, axes: tuple[int, ...], settings: MdiefSettings) -> Tens
     On the maps of a network products with matrices are several times faster than transforms, forward and
     backward, and every exporter knows them.  What does not fit them takes the transforms.
     """
+    if torch.compiler.is_exporting():
+        return spectral_products.filtered(x, axes, settings)
     shape = tuple(x.shape[axis] for axis in axes)
     if math.prod(shape) <= _DENSE:
         operator = _operator(shape, settings, x.dtype, x.device)
@@ -163,7 +166,19 @@ def channel_entropy(maps: Tensor, over: str) -> Tensor:
         mean = maps.abs().flatten(3).mean(-1)
         share = mean / mean.sum(-1, keepdim=True).clamp_min(_SMALL)
         return -share * (share + _SMALL).log()
+    if torch.compiler.is_exporting():
+        return plain_space_entropy(maps)
     return cast("Tensor", _SpaceEntropy.apply(maps))  # type: ignore[no-untyped-call]
+
+
+def plain_space_entropy(maps: Tensor) -> Tensor:
+    """The value of :class:`_SpaceEntropy` in operations that exporters know, for any number of pixels."""
+    magnitude = maps.flatten(3).abs()
+    total = magnitude.sum(-1)
+    sure = total.clamp_min(_SMALL)
+    mean_log = (magnitude * (magnitude + _SMALL).log()).sum(-1) / sure
+    scale = torch.ones_like(magnitude[:1, :1, :1]).sum().log().clamp_min(_SMALL)
+    return torch.where(total > _SMALL, (sure.log() - mean_log) / scale, 0.0)
 
 
 class _SpaceEntropy(torch.autograd.Function):

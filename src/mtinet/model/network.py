@@ -273,6 +273,6 @@ def _area_averaged(weights: Tensor, shape: tuple[int, ...]) -> Tensor:
 def _cell_width(side: int, cells: int) -> int:
     """Smallest power of two that cuts ``side`` into ``cells``."""
     width = 1
-    while -(-side // width) > cells:
-        width *= 2
+    while side > cells:
+        side, width = (side - 1) // 2 + 1, 2 * width
     return width

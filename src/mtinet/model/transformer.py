@@ -56,7 +56,7 @@ class PhaseEncoding(nn.Module):
         if self.kind == "sinusoidal":
             index = torch.arange(tokens.shape[-2], device=tokens.device)
             return tokens + sinusoid(index, self.width)
-        times = self.nominal_s.expand(len(tokens), -1)
+        times = self.nominal_s.expand(tokens.shape[0], -1)
         if phase_times_s is not None:
             times = torch.where(torch.isfinite(phase_times_s), phase_times_s.to(times.dtype), times)
         position = torch.log1p(times.clamp_min(0.0) / 10.0)

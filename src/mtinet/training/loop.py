@@ -21,6 +21,7 @@ from mtinet.data.prepared import PreparedStudy
 from mtinet.errors import UnusableError
 from mtinet.evaluation.metrics import score_masks
 from mtinet.inference.forward import lesion_probability
+from mtinet.inference.passes import TorchPasses
 from mtinet.model.network import MultiTaskNetwork, Prediction
 from mtinet.model.tdd import TaskDiscriminator
 from mtinet.results import Finding
@@ -332,7 +333,7 @@ class Trainer:
         for study in self.held_out:
             if study.mask is None:
                 continue
-            probability = lesion_probability(network, study, self.config)
+            probability = lesion_probability(TorchPasses(network), study, self.config)
             scores.append(
                 score_masks(
                     np.asarray(study.mask) > 0,

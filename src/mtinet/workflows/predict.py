@@ -63,6 +63,8 @@ class PredictOptions:
         Flips and dropout.
     prior : PriorPaths or None
         An earlier study of the patient whose lesions are compared with.
+    backend : str
+        Who computes the network (:data:`~mtinet.inference.backends.BACKENDS`).
     """
 
     formats: tuple[Format, ...] = DEFAULT_FORMATS
@@ -73,6 +75,7 @@ class PredictOptions:
     ensemble: tuple[Path, ...] = ()
     opinions: Opinions = ALONE
     prior: PriorPaths | None = None
+    backend: str = "torch"
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,7 @@ def predict(
     Parameters
     ----------
     model : Path
-        Run folder of a finished training.
+        Run folder of a finished training, or the name of a model that comes with the package.
     source : Path
         See :func:`~mtinet.workflows.predictions.sources.open_source`.
     out : Path
@@ -127,7 +130,7 @@ def predict(
         Model, source or an option cannot be used.
     """
     options = options or PredictOptions()
-    runs = [Run.open(path) for path in (model, *options.ensemble)]
+    runs = [Run.find(path) for path in (model, *options.ensemble)]
     if (options.images is None) != (options.mapping is None):
         raise UserError(
             "--images and --mapping belong together: the DICOM files, and who is who in the cohort"
@@ -140,7 +143,7 @@ def predict(
     prior = None if options.prior is None else Prior.open(options.prior, options.key)
     if prior is not None:
         prior.check(opened)
-    predictor = Ensemble.open(runs, options.opinions)
+    predictor = Ensemble.open(runs, options.opinions, backend=options.backend)
     batch = _Batch(
         predictor, runs[0].class_codes, _trained_on(runs, source), out, options.formats, opened.several, prior
     )

@@ -116,7 +116,7 @@ def revise(
     if out.resolve() == result.resolve():
         raise UserError(f"{out} holds the result that is revised; give another folder with --out")
     old = _read(result)
-    run = Run.open(model)
+    run = Run.find(model)
     predictor = Predictor.load(run)
     if old.model.get("run") != predictor.facts["run"]:
         raise UserError(

@@ -202,7 +202,7 @@ def _create(
         cohort_hash=cohort.hash,
         licence=cohort.licence,
         seed=config.training.seed,
-        init=None if options.init is None else str(options.init.resolve()),
+        init=None if options.init is None else str(Run.find(options.init).path.resolve()),
     )
     classes = {"classes": list(cohort.classes), "codes": cohort.codes}
     documents |= {"manifest": manifest, "split": split.to_dict(), "classes": classes}

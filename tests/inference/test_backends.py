@@ -1,0 +1,192 @@
+"""The same network by torch, onnxruntime and OpenVINO, on virtual patients."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from mtinet.config import resolve, resolve_simulation
+from mtinet.errors import UserError
+from mtinet.inference import backends, graphs, parity
+from mtinet.inference.ensemble import Ensemble, Opinions
+from mtinet.inference.passes import TorchPasses
+from mtinet.inference.predictor import Predictor
+from mtinet.model.build import build_network
+from mtinet.workflows.prepare import prepare
+from mtinet.workflows.simulate import simulate
+
+CONFIG = resolve(
+    "tiny",
+    None,
+    [
+        "encoder.channels=[4,8]",
+        "decoder.channels=[8,4]",
+        "encoder.stem=2",
+        "head.readout=residual",
+        "head.dropout=0.1",
+        "decoder.dropout=0.1",
+    ],
+)
+
+
+def _installed(name: str, extra: str):
+    missing = [n for n in (name, "onnx", "onnxscript") if importlib.util.find_spec(n) is None]
+    return pytest.mark.skipif(
+        bool(missing), reason=f"{', '.join(missing)} not installed: pip install 'mtinet[{extra}]'"
+    )
+
+
+ENGINES = [
+    pytest.param("onnxruntime", marks=_installed("onnxruntime", "onnx")),
+    pytest.param("openvino", marks=_installed("openvino", "openvino")),
+]
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.set_num_threads(1)
+    network = build_network(CONFIG, 2).eval()
+    network.set_enhancement_statistics(0.8, 0.3)
+    random = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        # a head that says something, statistics that are no identity, and masks with both outcomes
+        network.head.enhancement.weight.normal_(0.0, 0.3, generator=random)
+        for name, buffer in network.named_buffers():
+            if name.endswith("running_mean"):
+                buffer.normal_(0.0, 0.1, generator=random)
+        network.decoder.mask.bias.zero_()
+    return network
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory):
+    """Virtual patients of two sites, so of two sizes, each with a lesion."""
+    place = tmp_path_factory.mktemp("cohort")
+    options = ["subjects=3", "seed=4243", "no_lesion_fraction=0", "missing_phase_rate=0", "diameter_mm=30,60"]
+    cohort = simulate(place / "cohort", resolve_simulation("multicentre", None, options), workers=1)
+    return prepare(cohort, resolve("small"), place / "cache", workers=1).studies
+
+
+@pytest.fixture(scope="module")
+def reference():
+    torch.set_num_threads(1)
+    return Predictor.load("reference", "cpu")
+
+
+@pytest.fixture(scope="module")
+def folder(reference, tmp_path_factory):
+    """The graphs of the reference model."""
+    pytest.importorskip("onnxscript", reason="pip install 'mtinet[onnx]'")
+    place = tmp_path_factory.mktemp("graphs")
+    graphs.write_graphs(reference.network, place)
+    return place
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ENGINES)
+def test_masks_and_enhancement_are_the_same_on_virtual_patients(backend, reference, folder, studies):
+    passes = backends.passes_in(folder, backend)
+    assert len({study.image.shape[1:] for study in studies}) > 1
+    for study in studies:
+        found = parity.compare(reference.passes, passes, study, reference.config)
+        assert {one.lacking != "" for one in found} == {True, False}
+        for one in found:
+            assert one.lesions > 0
+            assert one.holds, one
+            assert one.probability < 1e-3, one
+            assert one.classes < 1e-3, one
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ENGINES)
+def test_a_predictor_with_a_backend_gives_the_same_result(backend, reference, folder, studies, monkeypatch):
+    monkeypatch.setattr(backends, "_kept", lambda digest: folder)
+    other = Predictor.load("reference", backend=backend)
+    assert other.facts["backend"] == backend
+    assert other.calibration is not None
+    one, two = (p.predict_prepared(studies[0]).result for p in (reference, other))
+    assert one.lesions
+    assert np.array_equal(one.mask.array, two.mask.array)
+    for a, b in zip(one.lesions, two.lesions, strict=True):
+        assert a.label == b.label
+        assert b.enhancement == pytest.approx(a.enhancement, rel=1e-3)
+        assert b.certainty.existence == pytest.approx(a.certainty.existence, abs=1e-3)
+    # a mirrored study is asked about by the backend too
+    both = Ensemble([other], Opinions(flips=True)).predict_prepared(studies[0]).result
+    alone = Ensemble([reference], Opinions(flips=True)).predict_prepared(studies[0]).result
+    assert np.array_equal(both.mask.array, alone.mask.array)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ENGINES)
+def test_every_pass_agrees_on_any_number_of_images_and_regions(backend, reference, folder):
+    passes, own = backends.passes_in(folder, backend), reference.passes
+    for size in ((34, 51), (96, 64)):
+        sample = graphs.random_sample(reference.config, size, seed=3)
+        sample.batch.image[0, 1] = float("nan")  # of the phase that lacks: nobody looks at it
+        for part in (slice(0, 1), slice(0, 3)):
+            batch = type(sample.batch)(*(values[part] for values in sample.batch))
+            for regions in (sample.regions[part], sample.regions[part, :1]):
+                with torch.inference_mode():
+                    one, other = own.read(batch, regions), passes.read(batch, regions)
+                    pairs = [*zip(one, other), (own.describe(batch), passes.describe(batch))]
+                    pairs.append((own.segment(batch), passes.segment(batch)))
+                for a, b in pairs:
+                    assert (a - b).abs().max() <= 1e-4 * a.abs().max()
+
+
+def test_a_difference_is_seen(network, studies):
+    class Off(TorchPasses):
+        def segment(self, batch):
+            return super().segment(batch) + 0.3 * torch.randn(batch.image[:, :1].shape)
+
+        def read(self, batch, regions):
+            values = super().read(batch, regions)
+            return values._replace(enhancement=1.01 * values.enhancement)
+
+    found = parity.compare(TorchPasses(network), Off(network), studies[0], CONFIG)
+    assert not any(one.holds for one in found)
+    assert all(one.enhancement == pytest.approx(0.01, rel=0.01) for one in found)
+
+
+def test_dropout_needs_torch(network):
+    class Elsewhere:
+        pass
+
+    predictor = Predictor(network, CONFIG, ("a", "b"), {"digest": "x"}, passes=Elsewhere())
+    assert Ensemble([predictor], Opinions(flips=True)).passes is predictor.passes
+    with pytest.raises(UserError, match="--backend torch"):
+        Ensemble([predictor], Opinions(dropout=2))
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_a_missing_package_is_named_with_its_repair(backend, monkeypatch, tmp_path, network):
+    monkeypatch.setitem(sys.modules, backend, None)
+    with pytest.raises(UserError, match=rf"{backend} is not installed: pip install 'mtinet\[o"):
+        backends.passes_in(tmp_path, backend)
+
+
+def test_an_unknown_backend_names_the_known_ones(network):
+    with pytest.raises(UserError, match="valid: torch, onnxruntime, openvino"):
+        backends.open_passes(network, "tensorrt", "digest")
+
+
+def test_a_network_that_follows_its_content_is_refused():
+    network = build_network(resolve("tiny", None, ["model=unet_cnn"]), 2)
+    with pytest.raises(UserError, match="unet_cnn cannot be exported"):
+        graphs.graphs_of(network)
+
+
+def test_the_views_are_smaller_and_lack_a_phase(studies):
+    whole = max(studies, key=lambda study: sum(study.present))
+    seen = list(parity.views(whole))
+    assert [shown.image.shape[2] for shown, _ in seen[:3]] == [
+        whole.image.shape[2] - cut for cut in (0, 3, 8)
+    ]
+    shown, lacking = seen[-1]
+    assert not shown.present[whole.phases.index(lacking)]
+    assert not np.any(shown.image[whole.phases.index(lacking)])
