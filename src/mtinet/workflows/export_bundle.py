@@ -41,14 +41,14 @@ def export_bundle(model: Path | str, out: Path, study: Path | None = None) -> Ex
     UserError
         ``out`` is not empty, or the bundle does not give the same masks and enhancement.
     """
-    from monai.bundle import load
+    from monai.bundle.scripts import load
 
     refuse_occupied(out)
     run = Run.find(model)
     predictor = Predictor.load(run, "cpu")
     with files.atomic_folder(out) as temporary:
         _write(predictor, run, temporary)
-        network = load(
+        network: Any = load(
             temporary.name,
             bundle_dir=temporary.parent,
             workflow_type="inference",
