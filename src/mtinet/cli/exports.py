@@ -87,6 +87,23 @@ def export_openvino(
     _export_network("openvino", model, out, study, json_)
 
 
+@export_app.command("bundle")
+def export_bundle(
+    model: ModelArgument, out: FolderArgument, study: StudyOption = None, json_: Json = False
+) -> None:
+    """The model as a MONAI bundle, loaded by monai.bundle and compared on a study.
+
+    Writes configs/metadata.json, configs/inference.json, models/model.pt and docs/README.md.  Whoever loads it needs
+    mtinet installed.
+
+    `mtinet export bundle reference bundles/mtinet_liver`
+    """
+    from mtinet.workflows.export_bundle import export_bundle as run
+
+    exported = run(model, out, study)
+    show({"out": str(out), "parity": [one.to_dict() for one in exported.parity]}, exported.text, json_)
+
+
 def _export_network(kind: ExportKind, model: str, out: Path, study: Path | None, as_json: bool) -> None:
     from mtinet.workflows.export_network import export_network
 

@@ -154,8 +154,8 @@ def random_sample(config: Config, size: tuple[int, int], seed: int = 0) -> Sampl
     present[0, 1] = False
     times = 60.0 * torch.arange(phases).expand(count, -1).float()
     regions = torch.zeros(count, 2, *space)
-    middle = tuple(slice(side // 3, side // 2 + 1) for side in space)
-    regions[:, :, *middle] = 1.0
+    box: tuple[Any, ...] = tuple(slice(side // 3, side // 2 + 1) for side in space)
+    regions[(..., *box)] = 1.0
     regions[:, 1] = (torch.rand(count, *space, generator=random) > 0.9).float()
     image = torch.rand(count, phases, *space, generator=random)
     return Sample(Batch(image, present, times.clone()), regions)

@@ -82,10 +82,9 @@ def export_network(model: Path | str, out: Path, kind: ExportKind, study: Path |
         A package is missing, the network cannot be exported, ``out`` is not empty, or the exported network
         does not give the same masks and enhancement.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} is not empty; give another folder")
+    refuse_occupied(out)
     predictor = Predictor.load(model, "cpu")
-    seen = predictor.seen(_study(predictor.config, study))
+    seen = predictor.seen(study_to_compare(predictor.config, study))
     backend = "onnxruntime" if kind == "onnx" else "openvino"
     with files.atomic_folder(out) as temporary:
         if kind == "onnx":
@@ -101,6 +100,12 @@ def export_network(model: Path | str, out: Path, kind: ExportKind, study: Path |
             )
         files.write_json(temporary / "network.json", _described(predictor, Run.find(model), kind, parity))
     return Exported(out, parity)
+
+
+def refuse_occupied(out: Path) -> None:
+    """Refuse a folder that holds something, or a file."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} is not empty; give another folder")
 
 
 def _write_openvino(predictor: Predictor, folder: Path) -> None:
@@ -150,7 +155,7 @@ def _exporters() -> dict[str, str]:
     return found
 
 
-def _study(config: Config, given: Path | None) -> PreparedStudy:
+def study_to_compare(config: Config, given: Path | None) -> PreparedStudy:
     """The study given, or a virtual patient with a lesion, prepared for the model."""
     if given is not None:
         return prepare_for_prediction(Study.from_folder(given), config.phases, config.preparation)
