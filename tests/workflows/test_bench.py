@@ -19,6 +19,7 @@ from mtinet.data.dataset import PatchDataset, collate
 from mtinet.errors import UserError
 from mtinet.model.build import build_network
 from mtinet.model.mdief import Mdief
+from mtinet.workflows import bench as bench_workflow
 from mtinet.workflows import bench_parts
 from mtinet.workflows.bench import BenchOptions, bench
 from mtinet.workflows.bench_cases import MARK, MODELS, Case, Patients, cases, virtual_patients, with_marks
@@ -320,8 +321,19 @@ def test_nothing_is_kept_without_a_folder(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.slow
-def test_one_run_makes_one_table(tmp_path: Path):
+def test_one_run_makes_one_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     out, seen = tmp_path / "out", []
+    measured, told = (
+        bench_workflow._memory,
+        {("basic_unet-4", "train"): 300.0, ("basic_unet-4", "infer"): 200.0},
+    )
+    told["mtinet", "train"] = 400.0
+
+    def memory(plan: Any, case: Case, stage: Any, device: str) -> float:
+        """One in a process of its own: each takes as long as importing torch, and all are measured alike."""
+        return told.get((case.name, stage)) or measured(plan, case, stage, device)
+
+    monkeypatch.setattr("mtinet.workflows.bench._memory", memory)
     options = BenchOptions(("mtinet", "basic_unet"), 2, 1, "tiny", 2, workers=1)
     found = bench(out, resolve("tiny"), options, lambda done, total: seen.append((done, total)))
     assert list(found.table["model"]) == ["mtinet", "basic_unet-4"]
@@ -330,6 +342,7 @@ def test_one_run_makes_one_table(tmp_path: Path):
     assert len(found.repeats) == 2 * 2 * 2
     positive = ["train_s", "infer_s", "train_peak_mb", "infer_peak_mb", "multiply_adds", "parameters"]
     assert (found.table[positive] > 0).all().all()
+    assert list(found.table["train_peak_mb"]) == [400.0, 300.0]
     read = pd.read_csv(out / "bench.csv")
     pd.testing.assert_frame_equal(read, found.table, check_dtype=False)
     manifest = json.loads((out / "manifest.json").read_text())
