@@ -11,6 +11,7 @@ from mtinet.config.run import (
     EncoderSettings,
     EvaluationSettings,
     HeadSettings,
+    InferenceSettings,
     PreparationSettings,
     SamplingSettings,
     TddSettings,
@@ -38,6 +39,8 @@ def tiny() -> Config:
             checkpoint_every=4,
             log_every=2,
         ),
+        # a network of so few steps is sure of nothing
+        inference=InferenceSettings(min_peak=0.5),
         evaluation=EvaluationSettings(bootstrap=100),
     )
 
