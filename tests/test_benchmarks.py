@@ -322,7 +322,7 @@ def test_blocks_are_kept_only_within_the_bounds(benchmark):
 
     def verdicts(**change: float) -> list[bool]:
         blocks = pixels + pd.Series({"dice": 0.0, "accuracy": 0.0, "error": 0.0, **change})
-        return stem.compared({"pixels": [pixels] * 3, "blocks": [blocks] * 3}, 200, 0)["kept"].tolist()
+        return stem.compared({"blocks": [blocks] * 3, "pixels": [pixels] * 3}, 200, 0)["kept"].tolist()
 
     assert verdicts() == [True, True, True]
     assert verdicts(dice=-0.021) == [False, True, True]
