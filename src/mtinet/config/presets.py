@@ -47,7 +47,10 @@ def tiny() -> Config:
 
 def small() -> Config:
     """What two CPU cores train in minutes."""
-    return Config(encoder=EncoderSettings(stem=2), training=TrainingSettings(steps=2400))
+    return Config(
+        head=HeadSettings(readout="residual"),
+        training=TrainingSettings(steps=1300),
+    )
 
 
 def paper() -> Config:
