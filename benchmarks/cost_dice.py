@@ -1,10 +1,10 @@
 """Cost against Dice, MTI-Net beside nnU-Net's architecture: ``python benchmarks/cost_dice.py OUT``.
 
-MTI-Net (in blocks of 2x2 pixels) and DynUNet in three widths, and BasicUNet, learn from one virtual cohort with the same steps,
-patches, batches and augmentation, and are scored on the patients of another.  The same run then measures
-what a training step and the prediction of a study cost each, all networks in turn within each repeat.  A
-configuration of MTI-Net counts as not inferior where the lower end of the 95 % interval of the paired
-difference of Dice (resampling patients) is above -0.02.
+MTI-Net (in blocks of 2x2 pixels) and DynUNet in three widths, and BasicUNet, learn from one virtual cohort
+with the same steps, patches, batches and augmentation, and are scored on the patients of another.  The same
+run then measures what a training step and the prediction of a study cost each, all networks in turn within
+each repeat.  A configuration of MTI-Net counts as not inferior where the lower end of the 95 % interval of
+the paired difference of Dice (resampling patients) is above -0.02.
 
 Writes ``cost-dice.csv``, ``cost-dice-manifest.json`` and ``images/cost-dice.png`` into ``docs/`` and the
 table into ``docs/performance.md``.  What is finished in OUT is not done again.  ``--train NAME ...`` only
