@@ -14,6 +14,7 @@ from mtinet.cli.base import (
     CohortArgument,
     File,
     Json,
+    NewCohort,
     Preset,
     Set,
     Workers,
@@ -71,7 +72,7 @@ OutputFormat = Annotated[
 
 @app.command()
 def simulate(
-    out: Annotated[Path, typer.Argument(help="Cohort folder to write.")],
+    out: NewCohort,
     preset: Simulation = "demo",
     subjects: Annotated[int | None, typer.Option(min=1, help="Number of patients.")] = None,
     classes: Classes = None,

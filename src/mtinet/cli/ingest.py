@@ -12,6 +12,8 @@ from mtinet.cli.base import (
     CacheOption,
     CohortArgument,
     Json,
+    Key,
+    NewCohort,
     Workers,
     app,
     exit_for,
@@ -19,7 +21,7 @@ from mtinet.cli.base import (
     progress,
     show,
 )
-from mtinet.cli.imports import import_app
+from mtinet.cli.imports import CohortName, import_app
 
 if TYPE_CHECKING:
     from mtinet.workflows.ingest import IngestOutcome
@@ -32,7 +34,7 @@ def dicom(
     src: Annotated[
         Path, typer.Argument(help="Folder or zip with DICOM files: any tree, names do not matter.")
     ],
-    out: Annotated[Path, typer.Argument(help="Cohort folder to write.")],
+    out: NewCohort,
     labels: Annotated[
         Path | None,
         typer.Option(help="CSV with patient_id or study_uid, label and other columns of cohort.csv."),
@@ -42,10 +44,7 @@ def dicom(
         typer.Option(help="Folder with masks: DICOM SEG, RTSTRUCT, or images named by patient or study."),
     ] = None,
     keep_ids: Annotated[bool, typer.Option("--keep-ids", help="Keep the original ids.")] = False,
-    key: Annotated[
-        Path | None,
-        typer.Option(help="Secret key of the pseudonyms. Default: ~/.config/mtinet/pseudonyms.key."),
-    ] = None,
+    key: Key = None,
     mapping: Annotated[
         Path | None,
         typer.Option(help="Table from pseudonyms to originals. Default: OUT-mapping.csv beside OUT."),
@@ -57,7 +56,7 @@ def dicom(
         ),
     ] = None,
     site: Annotated[str, typer.Option(help="Site of these studies, where labels do not name it.")] = "",
-    name: Annotated[str, typer.Option(help="Name of the cohort. Default: that of the folder.")] = "",
+    name: CohortName = "",
     liver_command: Annotated[
         str,
         typer.Option(
