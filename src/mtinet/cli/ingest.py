@@ -156,7 +156,13 @@ def _study_table(record: Mapping[str, Any]) -> str:
     ]
     table = _aligned([("phase", "series", "conf.", "grid", "evidence"), *rows]) if rows else []
     missing = [f"  {item['phase']} is missing: {item['reason']}" for item in record["missing"]]
-    return "\n".join([head, *table, *missing])
+    # why it has no phases stands there; where it has some, import.json and qc.html tell what else there was
+    aside = [
+        f"  set aside: series {item['series']}, {item['reason']}"
+        for item in record["excluded"]
+        if record["left_out"]
+    ]
+    return "\n".join([head, *table, *missing, *aside])
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -124,9 +124,11 @@ def _seconds(text: str) -> float | None:
 
 
 def _read_dicom(source: Path) -> tuple[dict[str, list[SeriesInfo]], list[Finding]]:
-    from mtinet.dicom.study import read_studies
+    from mtinet.dicom.study import no_study, read_studies
 
     studies, findings = read_studies(source)
+    if not studies:
+        raise no_study(source, findings)
     by_key = {study.study_uid: [series.info for series in study.series] for study in studies}
     return by_key, [*findings, *(finding for study in studies for finding in study.findings)]
 
