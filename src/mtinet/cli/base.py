@@ -110,8 +110,8 @@ def progress(title: str, total: int | None = None) -> Any:
     return bar(title, total)
 
 
-def training_progress() -> Any:
-    """The progress of a training on stderr."""
-    from mtinet.progress import TrainingProgress
+def stages() -> Any:
+    """The progress of work in several stages on stderr; two bars at a time would write over each other."""
+    from mtinet.progress import StageProgress
 
-    return TrainingProgress()
+    return StageProgress()

@@ -143,7 +143,8 @@ def check(cohort: CohortArgument, json_: Json = False) -> None:
     """List everything that is wrong with a cohort, each with its repair (exit code 1 on errors only)."""
     from mtinet.workflows.check import check as run
 
-    findings = run(cohort)
+    with progress("Checking") as advance:
+        findings = run(cohort, on_progress=advance)
     show([f.to_dict() for f in findings], findings_text(findings), json_)
     raise typer.Exit(1 if any(f.severity == "error" for f in findings) else 0)
 

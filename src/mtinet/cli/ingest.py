@@ -20,6 +20,7 @@ from mtinet.cli.base import (
     findings_text,
     progress,
     show,
+    stages,
 )
 from mtinet.cli.imports import CohortName, import_app
 
@@ -78,10 +79,9 @@ def dicom(
     from mtinet.workflows.qc import qc as draw
 
     options = IngestOptions(labels, masks, keep_ids, key, mapping, phases_json, site, name, liver_command)
-    with progress("Reading headers") as read, progress("Importing") as advance:
-        outcome = ingest(src, out, options, workers, read, advance)
-    with progress("Checking") as advance:
-        page, checked = draw(out, workers=workers, on_progress=advance)
+    with stages() as bars:
+        outcome = ingest(src, out, options, workers, bars.stage("Reading headers"), bars.stage("Importing"))
+        page, checked = draw(out, workers=workers, on_progress=bars.stage("Checking"))
     known = set(outcome.findings)
     findings = [*outcome.findings, *(f for f in checked if f not in known and f.stage != "import")]
     result = {

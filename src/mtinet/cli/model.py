@@ -28,7 +28,7 @@ from mtinet.cli.base import (
     names,
     progress,
     show,
-    training_progress,
+    stages,
 )
 from mtinet.errors import UserError
 
@@ -86,7 +86,7 @@ def train(
         devices=devices,
         tensorboard=tensorboard,
     )
-    with training_progress() as progress:
+    with stages() as progress:
         finished = run(cohort, out, resolved, options, on_prepared=progress.prepared, on_step=progress.step)
     findings = finished.findings()
     show(
@@ -309,7 +309,7 @@ def demo(
     from mtinet.workflows.demo import demo as run
 
     resolved = settings.resolve(preset, None, set_ or [])
-    with training_progress() as progress:
+    with stages() as progress:
         outcome = run(out, resolved, seed=seed, subjects=subjects, progress=progress)
     show(outcome.to_dict(), outcome.text, json_)
 
