@@ -94,7 +94,8 @@ def strange_looks(
         for index, (name, change) in enumerate(kinds.items()):
             number = int.from_bytes(study.key[:12].encode(), "big") % 2**32
             rng = np.random.default_rng([0, STREAM_STRANGE, index, number])
-            found[name] = asdict(look_at_study(predictor.passes, change(study, rng), predictor.config))
+            strange = change(study, rng)
+            found[name] = asdict(look_at_study(strange, predictor.survey(strange).description))
         return found
 
     rows = kept(path, studies, make)

@@ -10,7 +10,7 @@ from mtinet.config import resolve
 from mtinet.data.prepared import PreparedStudy
 from mtinet.errors import UserError
 from mtinet.inference.ensemble import Ensemble, Opinions, mirrored_study
-from mtinet.inference.forward import lesion_probability
+from mtinet.inference.forward import survey
 from mtinet.inference.predictor import Predictor
 from mtinet.model.build import build_network
 from mtinet.workflows.prepare import prepare
@@ -65,7 +65,7 @@ def test_a_model_asked_twice_agrees_with_itself(study: PreparedStudy):
 def test_members_are_averaged(study: PreparedStudy):
     models = [predictor(0), predictor(1)]
     ensemble = Ensemble(models)
-    maps = [lesion_probability(m.passes, study, m.config) for m in models]
+    maps = [survey(m.passes, study, m.config).probability for m in models]
     assert ensemble.vote(study).probability == pytest.approx(np.mean(maps, axis=0), abs=1e-6)
     labels = np.zeros(study.shape, dtype=np.int32)
     labels[3:5, 10:15, 10:15] = 4
@@ -80,21 +80,22 @@ def test_mirroring_is_undone_exactly(study: PreparedStudy):
     assert np.array_equal(again.image, study.image)
     model = predictor(0)
     flipped = Ensemble([model], Opinions(flips=True))
-    plain, mirrored = flipped._maps(study)
-    other = lesion_probability(model.passes, mirrored_study(study), model.config)
-    assert np.array_equal(mirrored, other[..., ::-1])
-    assert np.array_equal(plain, lesion_probability(model.passes, study, model.config))
+    plain, mirrored = flipped._surveys(study)
+    other = survey(model.passes, mirrored_study(study), model.config)
+    assert np.array_equal(mirrored.probability, other.probability[..., ::-1])
+    assert np.array_equal(plain.probability, survey(model.passes, study, model.config).probability)
 
 
 def test_a_network_that_does_not_know_left_from_right_says_the_same_of_the_mirrored_study(study):
     model = predictor(0)
     ensemble = Ensemble([model], Opinions(flips=True))
     model.network.segment = lambda features: features.maps[0]
+    model.network.describe = lambda features: features.maps[0].flatten(2)
     model.network.encode = lambda image, present, times: type(
         "F", (), {"maps": (image.mean(1, keepdim=True) - 0.5,)}
     )()
-    plain, mirrored = ensemble._maps(study)
-    assert np.array_equal(plain, mirrored)
+    plain, mirrored = ensemble._surveys(study)
+    assert np.array_equal(plain.probability, mirrored.probability)
 
 
 def test_flips_that_were_never_learned_are_said(study: PreparedStudy):

@@ -6,7 +6,7 @@ import torch
 
 from mtinet.config import resolve
 from mtinet.data.prepared import PreparedStudy
-from mtinet.inference.forward import _covering, _windows, lesion_probability, read_lesions
+from mtinet.inference.forward import _covering, _windows, read_lesions, survey
 from mtinet.inference.lesions import describe_lesions, find_lesions, mask_on_source, numbered_as_written
 from mtinet.inference.passes import TorchPasses
 from mtinet.model.build import build_network
@@ -46,9 +46,15 @@ def test_each_voxel_of_a_lesion_is_read_once(bounds):
 def test_the_batch_of_slices_does_not_change_the_result(study, batch):
     config = resolve("tiny", assignments=[f"inference.slice_batch={batch}"])
     network = build_network(config, 2)
-    one = lesion_probability(TorchPasses(network), study, resolve("tiny"))
-    assert np.allclose(lesion_probability(TorchPasses(network), study, config), one, atol=1e-6)
-    readings = read_lesions(TorchPasses(network), study, np.asarray(study.mask), config)
+
+    class Together(TorchPasses):
+        images = 100
+
+    one = survey(TorchPasses(network), study, resolve("tiny"))
+    other = survey(Together(network), study, config)
+    assert np.allclose(other.probability, one.probability, atol=1e-6)
+    assert np.allclose(other.description, one.description, atol=1e-6)
+    readings = read_lesions(Together(network), study, np.asarray(study.mask), config)
     expected = read_lesions(TorchPasses(network), study, np.asarray(study.mask), resolve("tiny"))
     assert np.allclose(readings[1].enhancement, expected[1].enhancement, atol=1e-5)
     assert readings[1].probabilities.sum() == pytest.approx(1)

@@ -68,7 +68,7 @@ def prediction(lesions: int = 2, present=(True, True, True, True), **changes) ->
         "study-7", tuple(p for p, here in zip(PHASES, present) if here), "portal_venous",
         ("hemangioma", "hcc", "fnh"), found, None, (), {"network": "mtinet", "run": "abc"},
     )  # fmt: skip
-    vote = Vote(np.zeros(labels.shape, dtype=np.float32))
+    vote = Vote(np.zeros(labels.shape, dtype=np.float32), np.zeros((1, 1)))
     return StudyPrediction(replace(result, **changes), study, labels, {}, vote)
 
 

@@ -222,7 +222,7 @@ class InferenceSettings(Settings):
     min_diameter_mm: NonNegative = Field(
         6.0, description="predicted components whose volume is below that of a ball so wide are dropped"
     )
-    slice_batch: Count = 16
+    slice_batch: Count = Field(16, description="most slices in a forward pass; a backend may take fewer")
     overlap: Annotated[float, Field(ge=0, lt=1)] = Field(0.5, description="overlap of 3-D windows")
 
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from mtinet.data.prepared import PreparedStudy
 from mtinet.errors import UserError
-from mtinet.inference.forward import Reading
+from mtinet.inference.forward import Reading, Survey
 from mtinet.inference.passes import TorchPasses
 from mtinet.inference.predictor import Predictor
 from mtinet.inference.vote import Vote
@@ -104,8 +104,8 @@ class Ensemble(Predictor):
         return ensemble
 
     def vote(self, study: PreparedStudy) -> Vote:
-        """Mean and spread of the members' lesion probability."""
-        return Vote.of(self._maps(study))
+        """Mean and spread of the members' lesion probability; what the study looks like to the first."""
+        return Vote.of(self._surveys(study))
 
     def read(self, study: PreparedStudy, labels: NDArray[Any]) -> dict[int, Reading]:
         """Means of what the members read from the same lesions."""
@@ -116,10 +116,10 @@ class Ensemble(Predictor):
         ]
         return {number: _mean([readings[number] for readings in found]) for number in found[0]}
 
-    def _maps(self, study: PreparedStudy) -> Iterator[NDArray[np.float32]]:
+    def _surveys(self, study: PreparedStudy) -> Iterator[Survey]:
         for member, shown, flipped in self._opinions(study):
-            probability = member.vote(shown).probability
-            yield np.ascontiguousarray(probability[..., ::-1]) if flipped else probability
+            found = member.survey(shown)
+            yield found.mirrored() if flipped else found
 
     def _opinions(self, study: PreparedStudy) -> Iterator[tuple[Predictor, PreparedStudy, bool]]:
         """Member, study and whether it is mirrored; masks are held while the caller works."""
@@ -131,8 +131,8 @@ class Ensemble(Predictor):
                     if self.opinions.flips:
                         yield member, mirrored_study(study), True
 
-    def _findings(self, study: PreparedStudy) -> list[Finding]:
-        findings = super()._findings(study)
+    def _findings(self, study: PreparedStudy, vote: Vote) -> list[Finding]:
+        findings = super()._findings(study, vote)
         if self.opinions.flips and not (self.config.augmentation.enabled and self.config.augmentation.flip):
             findings.append(
                 Finding(

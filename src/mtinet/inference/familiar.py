@@ -18,12 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from mtinet.config import Config
 from mtinet.data.prepared import PreparedStudy
 from mtinet.evaluation.statistics import FloatArray
 from mtinet.imaging.masks import body_mask
-from mtinet.inference.forward import describe_study
-from mtinet.inference.passes import Passes
 from mtinet.results import Finding
 
 FLAG_RATE = 0.015
@@ -50,7 +47,7 @@ class Look:
     Attributes
     ----------
     description : ndarray, shape (G, F)
-        :func:`~mtinet.inference.forward.describe_study`; NaN where the phase is missing.
+        Of the network (:class:`~mtinet.inference.forward.Survey`); NaN where the phase is missing.
     noise : ndarray, shape (P,)
         Logarithm of the noise; NaN where the phase is missing or there is no body.
     change : ndarray, shape (P - 1, 4)
@@ -68,10 +65,9 @@ class Look:
     darkest: float
 
 
-def look_at_study(passes: Passes, study: PreparedStudy, config: Config) -> Look:
-    """What a prepared study looks like to a network and by itself."""
+def look_at_study(study: PreparedStudy, description: FloatArray) -> Look:
+    """What a prepared study looks like by itself, and to a network by its ``description``."""
     image, present = np.asarray(study.image), np.asarray(study.present)
-    description = describe_study(passes, study, config)
     if len(description) == len(present) > 1:
         description = np.where(present[:, None], description, np.nan)
     level = np.quantile(image.reshape(*image.shape[:2], -1), 0.95, axis=-1)

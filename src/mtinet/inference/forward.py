@@ -1,4 +1,4 @@
-"""Forward passes over a whole study: lesion probability, and what is read from each lesion.
+"""Forward passes over a whole study: what is seen everywhere, and what is read from each lesion.
 
 In 2-D every slice is a sample.  In 3-D overlapping windows cover the study.  Memory is bounded by the batch
 of slices or by one window, whatever the size of the study.
@@ -10,7 +10,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor
 from mtinet.config import Config
 from mtinet.data.prepared import PreparedStudy
 from mtinet.imaging.masks import bounding_boxes
-from mtinet.inference.passes import Batch, Passes, batch_of
+from mtinet.inference.passes import Batch, Passes, Segmented, batch_of
 
 Box = tuple[slice, slice, slice]
 
@@ -47,11 +47,31 @@ class Reading:
     fusion: NDArray[np.float64] | None = None
 
 
+class Survey(NamedTuple):
+    """What one look at a whole study gives.
+
+    Attributes
+    ----------
+    probability : ndarray of float32, shape (Z, Y, X)
+        Of lesion in every voxel.
+    description : ndarray of float64, shape (G, F)
+        What the study looks like to the network: its maps' means over slices or windows.  G is the number of
+        phases, or 1 for a network that does not keep them apart.
+    """
+
+    probability: NDArray[np.float32]
+    description: NDArray[np.float64]
+
+    def mirrored(self) -> Survey:
+        """With left and right exchanged."""
+        return self._replace(probability=np.ascontiguousarray(self.probability[..., ::-1]))
+
+
 @torch.inference_mode()
-def lesion_probability(passes: Passes, study: PreparedStudy, config: Config) -> NDArray[np.float32]:
-    """Probability of lesion in every voxel of a prepared study, shape [Z, Y, X]."""
+def survey(passes: Passes, study: PreparedStudy, config: Config) -> Survey:
+    """Look at a whole prepared study, once."""
     if config.spatial_dims == 2:
-        return _by_slices(passes, study, config.inference.slice_batch)
+        return _by_slices(passes, study, config)
     return _by_windows(passes, study, config)
 
 
@@ -70,7 +90,7 @@ def read_lesions(
         Lesion numbers on the prepared grid, 0 elsewhere.
     """
     sums = {number: _Sum() for number in bounding_boxes(labels)}
-    for image, regions, numbers in _pieces(study, labels, config):
+    for image, regions, numbers in _pieces(passes, study, labels, config):
         found = passes.read(_batch(image, study), regions)
         weights = regions.flatten(2).sum(2)
         for i, r in itertools.product(range(len(image)), range(regions.shape[1])):
@@ -86,59 +106,54 @@ def read_lesions(
     return {number: total.reading(present) for number, total in sums.items()}
 
 
-@torch.inference_mode()
-def describe_study(passes: Passes, study: PreparedStudy, config: Config) -> NDArray[np.float64]:
-    """What a study looks like to a network: its maps' means over the whole study, shape [G, F].
-
-    G is the number of phases, or 1 for a network that does not keep them apart.
-    """
-    total, weight = None, 0
-    for image in _cover(study, config):
-        found = passes.describe(_batch(image, study)).sum(0).double().cpu()
-        total = found if total is None else total + found
-        weight += len(image)
-    assert total is not None
-    return np.asarray((total / weight).numpy())
-
-
-def _cover(study: PreparedStudy, config: Config) -> Iterator[Tensor]:
-    """The study in batches of slices, or in windows side by side."""
-    image = study.image
-    if config.spatial_dims == 2:
-        for start in range(0, image.shape[1], config.inference.slice_batch):
-            part = image[:, start : start + config.inference.slice_batch].swapaxes(0, 1)
-            yield torch.from_numpy(np.ascontiguousarray(part))
-        return
-    window = config.sampling.patch_size
-    for box in _windows(image.shape[1:], window, 0.0):
-        yield torch.from_numpy(_padded(image, box, window)[0][None])
-
-
-# ---------------------------------------------------------------------- probability
-def _by_slices(passes: Passes, study: PreparedStudy, batch: int) -> NDArray[np.float32]:
-    image = study.image
-    out = np.empty(image.shape[1:], dtype=np.float32)
+# ---------------------------------------------------------------------- everywhere
+def _by_slices(passes: Passes, study: PreparedStudy, config: Config) -> Survey:
+    image, batch = study.image, _slices_at_once(passes, config)
+    probability = np.empty(image.shape[1:], dtype=np.float32)
+    description = _Description()
     for start in range(0, image.shape[1], batch):
         part = np.ascontiguousarray(image[:, start : start + batch].swapaxes(0, 1))
-        logits = passes.segment(_batch(torch.from_numpy(part), study))
-        out[start : start + batch] = logits[:, 0].float().sigmoid().numpy(force=True)
-    return out
+        found = passes.segment(_batch(torch.from_numpy(part), study))
+        probability[start : start + batch] = _probability(found)
+        description.add(found)
+    return Survey(probability, description.mean())
 
 
-def _by_windows(passes: Passes, study: PreparedStudy, config: Config) -> NDArray[np.float32]:
+def _by_windows(passes: Passes, study: PreparedStudy, config: Config) -> Survey:
     image = study.image
     shape = image.shape[1:]
     window = config.sampling.patch_size
     weight = _window_weight(window)
     total = np.zeros(shape, dtype=np.float32)
     norm = np.zeros(shape, dtype=np.float32)
+    description = _Description()
     for box in _windows(shape, window, config.inference.overlap):
         part, inside = _padded(image, box, window)
-        logits = passes.segment(_batch(torch.from_numpy(part[None]), study))
-        probability = logits[0, 0].float().sigmoid().numpy(force=True)
-        total[box] += (probability * weight)[inside]
+        found = passes.segment(_batch(torch.from_numpy(part[None]), study))
+        total[box] += (_probability(found)[0] * weight)[inside]
         norm[box] += weight[inside]
-    return total / norm
+        description.add(found)
+    return Survey(total / norm, description.mean())
+
+
+def _probability(found: Segmented) -> NDArray[np.float32]:
+    """Lesion probability [B, *S]."""
+    return found.mask_logits[:, 0].float().sigmoid().numpy(force=True)
+
+
+class _Description:
+    """The mean description of all images, in the making."""
+
+    def __init__(self) -> None:
+        self.total: NDArray[np.float64] | float = 0.0
+        self.images = 0
+
+    def add(self, found: Segmented) -> None:
+        self.total = self.total + found.description.double().sum(0).numpy(force=True)
+        self.images += len(found.description)
+
+    def mean(self) -> NDArray[np.float64]:
+        return np.asarray(self.total / self.images)
 
 
 def _windows(shape: Sequence[int], window: Sequence[int], overlap: float) -> Iterator[Box]:
@@ -169,12 +184,12 @@ def _padded(array: NDArray[Any], box: Box, window: Sequence[int]) -> tuple[NDArr
 
 # ---------------------------------------------------------------------- reading
 def _pieces(
-    study: PreparedStudy, labels: NDArray[Any], config: Config
+    passes: Passes, study: PreparedStudy, labels: NDArray[Any], config: Config
 ) -> Iterator[tuple[Tensor, Tensor, list[list[int]]]]:
     """Images [B, P, *S], region weights [B, R, *S] and the lesion number of each region."""
     image = study.image
     if config.spatial_dims == 2:
-        batch = config.inference.slice_batch
+        batch = _slices_at_once(passes, config)
         slices = np.flatnonzero(labels.reshape(len(labels), -1).any(1))
         for start in range(0, len(slices), batch):
             chosen = slices[start : start + batch]
@@ -240,6 +255,10 @@ class _Sum:
         enhancement[~present] = np.nan
         probabilities = np.exp(log_p - log_p.max())
         return Reading(enhancement, probabilities / probabilities.sum(), attention, fusion)
+
+
+def _slices_at_once(passes: Passes, config: Config) -> int:
+    return min(passes.images, config.inference.slice_batch)
 
 
 def _batch(image: Tensor, study: PreparedStudy) -> Batch:

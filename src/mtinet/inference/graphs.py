@@ -1,7 +1,7 @@
 """A network as two ONNX graphs, for other programs to compute.
 
-``segment.onnx``: image, phase_present -> mask_logits.  ``read.onnx``: image, phase_present, phase_times_s, regions ->
-enhancement, class_logits, description, and attention and fusion where the network has them.  Number of images,
+``segment.onnx``: image, phase_present -> mask_logits, description.  ``read.onnx``: image, phase_present, phase_times_s,
+regions -> enhancement, class_logits, and attention and fusion where the network has them.  Number of images,
 number of regions and, in 2-D, the size of the images are open; in 3-D the window is fixed.
 """
 
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from mtinet import files
 from mtinet.config import Config
 from mtinet.errors import UserError
-from mtinet.inference.passes import Batch, TorchPasses, region_values
+from mtinet.inference.passes import Batch, Segmented, TorchPasses, region_values
 from mtinet.model.network import MultiTaskNetwork
 
 NOT_EXPORTED = {
@@ -49,8 +49,9 @@ class _Segment(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, image: Tensor, phase_present: Tensor) -> Tensor:
-        return self.network.segment(self.network.encode(image, phase_present))
+    def forward(self, image: Tensor, phase_present: Tensor) -> tuple[Tensor, ...]:
+        features = self.network.encode(image, phase_present)
+        return self.network.segment(features), self.network.describe(features)
 
 
 class _Read(nn.Module):
@@ -62,9 +63,8 @@ class _Read(nn.Module):
         self, image: Tensor, phase_present: Tensor, phase_times_s: Tensor, regions: Tensor
     ) -> tuple[Tensor, ...]:
         features = self.network.encode(image, phase_present, phase_times_s)
-        values = region_values(self.network, features, regions)._asdict()
-        values["description"] = self.network.describe(features)
-        return tuple(value for value in values.values() if value is not None)
+        values = region_values(self.network, features, regions)
+        return tuple(value for value in values if value is not None)
 
 
 def graphs_of(network: MultiTaskNetwork) -> tuple[Graph, Graph]:
@@ -81,10 +81,10 @@ def graphs_of(network: MultiTaskNetwork) -> tuple[Graph, Graph]:
     with torch.inference_mode():
         sample = random_sample(network.config, SIZES_2D[0])
         found = TorchPasses(network).read(sample.batch, sample.regions)._asdict()
-    outputs = (*(name for name, value in found.items() if value is not None), "description")
+    outputs = tuple(name for name, value in found.items() if value is not None)
     inputs = ("image", "phase_present", "phase_times_s", "regions")
     return (
-        Graph("segment", _Segment(network), inputs[:2], ("mask_logits",)),
+        Graph("segment", _Segment(network), inputs[:2], Segmented._fields),
         Graph("read", _Read(network), inputs, outputs),
     )
 

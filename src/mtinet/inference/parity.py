@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mtinet.config import Config
 from mtinet.data.prepared import PreparedStudy
-from mtinet.inference.forward import lesion_probability, read_lesions
+from mtinet.inference.forward import read_lesions, survey
 from mtinet.inference.lesions import find_lesions
 from mtinet.inference.passes import Passes
 
@@ -94,7 +94,7 @@ def compare(torch_passes: Passes, other: Passes, study: PreparedStudy, config: C
 
 
 def _compared(one: Passes, other: Passes, study: PreparedStudy, lacking: str, config: Config) -> Parity:
-    maps = [lesion_probability(passes, study, config) for passes in (one, other)]
+    maps = [survey(passes, study, config).probability for passes in (one, other)]
     labels = find_lesions(maps[0], study.spacing_mm, config.inference) if study.mask is None else study.mask
     first, second = (read_lesions(passes, study, np.asarray(labels), config) for passes in (one, other))
     pairs = [(first[number], second[number]) for number in first]

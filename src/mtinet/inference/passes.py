@@ -1,4 +1,4 @@
-"""What inference asks of a network, whoever computes it: three passes over a batch.
+"""What inference asks of a network, whoever computes it: two passes over a batch.
 
 :class:`TorchPasses` is the network itself; :mod:`mtinet.inference.graphs` has the same passes exported, for other
 programs to compute.
@@ -31,6 +31,20 @@ class Batch(NamedTuple):
     times_s: Tensor
 
 
+class Segmented(NamedTuple):
+    """What is seen everywhere.
+
+    Attributes
+    ----------
+    mask_logits : Tensor [B, 1, *S]
+    description : Tensor [B, G, F]
+        What the images look like to the network (:meth:`MultiTaskNetwork.describe`).
+    """
+
+    mask_logits: Tensor
+    description: Tensor
+
+
 class RegionValues(NamedTuple):
     """What is read from regions.
 
@@ -54,16 +68,17 @@ class RegionValues(NamedTuple):
 class Passes(Protocol):
     """Forward passes over a batch."""
 
-    def segment(self, batch: Batch) -> Tensor:
-        """Mask logits [B, 1, *S]."""
+    @property
+    def images(self) -> int:
+        """Number of images in a batch, from one study, that is computed fastest."""
+        ...
+
+    def segment(self, batch: Batch) -> Segmented:
+        """Mask and description of the whole images."""
         ...
 
     def read(self, batch: Batch, regions: Tensor) -> RegionValues:
         """Enhancement and class of ``regions`` [B, R, *S], weights 0 to 1."""
-        ...
-
-    def describe(self, batch: Batch) -> Tensor:
-        """What the images look like to the network, [B, G, F] (:meth:`MultiTaskNetwork.describe`)."""
         ...
 
 
@@ -73,18 +88,20 @@ class TorchPasses:
     def __init__(self, network: MultiTaskNetwork) -> None:
         self.network = network.eval()
 
-    def segment(self, batch: Batch) -> Tensor:
+    @property
+    def images(self) -> int:
+        """See :class:`Passes`: on a CPU the maps of a few images stay in the cache, a GPU wants to be filled."""
+        return 4 if self.network.enhancement_mean.device.type == "cpu" else 16
+
+    def segment(self, batch: Batch) -> Segmented:
         """See :class:`Passes`."""
-        return self.network.segment(self._encode(batch))
+        features = self._encode(batch)
+        return Segmented(self.network.segment(features), self.network.describe(features))
 
     def read(self, batch: Batch, regions: Tensor) -> RegionValues:
         """See :class:`Passes`."""
         features = self._encode(batch)
         return region_values(self.network, features, regions.to(features.phase_present.device))
-
-    def describe(self, batch: Batch) -> Tensor:
-        """See :class:`Passes`."""
-        return self.network.describe(self._encode(batch))
 
     def _encode(self, batch: Batch) -> Features:
         device = self.network.enhancement_mean.device

@@ -19,7 +19,7 @@ from mtinet.errors import UserError
 from mtinet.inference.backends import open_passes
 from mtinet.inference.certainty import Calibration, document_name, method_key
 from mtinet.inference.familiar import look_at_study
-from mtinet.inference.forward import Reading, lesion_probability, read_lesions
+from mtinet.inference.forward import Reading, Survey, read_lesions, survey
 from mtinet.inference.lesions import describe_lesions, find_lesions, mask_on_source, numbered_as_written
 from mtinet.inference.measure import Measured, measure
 from mtinet.inference.observed import Observed
@@ -214,15 +214,19 @@ class Predictor:
                 study,
             ),
             mask=mask,
-            findings=tuple(self._findings(study)),
+            findings=tuple(self._findings(study, vote)),
             model=self.facts,
             measurements=numbers.study,
         )
         return StudyPrediction(result, study, labels, readings, vote)
 
     def vote(self, study: PreparedStudy) -> Vote:
-        """Lesion probability in every voxel."""
-        return Vote(lesion_probability(self.passes, self.seen(study), self.config))
+        """Lesion probability in every voxel, and what the study looks like to the network."""
+        return Vote.of([self.survey(study)])
+
+    def survey(self, study: PreparedStudy) -> Survey:
+        """The network's look at the whole study."""
+        return survey(self.passes, self.seen(study), self.config)
 
     def read(self, study: PreparedStudy, labels: NDArray[Any]) -> dict[int, Reading]:
         """What the network reads from each lesion of ``labels`` [Z, Y, X], in the study's own signal."""
@@ -244,10 +248,10 @@ class Predictor:
             return lesions
         return tuple(replace(one, certainty=self.calibration.certainty(one, study.gain)) for one in lesions)
 
-    def _findings(self, study: PreparedStudy) -> list[Finding]:
+    def _findings(self, study: PreparedStudy, vote: Vote) -> list[Finding]:
         found = []
         if self.calibration is not None:
-            look = look_at_study(self.passes, self.seen(study), self.config)
+            look = look_at_study(self.seen(study), vote.description)
             found = self.calibration.familiarity.findings(look, study.study_id)
         if self.outdated_calibration:
             found = [

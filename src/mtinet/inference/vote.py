@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mtinet.inference.forward import Survey
+
 
 @dataclass(frozen=True)
 class Vote:
@@ -17,31 +19,36 @@ class Vote:
     ----------
     probability : ndarray of float32, shape (Z, Y, X)
         Mean over the members.
+    description : ndarray of float64, shape (G, F)
+        What the study looks like to the first member (:class:`~mtinet.inference.forward.Survey`).
     information : ndarray of float32, shape (Z, Y, X), or None
         Mutual information between mask and member in bits: entropy of the mean less mean of the entropies
         (Houlsby et al., arXiv 1112.5745).  What the members disagree about; None for a single one.
     """
 
     probability: NDArray[np.float32]
+    description: NDArray[np.float64]
     information: NDArray[np.float32] | None = None
 
     @classmethod
-    def of(cls, maps: Iterable[NDArray[np.float32]]) -> Vote:
+    def of(cls, surveys: Iterable[Survey]) -> Vote:
         """The vote of at least one member; a single one's map is kept as it is."""
-        total, entropies, count = None, None, 0
-        for found in maps:
-            if total is None or entropies is None:
-                total, entropies = found.copy(), binary_entropy(found)
-            else:
-                total += found
-                entropies += binary_entropy(found)
-            count += 1
-        if total is None or entropies is None:
+        members = iter(surveys)
+        first = next(members, None)
+        if first is None:
             raise ValueError("a vote needs at least one map")
-        if count == 1:
-            return cls(total)
+        total, entropies, count = first.probability.copy(), None, 1
+        for member in members:
+            # the first one's only now: it would be work for nothing where it stays the only one
+            entropies = binary_entropy(total) if entropies is None else entropies
+            total += member.probability
+            entropies += binary_entropy(member.probability)
+            count += 1
+        if entropies is None:
+            return cls(total, first.description)
         mean = total / np.float32(count)
-        return cls(mean, np.maximum(binary_entropy(mean) - entropies / np.float32(count), 0.0))
+        disagreement = np.maximum(binary_entropy(mean) - entropies / np.float32(count), 0.0)
+        return cls(mean, first.description, disagreement)
 
     @property
     def entropy(self) -> NDArray[np.float32]:

@@ -20,7 +20,7 @@ from mtinet.data.dataset import PatchDataset, Sample, collate
 from mtinet.data.prepared import PreparedStudy
 from mtinet.errors import UnusableError
 from mtinet.evaluation.metrics import score_masks
-from mtinet.inference.forward import lesion_probability
+from mtinet.inference.forward import survey
 from mtinet.inference.passes import TorchPasses
 from mtinet.model.network import MultiTaskNetwork, Prediction
 from mtinet.model.tdd import TaskDiscriminator
@@ -333,7 +333,7 @@ class Trainer:
         for study in self.held_out:
             if study.mask is None:
                 continue
-            probability = lesion_probability(TorchPasses(network), study, self.config)
+            probability = survey(TorchPasses(network), study, self.config).probability
             scores.append(
                 score_masks(
                     np.asarray(study.mask) > 0,

@@ -188,7 +188,7 @@ def study_case(
         site=prepared.site,
         gain=prepared.gain,
         lesions=tuple(_lesion_cases(predictor, study, prepared, prediction)),
-        look=look_at_study(predictor.passes, predictor.seen(prepared), predictor.config),
+        look=look_at_study(predictor.seen(prepared), prediction.vote.description),
     )
 
 

@@ -33,11 +33,11 @@ _MEANING = {
     "phase_times_s": "seconds from the start of injection [image, phase]; NaN = unknown",
     "regions": "weights 0 to 1 of each lesion's voxels [image, region, y, x]",
     "mask_logits": "logits of the lesion probability [image, 1, y, x]",
+    "description": "means of the network's maps [image, phase, feature]",
     "enhancement": "normalised signal of each region [image, region, phase]",
     "class_logits": "logits of the classes [image, region, class]",
     "attention": "share of each phase in the class read-out [image, region, phase]",
     "fusion": "weight of the high-frequency map in the deepest fusion [image, phase]",
-    "description": "means of the network's maps [image, phase, feature]",
 }
 
 
