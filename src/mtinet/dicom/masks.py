@@ -271,7 +271,7 @@ def number(
                 "note",
                 path,
                 f"the file does not tell on which of {len(candidates)} volumes of one grid it was drawn",
-                "Name the phase if lesions look displaced (mask_phase).",
+                "Name the phase in the column mask_phase of the labels if lesions look displaced.",
             )
         )
     chosen = (target.key, *(key for key in candidates if key != target.key))

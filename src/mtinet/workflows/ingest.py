@@ -77,6 +77,19 @@ class IngestOptions:
     name: str = ""
     liver_command: str = ""
 
+    @property
+    def given(self) -> tuple[str, ...]:
+        """Names of the options that bring something into the cohort, as the command line calls them."""
+        values = {
+            "--labels": self.labels,
+            "--masks": self.masks,
+            "--phases-json": self.phases,
+            "--site": self.site,
+            "--name": self.name,
+            "--liver-command": self.liver_command,
+        }
+        return tuple(option for option, value in values.items() if value)
+
 
 @dataclass(frozen=True)
 class IngestOutcome:
@@ -142,7 +155,7 @@ def ingest(
     # what can be wrong with the command is said before the files are read, and before anything is written
     if options.liver_command:
         check_liver_command(options.liver_command)
-    _refuse_foreign(out)
+    _refuse_foreign(out, options)
     mapping = None if options.keep_ids else _mapping_place(out, options)
     overruling = read_overruling(options.phases)
     table = None if options.labels is None else LabelTable(options.labels)
@@ -171,8 +184,8 @@ def ingest(
 
 
 # ---------------------------------------------------------------------- before
-def _refuse_foreign(out: Path) -> None:
-    """Refuse a folder that is not ours: a table that was edited is never overwritten."""
+def _refuse_foreign(out: Path, options: IngestOptions) -> None:
+    """Refuse a folder that is not ours, or an import that would take out what the one before brought in."""
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; choose a folder")
     ours = (out / RECORDS).is_dir()
@@ -184,6 +197,20 @@ def _refuse_foreign(out: Path) -> None:
             f"{table} was edited since the import; import into another folder (--phases-json and --labels say what "
             "an edit would), or remove the table"
         )
+    lacking = [option for option in _given_before(out) if option not in options.given]
+    if ours and lacking:
+        raise UserError(
+            f"{out} was imported with {', '.join(lacking)}, which this command lacks: what that brought would be "
+            "lost; give it again, or import into another folder"
+        )
+
+
+def _given_before(out: Path) -> list[str]:
+    """Options of the import that wrote the folder's ``import.json``; none without one."""
+    try:
+        return list(json.loads((out / IMPORT_FILE).read_text(encoding="utf-8"))["options"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def _mapping_place(out: Path, options: IngestOptions) -> Path:
@@ -389,6 +416,7 @@ def _write(
         {
             "schema": IMPORT_FORMAT,
             "deidentified": not options.keep_ids,
+            "options": list(options.given),
             "dropped_attributes": list(dropped),
             "studies": entries,
             "findings": [f.to_dict() for f in findings],

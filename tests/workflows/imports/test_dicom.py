@@ -164,6 +164,21 @@ def test_another_source_does_not_take_the_place_of_studies_that_are_there(scanne
     assert (files_of(copy), (copy / "cohort.csv").read_bytes()) == before
 
 
+def test_labels_and_corrections_are_not_lost_by_a_command_without_them(scanned, tmp_path):
+    folder, exams = scanned
+    labels, told = tmp_path / "labels.csv", tmp_path / "phases.json"
+    labels.write_text("patient_id,label\nQ4711,hcc\n")
+    bring_in(folder, tmp_path / "out", labels=labels, site="north")
+    before = (tmp_path / "out" / "cohort.csv").read_bytes()
+    told.write_text(json.dumps({exams["Q0815"].uid("study"): {"delayed": None}}))
+    with pytest.raises(UserError, match="imported with --labels, --site, which this command lacks"):
+        bring_in(folder, tmp_path / "out", phases=told)
+    assert (tmp_path / "out" / "cohort.csv").read_bytes() == before
+    again = bring_in(folder, tmp_path / "out", labels=labels, site="north", phases=told)
+    assert sorted(len(study.images) for study in again.cohort.studies) == [3, 4]
+    assert {study.label for study in again.cohort.studies} == {"hcc", ""}
+
+
 def test_a_study_that_was_left_out_may_go(scanned, tmp_path):
     folder, exams = scanned
     told = tmp_path / "phases.json"
@@ -171,7 +186,7 @@ def test_a_study_that_was_left_out_may_go(scanned, tmp_path):
     told.write_text(json.dumps({exams["Q0815"].uid("study"): missing}))
     first = bring_in(folder, tmp_path / "out", phases=told)
     assert len(first.cohort) == 1
-    again = bring_in(folder / "Q4711", tmp_path / "out")
+    again = bring_in(folder / "Q4711", tmp_path / "out", phases=told)
     assert again.cohort.studies == first.cohort.studies
     left = {path.stem for path in (tmp_path / "out" / ".imported").glob("study-*.json")}
     assert left == {study.study_id for study in again.cohort.studies}
