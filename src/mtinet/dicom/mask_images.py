@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtinet.dicom.masks import LPS, MOST, BoolArray, MaskError
+from mtinet.dicom.pieces import LPS, MOST, BoolArray, MaskError
 from mtinet.volume import read_nifti
 
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtinet.dicom.masks import LPS, TOLERANCE, MaskError, Piece, Reference, Sources
+from mtinet.dicom.pieces import LPS, TOLERANCE, MaskError, Piece, Reference, Sources
 from mtinet.results import Finding
 from mtinet.volume import Volume
 
