@@ -11,19 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mtinet.cohort import MAX_LESIONS
 from mtinet.errors import UserError
 from mtinet.results import Finding
-from mtinet.volume import Volume
+from mtinet.volume import SNAP_VOXELS, Volume
 
 BoolArray = NDArray[np.bool_]
-
-LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-
-MOST = 255
-"""Most lesions that a mask can number."""
-
-TOLERANCE = 0.1
-"""Voxels by which a mask's grid may be off before it counts as another grid."""
 
 
 class MaskError(UserError):
@@ -89,7 +82,7 @@ def place(
     corners = np.array([(*c, 1) for c in itertools.product(*((0, n - 1) for n in voxels.shape))])
     off = np.abs(corners @ (between - exact).T).max()
     turned = np.abs(exact[:3, :3])
-    if off > TOLERANCE or not (np.all(turned.sum(axis=0) == 1) and np.all(turned.sum(axis=1) == 1)):
+    if off > SNAP_VOXELS or not (np.all(turned.sum(axis=0) == 1) and np.all(turned.sum(axis=1) == 1)):
         raise MaskError(
             f"{path} lies on another grid than the volume that it belongs to (off by {off:.1f} voxels); "
             "export it on that volume's grid"
@@ -120,8 +113,10 @@ def number_pieces(
     findings : list of Finding
     """
     lesions = [piece for piece in pieces if piece.voxels.any()]
-    if len(lesions) > MOST:
-        raise MaskError(f"{path} holds {len(lesions)} segments, and a mask numbers at most {MOST}; split it")
+    if len(lesions) > MAX_LESIONS:
+        raise MaskError(
+            f"{path} holds {len(lesions)} segments, and a mask numbers at most {MAX_LESIONS}; split it"
+        )
     labels = np.zeros(grid.shape, dtype=np.uint8)
     for n in sorted(range(len(lesions)), key=lambda n: (-int(lesions[n].voxels.sum()), n)):
         labels[lesions[n].voxels] = n + 1

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mtinet.dicom.exam import Exam, Series, Stack
 from mtinet.dicom.habits import MAKERS, series_of
 from mtinet.errors import UserError
-from mtinet.volume import Volume
+from mtinet.volume import LPS, Volume
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -30,9 +30,6 @@ PHILIPS = "Philips MR Imaging DD 001"
 
 AGENTS = {"gadobutrol": ("Gadovist", 1.0, 604.72), "gadoxetate": ("Primovist", 0.25, 181.43)}
 """By agent: trade name, mmol and mg of it in a millilitre of the solution (product information)."""
-
-LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-"""From the cohort's world axes (R, A, S) to DICOM's (L, P, S)."""
 
 _HYDROGEN_MHZ_T = 42.577
 

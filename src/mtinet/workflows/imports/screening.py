@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mtinet.cohort import NO_LESION, Study
+from mtinet.cohort import MAX_LESIONS, NO_LESION, Study
 from mtinet.config import Phase
-from mtinet.imaging.checks import MAX_LESIONS, SNAP_VOXELS, pixel_findings
+from mtinet.imaging.checks import pixel_findings
 from mtinet.results import Finding
-from mtinet.volume import Volume, VolumeError, grid_distance_mm, read_geometry, read_nifti
+from mtinet.volume import SNAP_VOXELS, Volume, VolumeError, grid_distance_mm, read_geometry, read_nifti
 
 
 def import_finding(id: str, severity: str, meaning: str, action: str, case: str = "") -> Finding:
