@@ -118,6 +118,11 @@ def test_places_that_cannot_be_used_stop_the_import_before_it_writes(scanned, tm
         bring_in(scanned[0], out, mapping=out / "who.csv")
     with pytest.raises(UserError, match="give the folder that holds the masks"):
         bring_in(scanned[0], out, masks=tmp_path / "masks")
+    for content in (b"patient_id,label\n1,hcc\n", b"\xff\xfe\0"):
+        (tmp_path / "mine.csv").write_bytes(content)
+        with pytest.raises(UserError, match="would be overwritten; give --mapping another place"):
+            bring_in(scanned[0], out, mapping=tmp_path / "mine.csv")
+        assert (tmp_path / "mine.csv").read_bytes() == content
     assert not out.exists()
 
 
@@ -153,6 +158,16 @@ def test_a_source_without_a_study_says_what_it_found_instead(scanned, tmp_path, 
 
 
 # ---------------------------------------------------------------------- into a folder with an import
+def test_the_mapping_keeps_the_rows_of_earlier_imports(scanned, tmp_path):
+    folder, _ = scanned
+    for patient in ("Q4711", "Q0815"):
+        bring_in(folder / patient, tmp_path / patient, mapping=tmp_path / "who.csv")
+    told = (tmp_path / "who.csv").read_text()
+    assert "Q4711" in told
+    assert "Q0815" in told
+    assert len(told.splitlines()) == 3
+
+
 def test_another_source_does_not_take_the_place_of_studies_that_are_there(scanned, copy, tmp_path):
     folder, _ = scanned
     before = files_of(copy), (copy / "cohort.csv").read_bytes()
