@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mtinet.cohort import MAX_LESIONS
 from mtinet.errors import UserError
-from mtinet.results import Finding
+from mtinet.results import Finding, Severity
 from mtinet.volume import SNAP_VOXELS, Volume
 
 BoolArray = NDArray[np.bool_]
@@ -146,7 +146,7 @@ def _segment_findings(path: Path, pieces: Sequence[Piece]) -> list[Finding]:
     return found
 
 
-def mask_finding(id_: str, severity: Any, path: Path, meaning: str, action: str) -> Finding:
+def mask_finding(id_: str, severity: Severity, path: Path, meaning: str, action: str) -> Finding:
     """A finding about a file, stage ``import``."""
     return Finding(
         id=id_, stage="import", severity=severity, meaning=f"{path.name}: {meaning}", action=action
