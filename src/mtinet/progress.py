@@ -44,7 +44,7 @@ class StageProgress:
         self._console = Console(stderr=True)
         self._progress = _rich(self._console)
         self._tasks: dict[str, TaskID] = {}
-        self._last = 0.0
+        self._last = time.monotonic()
 
     def __enter__(self) -> StageProgress:
         if self._console.is_terminal:

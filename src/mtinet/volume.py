@@ -22,6 +22,12 @@ from mtinet.errors import UnusableError
 
 FloatArray = NDArray[np.floating[Any]]
 
+LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""World of NIfTI (R, A, S) to that of DICOM and ITK (L, P, S), and back."""
+
+SNAP_VOXELS = 0.1
+"""Distance between a mask's grid and its image's, in voxels, below which they count as the same grid."""
+
 
 class VolumeError(UnusableError):
     """A file cannot be read as a volume, or its geometry cannot be used; the message names the repair."""

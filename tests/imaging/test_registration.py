@@ -6,13 +6,12 @@ import SimpleITK as sitk
 
 from mtinet.imaging import registration as registration_module
 from mtinet.imaging.deformation import Deformation
-from mtinet.imaging.itk import LPS
 from mtinet.imaging.liver import body_region, liver_region
 from mtinet.imaging.motion import Motion
 from mtinet.imaging.mutual_information import bspline_from_ras, bspline_to_ras
 from mtinet.imaging.registration import register
 from mtinet.imaging.resampling import resample
-from mtinet.volume import Volume
+from mtinet.volume import LPS, Volume
 
 
 def cut_to_the_middle(toy, phase, moved=None):

@@ -234,7 +234,7 @@ def test_labels_masks_and_phases_that_the_user_gives(one_study, tmp_path):
     corrected.write_text(
         json.dumps({"schema": 1, study.study_id: {p: entry[p] for p in ("transitional", "delayed")}})
     )
-    again = bring_in(place, tmp_path / "out", masks=tmp_path / "masks", phases=corrected)
+    again = bring_in(place, tmp_path / "out", masks=tmp_path / "masks", labels=labels, phases=corrected)
     changed = again.cohort.studies[0]
     assert set(changed.images) == {"pre", "arterial", "portal_venous", "transitional"}
     before, after = read_nifti(origin.images["delayed"]), read_nifti(changed.images["transitional"])

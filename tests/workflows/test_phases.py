@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from mtinet.cli import app
+from mtinet.cli import app, main
 from mtinet.config import PHASES
 from mtinet.errors import UserError
 from mtinet.workflows.phases import identify_phases, read_series_table, to_json
@@ -45,6 +45,17 @@ def test_the_json_is_what_programs_were_promised(table, tmp_path):
     assert set(study["pre"]) == {"series", "series_uid", "volume", "n_volumes", "confidence", "evidence"}
     assert study["hepatobiliary"] is None
     assert "portal_venous" in result.stdout
+
+
+def test_an_answer_that_cannot_be_written_names_the_place(table, tmp_path, monkeypatch, capsys):
+    place = tmp_path / "folder"
+    place.mkdir()
+    monkeypatch.setattr(sys, "argv", ["mtinet", "phases", str(table), "--json", str(place)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 3
+    assert f"mtinet: {place}: Is a directory" in capsys.readouterr().err
+    assert list(tmp_path.glob(".tmp*")) == []
 
 
 def test_the_order_of_the_rows_is_no_evidence(table):

@@ -162,6 +162,7 @@ def test_nothing_to_learn_is_said(tmp_path: Path, toy_maker: Callable):
     Cohort("bare", tuple(studies), ("hcc",)).write(folder)
     with pytest.raises(UnusableError, match="nothing to learn"):
         train(folder, tmp_path / "run", short(), TrainOptions(folds=2, workers=1))
+    assert not (tmp_path / "run").exists()
 
 
 def test_held_out_patients_are_whole_and_everybody_can_train(toy_cohort: Cohort, tmp_path: Path):

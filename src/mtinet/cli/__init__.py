@@ -42,7 +42,8 @@ def main() -> NoReturn:
         code, message = error.exit_code, str(error)
     except OSError as error:
         caught = error
-        place = error.filename or "a file"
+        # of a rename, the place that was to be taken
+        place = error.filename2 or error.filename or "a file"
         code, message = (
             3,
             f"{place}: {error.strerror or error}; free the disk or correct the path and its rights",

@@ -5,6 +5,7 @@ from mtinet.cohort.cohort import Cohort, read_with_findings
 from mtinet.cohort.study import (
     ACQUISITION,
     MASK_SOURCES,
+    MAX_LESIONS,
     NO_LESION,
     REFERENCE_ORDER,
     CohortError,
@@ -16,6 +17,7 @@ __all__ = [
     "ACQUISITION",
     "COHORT_FORMAT",
     "MASK_SOURCES",
+    "MAX_LESIONS",
     "NO_LESION",
     "REFERENCE_ORDER",
     "SNOMED_CT",

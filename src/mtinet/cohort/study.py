@@ -16,6 +16,9 @@ NO_LESION = "none"
 MASK_SOURCES = ("reader", "program", "box")
 """Where a mask comes from: drawn by a reader, by a program, or a lesion's bounding box filled."""
 
+MAX_LESIONS = 255
+"""Lesions that a mask can number: prepared masks are stored in eight bits."""
+
 ACQUISITION = ("dose_mmol_kg", "field_T", "tr_ms", "te_ms", "flip_deg", "study_day")
 """Names of the numbers that a study may give about its acquisition."""
 

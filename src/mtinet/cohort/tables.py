@@ -143,6 +143,7 @@ def read_table(
     try:
         header = _header(path)
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        table.columns = table.columns.str.strip()
     except (csv.Error, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         findings.add(
             "bad-table",
@@ -175,9 +176,9 @@ def read_table(
 
 
 def _header(path: Path) -> list[str]:
-    """Names of the columns as they are written: pandas renames the second of two alike."""
+    """Names of the columns without the blanks around them; pandas renames the second of two alike."""
     with path.open(encoding="utf-8-sig", newline="") as lines:
-        return next((row for row in csv.reader(lines) if row), [])
+        return [name.strip() for name in next((row for row in csv.reader(lines) if row), [])]
 
 
 def read_study(row: Mapping[Any, str], phases: tuple[Phase, ...], folder: Path, findings: Findings) -> Study:

@@ -9,16 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtinet.cohort import Study
+from mtinet.cohort import MAX_LESIONS, Study
 from mtinet.config import Phase, PreparationSettings
-from mtinet.imaging.checks import MAX_LESIONS, SNAP_VOXELS
 from mtinet.imaging.liver import Region, body_region, liver_region
 from mtinet.imaging.masks import bounding_boxes
 from mtinet.imaging.motion import Motion
 from mtinet.imaging.mutual_information import FINEST_MM, at_least
 from mtinet.imaging.registration import Registration, register
 from mtinet.imaging.resampling import overlap_fraction
-from mtinet.volume import Volume, read_nifti
+from mtinet.volume import SNAP_VOXELS, Volume, read_nifti
 
 
 @dataclass(frozen=True)

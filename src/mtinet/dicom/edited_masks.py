@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mtinet.dicom import seg
 from mtinet.dicom.headers import MASK_CLASSES
 from mtinet.dicom.mask_images import IMAGE_SUFFIXES, read_layers
-from mtinet.dicom.masks import MaskError, Piece, number_pieces, place, read_dataset
+from mtinet.dicom.masks import read_dataset
+from mtinet.dicom.pieces import MaskError, Piece, number_pieces, place
 from mtinet.results import Finding
 from mtinet.volume import Volume
 
@@ -38,11 +40,9 @@ def read_edited(path: Path, grid: Volume) -> tuple[Volume, list[Finding]]:
         _, affine, named = read_layers(path)
         pieces = [Piece(name, place(voxels, affine, grid, path)) for name, voxels in named]
     else:
-        from mtinet.dicom.seg import pieces_of
-
         dataset = read_dataset(path)
         if MASK_CLASSES[dataset.SOPClassUID] != "SEG":
             raise MaskError(f"{path} is a structure set; export the edited mask as DICOM SEG, NIfTI or NRRD")
-        pieces, _ = pieces_of(dataset, grid, path)
+        pieces, _ = seg.pieces_of(dataset, grid, path)
     labels, _, findings = number_pieces(path, grid, pieces)
     return labels, findings

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtinet.dicom.headers import Image
+from mtinet.volume import LPS
 
 SAME_PLACE_MM = 0.05
 """Images nearer than this along the normal lie at the same place."""
@@ -23,7 +24,7 @@ SHEAR_MM = 0.1
 SAME_DIRECTION = 1e-3
 """Direction cosines that differ by less run the same way."""
 
-_RAS = np.diag([-1.0, -1.0, 1.0])
+_RAS = LPS[:3, :3]
 
 
 class StackError(ValueError):

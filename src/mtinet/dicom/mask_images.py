@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtinet.dicom.masks import LPS, MOST, BoolArray, MaskError
-from mtinet.volume import read_nifti
+from mtinet.cohort import MAX_LESIONS
+from mtinet.dicom.pieces import BoolArray, MaskError
+from mtinet.volume import LPS, read_nifti
 
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 """Names of mask images end in one of these."""
@@ -52,7 +53,7 @@ def read_layers(path: Path) -> tuple[str, NDArray[np.float64], list[tuple[str, B
 
 def _values(array: NDArray[Any], path: Path) -> list[int]:
     values = [int(n) for n in np.unique(array) if n != 0]
-    if len(values) > MOST:
+    if len(values) > MAX_LESIONS:
         # an image of signals has thousands: each would become a volume
         raise MaskError(
             f"{path} holds {len(values)} different numbers: it is an image, not a mask; remove it"

@@ -7,18 +7,17 @@ of reference and the geometry do.
 
 from __future__ import annotations
 
-import itertools
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
+from mtinet.dicom import rtstruct, seg
 from mtinet.dicom.headers import MASK_CLASSES
+from mtinet.dicom.mask_images import read_layers
+from mtinet.dicom.pieces import MaskError, Piece, Sources, mask_finding, number_pieces, place
 from mtinet.dicom.series import SeriesInfo
 from mtinet.dicom.study import DicomSeries, DicomVolume
 from mtinet.errors import UserError
@@ -27,52 +26,6 @@ from mtinet.volume import Volume
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
-
-BoolArray = NDArray[np.bool_]
-
-LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-
-MOST = 255
-"""Most lesions that a mask can number."""
-
-TOLERANCE = 0.1
-"""Voxels by which a mask's grid may be off before it counts as another grid."""
-
-
-class MaskError(UserError):
-    """A mask cannot be used; the message names the file, the cause and the repair."""
-
-
-@dataclass(frozen=True)
-class Reference:
-    """An image that a mask refers to; ``frame`` is from 1, and 0 where the whole instance is meant."""
-
-    instance_uid: str
-    frame: int = 0
-
-
-@dataclass(frozen=True)
-class Piece:
-    """One segment on a grid: its name and its voxels (shape of the volume)."""
-
-    name: str
-    voxels: BoolArray
-
-
-@dataclass(frozen=True)
-class Sources:
-    """What a mask says about the images that it was drawn on.
-
-    Attributes
-    ----------
-    references : list of Reference
-    series_uids : list of str
-    frame_of_reference_uid : str
-    """
-
-    references: list[Reference] = field(default_factory=list)
-    series_uids: list[str] = field(default_factory=list)
-    frame_of_reference_uid: str = ""
 
 
 @dataclass(frozen=True)
@@ -151,16 +104,12 @@ def read_masks(path: Path, series: Sequence[DicomSeries]) -> MaskOnVolume:
     """
     dataset = read_dataset(path)
     kind = MASK_CLASSES[dataset.SOPClassUID]
-    if kind == "SEG":
-        from mtinet.dicom.seg import pieces_of, sources_of
-    else:
-        from mtinet.dicom.rtstruct import pieces_of, sources_of
-    sources = sources_of(dataset)
-    targets = find_targets(path, sources, series)
+    reader = seg if kind == "SEG" else rtstruct
+    targets = find_targets(path, reader.sources_of(dataset), series)
     problems: list[str] = []
     for target, grid in _loaded(targets):
         try:
-            pieces, notes = pieces_of(dataset, grid, path)
+            pieces, notes = reader.pieces_of(dataset, grid, path)
         except MaskError as error:
             problems.append(str(error))
             continue
@@ -190,8 +139,6 @@ def read_mask_image(path: Path, volumes: Sequence[DicomVolume]) -> MaskOnVolume:
     MaskError
         The file cannot be read, or lies on no volume's grid.
     """
-    from mtinet.dicom.mask_images import read_layers
-
     kind, affine, named = read_layers(path)
     group = DicomSeries(SeriesInfo("", ""), tuple(volumes))
     targets = [Target(group, k) for k, volume in enumerate(volumes) if not volume.refused]
@@ -266,12 +213,12 @@ def number(
     listed = [*findings, *notes]
     if len(candidates) > 1:
         listed.append(
-            _finding(
+            mask_finding(
                 "mask-volume",
                 "note",
                 path,
                 f"the file does not tell on which of {len(candidates)} volumes of one grid it was drawn",
-                "Name the phase if lesions look displaced (mask_phase).",
+                "Name the phase in the column mask_phase of the labels if lesions look displaced.",
             )
         )
     chosen = (target.key, *(key for key in candidates if key != target.key))
@@ -282,101 +229,6 @@ def number(
         source=kind,
         candidates=chosen,
         findings=tuple(listed),
-    )
-
-
-def number_pieces(
-    path: Path, grid: Volume, pieces: Sequence[Piece]
-) -> tuple[Volume, dict[int, str], list[Finding]]:
-    """Number segments 1..K on a grid; the smaller of two that overlap keeps the common voxels.
-
-    Returns
-    -------
-    labels : Volume
-        ``uint8``; empty segments are left out.
-    names : dict
-        The segments' names by number.
-    findings : list of Finding
-    """
-    lesions = [piece for piece in pieces if piece.voxels.any()]
-    if len(lesions) > MOST:
-        raise MaskError(f"{path} holds {len(lesions)} segments, and a mask numbers at most {MOST}; split it")
-    labels = np.zeros(grid.shape, dtype=np.uint8)
-    for n in sorted(range(len(lesions)), key=lambda n: (-int(lesions[n].voxels.sum()), n)):
-        labels[lesions[n].voxels] = n + 1
-    names = {n: piece.name for n, piece in enumerate(lesions, start=1)}
-    return grid.with_array(labels), names, _segment_findings(path, pieces)
-
-
-def place(
-    voxels: NDArray[Any], affine: NDArray[np.float64], grid: Volume, path: Path, whole: bool = False
-) -> BoolArray:
-    """A mask's voxels on a grid of which its own is a part, with axes permuted and flipped at will.
-
-    Parameters
-    ----------
-    voxels : ndarray, shape (X, Y, Z)
-        True (or not 0) inside.
-    affine : ndarray, shape (4, 4)
-        Its voxel indices to RAS.
-    grid : Volume
-    path : Path
-        For the message.
-    whole : bool
-        The two grids must cover the same box.
-
-    Raises
-    ------
-    MaskError
-        The mask lies on another grid, or reaches out of this one.
-    """
-    between = np.linalg.inv(grid.affine) @ affine
-    exact = np.rint(between)
-    corners = np.array([(*c, 1) for c in itertools.product(*((0, n - 1) for n in voxels.shape))])
-    off = np.abs(corners @ (between - exact).T).max()
-    turned = np.abs(exact[:3, :3])
-    if off > TOLERANCE or not (np.all(turned.sum(axis=0) == 1) and np.all(turned.sum(axis=1) == 1)):
-        raise MaskError(
-            f"{path} lies on another grid than the volume that it belongs to (off by {off:.1f} voxels); "
-            "export it on that volume's grid"
-        )
-    ends = (corners @ exact.T)[:, :3]
-    if whole and not (np.all(ends.min(axis=0) == 0) and np.all(ends.max(axis=0) == np.array(grid.shape) - 1)):
-        raise MaskError(f"{path} covers another box than the volume; export it on that volume's grid")
-    inside = np.argwhere(voxels)
-    at = np.rint(inside @ exact[:3, :3].T + exact[:3, 3]).astype(int)
-    if len(at) and (at.min() < 0 or np.any(at.max(axis=0) >= grid.shape)):
-        raise MaskError(f"{path} reaches beyond the volume that it belongs to; import the whole series")
-    placed = np.zeros(grid.shape, dtype=bool)
-    placed[tuple(at.T)] = True
-    return placed
-
-
-def _segment_findings(path: Path, pieces: Sequence[Piece]) -> list[Finding]:
-    """Segments that are empty, and pairs that overlap."""
-    found = [
-        _finding(
-            "empty-segment",
-            "note",
-            path,
-            f"segment {piece.name!r} is empty",
-            "Ignore it or draw it again.",
-        )
-        for piece in pieces
-        if not piece.voxels.any()
-    ]
-    for piece, other in itertools.combinations(pieces, 2):
-        common = int((piece.voxels & other.voxels).sum())
-        if common:
-            meaning = f"segments {piece.name!r} and {other.name!r} share {common} voxels"
-            action = "The smaller keeps them; remove one if it is the same lesion drawn twice."
-            found.append(_finding("overlapping-segments", "warning", path, meaning, action))
-    return found
-
-
-def _finding(id_: str, severity: Any, path: Path, meaning: str, action: str) -> Finding:
-    return Finding(
-        id=id_, stage="import", severity=severity, meaning=f"{path.name}: {meaning}", action=action
     )
 
 

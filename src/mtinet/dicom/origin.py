@@ -16,13 +16,10 @@ from mtinet.dicom.sources import SourceFile
 from mtinet.dicom.volumes import DicomVolume
 from mtinet.errors import UserError
 from mtinet.results import Result
-from mtinet.volume import Volume, grid_distance_mm
+from mtinet.volume import SNAP_VOXELS, Volume, grid_distance_mm
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
-
-SNAP_VOXELS = 0.1
-"""Distance between a mask's grid and the images', in voxels, below which they count as the same grid."""
 
 _TYPE_2 = (
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),

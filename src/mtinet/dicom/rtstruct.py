@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtinet.dicom.masks import LPS, TOLERANCE, MaskError, Piece, Reference, Sources
+from mtinet.dicom.pieces import MaskError, Piece, Reference, Sources
 from mtinet.results import Finding
-from mtinet.volume import Volume
+from mtinet.volume import LPS, SNAP_VOXELS, Volume
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -114,7 +114,7 @@ def _rasterised(
             left_out += 1
             continue
         at = points.reshape(-1, 3) @ to_index[:3, :3].T + to_index[:3, 3]
-        if np.ptp(at[:, 2]) > 2 * TOLERANCE:
+        if np.ptp(at[:, 2]) > 2 * SNAP_VOXELS:
             raise MaskError(
                 f"{path}: contours of {name!r} run across the slices of the volume that they belong to; "
                 "export the structure on that series"

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtinet.dicom.masks import LPS, MaskError, Piece, Reference, Sources, place
+from mtinet.dicom.pieces import MaskError, Piece, Reference, Sources, place
 from mtinet.results import Finding
-from mtinet.volume import Volume
+from mtinet.volume import LPS, Volume
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

@@ -10,8 +10,8 @@ import numpy as np
 from mtinet.dicom import codes
 from mtinet.dicom.made import MAKER, SEGMENTATION_SERIES, Software, making, shared_arguments
 from mtinet.dicom.origin import Origin
-from mtinet.dicom.write import LPS
 from mtinet.results import Lesion, Result
+from mtinet.volume import LPS
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

@@ -12,8 +12,8 @@ from mtinet.cohort.tables import SNOMED_CT
 from mtinet.dicom.enhanced import frame_numbers
 from mtinet.dicom.exam import Exam
 from mtinet.dicom.habits import series_of
-from mtinet.dicom.write import LPS, save
-from mtinet.volume import Volume
+from mtinet.dicom.write import save
+from mtinet.volume import LPS, Volume
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

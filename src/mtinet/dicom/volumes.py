@@ -16,6 +16,7 @@ from mtinet.dicom.intensity import scaling
 from mtinet.dicom.series import Grid, SeriesInfo, VolumeInfo
 from mtinet.dicom.sources import SourceFile
 from mtinet.results import Finding, Severity
+from mtinet.volume import LPS
 
 MAX_VOLUMES = 5000
 Source = tuple[SourceFile, Header]
@@ -274,7 +275,7 @@ def _refuse_mixed_formats(headers: Sequence[Header]) -> None:
 
 def _grid(affine: NDArray[np.float64], slices: Sequence[SliceSource]) -> Grid:
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    lps = np.diag([-1.0, -1.0, 1.0])
+    lps = LPS[:3, :3]
     x, y, z = (float(v) for v in spacing)
     normal = tuple(float(v) for v in lps @ affine[:3, 2] / spacing[2])
     origin = tuple(float(v) for v in lps @ affine[:3, 3])

@@ -20,7 +20,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtinet.dicom.headers import NotDicomError, read_header
+from mtinet.dicom.header_reading import NotDicomError, read_header
 from mtinet.dicom.members import open_member
 
 

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from mtinet.dicom.exam import Exam, Series, Stack
 from mtinet.dicom.habits import MAKERS, series_of
+from mtinet.dicom.headers import PHILIPS_CREATOR
 from mtinet.errors import UserError
-from mtinet.volume import Volume
+from mtinet.volume import LPS, Volume
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -25,14 +26,8 @@ if TYPE_CHECKING:
 LARGEST = 65535
 """Largest stored value: 16 bits without sign."""
 
-PHILIPS = "Philips MR Imaging DD 001"
-"""Private creator of the scale slope (2005,100E)."""
-
 AGENTS = {"gadobutrol": ("Gadovist", 1.0, 604.72), "gadoxetate": ("Primovist", 0.25, 181.43)}
 """By agent: trade name, mmol and mg of it in a millilitre of the solution (product information)."""
-
-LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-"""From the cohort's world axes (R, A, S) to DICOM's (L, P, S)."""
 
 _HYDROGEN_MHZ_T = 42.577
 
@@ -316,7 +311,7 @@ def _shared(exam: Exam, series: Series, index: int, stack: Stack, scaling: Scali
 
 def add_scale_slope(ds: Dataset, scale_slope: float) -> None:
     """Philips's private scale slope and intercept."""
-    block = ds.private_block(0x2005, PHILIPS, create=True)
+    block = ds.private_block(0x2005, PHILIPS_CREATOR, create=True)
     block.add_new(0x0D, "FL", 0.0)
     block.add_new(0x0E, "FL", scale_slope)
 

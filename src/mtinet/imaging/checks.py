@@ -3,51 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from mtinet.cohort import NO_LESION, Study
+from mtinet.cohort import Study
+from mtinet.cohort.findings import Findings
 from mtinet.config import Phase
 from mtinet.imaging.gain import GAIN_THRESHOLD, changed_gains, darker_than_first, phase_ratios
-from mtinet.imaging.masks import bounding_boxes, components, voxel_counts
+from mtinet.imaging.mask_checks import check_masks, grid_text
 from mtinet.imaging.phase_order import SURE, misnamed_phases
 from mtinet.imaging.resampling import overlap_fraction
-from mtinet.results import Finding, Severity
-from mtinet.volume import Volume, VolumeError, read_nifti
-
-SNAP_VOXELS = 0.1
-"""Distance between a mask's grid and its image's, in voxels, below which they count as the same grid."""
+from mtinet.results import Finding
+from mtinet.volume import SNAP_VOXELS, Volume, VolumeError, read_nifti
 
 MIN_OVERLAP = 0.5
 """Share of the reference's field of view that a phase should cover."""
-
-MAX_LESIONS = 255
-"""Prepared masks are stored in eight bits."""
-
-
-@dataclass
-class _Report:
-    """Findings of one study, collected."""
-
-    case: str
-    findings: list[Finding] = field(default_factory=list)
-
-    def add(
-        self,
-        id: str,
-        severity: Severity,
-        meaning: str,
-        action: str,
-        value: float | None = None,
-        threshold: float | None = None,
-    ) -> None:
-        self.findings.append(
-            Finding(id, "cohort", severity, meaning, action, self.case, value=value, threshold=threshold)
-        )
 
 
 @dataclass(frozen=True)
@@ -92,15 +65,15 @@ def look_at(
     study: Study, lesion_labels: Mapping[int, str] | None = None, classes: Collection[str] = ()
 ) -> StudyLook:
     """:func:`pixel_findings` with the images' hashes, by which :func:`copied_images` compares studies."""
-    report = _Report(study.study_id)
+    report = Findings(study.study_id)
     images = _read_images(study, report)
     digests = {phase: _digest(volume) for phase, volume in images.items()}
     usable = _check_grids(images, report)
     _check_duplicates({phase: digests[phase] for phase in usable}, report)
     if len(usable) > 1:
         _check_levels(usable, study.agent, report)
-    _check_masks(study, images, dict(lesion_labels or {}), classes, report)
-    return StudyLook(tuple(report.findings), digests)
+    check_masks(study, _read_masks(study, report), images, lesion_labels or {}, classes, report)
+    return StudyLook(tuple(report), digests)
 
 
 def copied_images(looks: Iterable[tuple[Study, StudyLook]]) -> list[Finding]:
@@ -117,25 +90,25 @@ def copied_images(looks: Iterable[tuple[Study, StudyLook]]) -> list[Finding]:
             if first.study_id != study.study_id:
                 named = phase if phase == its_phase else f"{phase} (there {its_phase})"
                 shared.setdefault((first.study_id, study.study_id), (first, study, []))[2].append(named)
-    findings = []
+    findings = Findings()
     for first, study, phases in shared.values():
-        report = _Report(study.study_id)
         told = f"{', '.join(phases)} {'holds' if len(phases) == 1 else 'hold'} the same voxels as"
         if first.patient_id != study.patient_id:
-            report.add(
+            findings.add(
                 "copied-patient",
                 "error",
                 f"{told} study {first.study_id}, yet the patients are {study.patient_id} and {first.patient_id}",
                 "Keep one of the studies, or give both rows the patient_id of the one person they show.",
+                study.study_id,
             )
         else:
-            report.add(
+            findings.add(
                 "copied-study",
                 "warning",
                 f"{told} study {first.study_id} of the same patient",
                 "Keep one of the studies: the same images would count twice.",
+                study.study_id,
             )
-        findings += report.findings
     return findings
 
 
@@ -145,7 +118,7 @@ def _digest(volume: Volume) -> str:
 
 
 # ---------------------------------------------------------------------- images
-def _read_images(study: Study, report: _Report) -> dict[Phase, Volume]:
+def _read_images(study: Study, report: Findings) -> dict[Phase, Volume]:
     images: dict[Phase, Volume] = {}
     for phase, path in study.images.items():
         volume = _read(phase, path, report)
@@ -155,9 +128,15 @@ def _read_images(study: Study, report: _Report) -> dict[Phase, Volume]:
     return images
 
 
-def _read(column: str, path: Path, report: _Report, *, labels: bool = False) -> Volume | None:
+def _read_masks(study: Study, report: Findings) -> dict[str, Volume]:
+    named = {"mask": study.mask, "mask_2": study.mask_2, "liver_mask": study.liver_mask}
+    read = {c: _read(c, path, report, labels=True) for c, path in named.items() if path is not None}
+    return {column: mask for column, mask in read.items() if mask is not None}
+
+
+def _read(column: str, path: Path, report: Findings, *, labels: bool = False) -> Volume | None:
     if not path.is_file():
-        return None
+        return None  # the checks of the tables say so
     try:
         return read_nifti(path, labels=labels)
     except VolumeError as error:
@@ -165,7 +144,7 @@ def _read(column: str, path: Path, report: _Report, *, labels: bool = False) -> 
         return None
 
 
-def _check_values(phase: Phase, volume: Volume, report: _Report) -> None:
+def _check_values(phase: Phase, volume: Volume, report: Findings) -> None:
     bad = int(volume.array.size - np.count_nonzero(np.isfinite(volume.array)))
     if bad:
         report.add(
@@ -185,7 +164,7 @@ def _check_values(phase: Phase, volume: Volume, report: _Report) -> None:
         )
 
 
-def _check_grids(images: Mapping[Phase, Volume], report: _Report) -> dict[Phase, Volume]:
+def _check_grids(images: Mapping[Phase, Volume], report: Findings) -> dict[Phase, Volume]:
     """Compare the phases' grids with the reference's; give back the phases that can be compared by value."""
     usable = {
         phase: volume
@@ -224,18 +203,13 @@ def _check_grids(images: Mapping[Phase, Volume], report: _Report) -> dict[Phase,
             report.add(
                 "two-grids",
                 "note",
-                f"{phase} lies on another grid than {first} ({_grid(volume)} against {_grid(reference)})",
+                f"{phase} lies on another grid than {first} ({grid_text(volume)} against {grid_text(reference)})",
                 "Nothing to do: preparation resamples it in world coordinates.",
             )
     return usable
 
 
-def _grid(volume: Volume) -> str:
-    voxels = "x".join(str(n) for n in volume.shape)
-    return f"{voxels} at {' x '.join(f'{mm:.3g}' for mm in volume.spacing_mm)} mm"
-
-
-def _check_duplicates(digests: Mapping[Phase, str], report: _Report) -> None:
+def _check_duplicates(digests: Mapping[Phase, str], report: Findings) -> None:
     seen: dict[str, Phase] = {}
     for phase, digest in digests.items():
         if digest in seen:
@@ -248,7 +222,7 @@ def _check_duplicates(digests: Mapping[Phase, str], report: _Report) -> None:
         seen.setdefault(digest, phase)
 
 
-def _check_levels(images: Mapping[Phase, Volume], agent: str, report: _Report) -> None:
+def _check_levels(images: Mapping[Phase, Volume], agent: str, report: Findings) -> None:
     """The order of the phases, then unenhancing tissue against its signal in the other phases."""
     ratios = phase_ratios(images)
     darker = darker_than_first(ratios) if "pre" in ratios else []
@@ -282,137 +256,3 @@ def _check_levels(images: Mapping[Phase, Volume], agent: str, report: _Report) -
             value=ratio,
             threshold=GAIN_THRESHOLD if ratio > 1 else 1 / GAIN_THRESHOLD,
         )
-
-
-# ---------------------------------------------------------------------- masks
-def _check_masks(
-    study: Study,
-    images: Mapping[Phase, Volume],
-    lesion_labels: dict[int, str],
-    classes: Collection[str],
-    report: _Report,
-) -> None:
-    drawn_on = images.get(study.mask_phase or study.reference_phase) if study.images else None  # type: ignore[call-overload]
-    for column, path in (("mask", study.mask), ("mask_2", study.mask_2), ("liver_mask", study.liver_mask)):
-        mask = None if path is None else _read(column, path, report, labels=True)
-        if mask is None:
-            continue
-        if drawn_on is not None:
-            _check_mask_grid(column, mask, drawn_on, report)
-        if column == "mask":
-            _check_lesions(study, mask, lesion_labels, classes, report)
-        elif column == "liver_mask" and not mask.array.any():
-            report.add("empty-liver", "warning", "liver_mask is empty", "Draw it or empty the cell.")
-
-
-def _check_mask_grid(column: str, mask: Volume, image: Volume, report: _Report) -> None:
-    distance = image.corner_distance_mm(mask)
-    tolerance = SNAP_VOXELS * min(image.spacing_mm)
-    if distance > tolerance:
-        off = "has another shape" if math.isinf(distance) else f"is off by {distance:.2f} mm"
-        report.add(
-            "mask-grid",
-            "error",
-            f"{column} ({_grid(mask)}) does not lie on the grid of its image ({_grid(image)}): it {off}",
-            "Name the phase it was drawn on in mask_phase, or export it on the image's grid; "
-            "never copy the header over.",
-            value=distance if math.isfinite(distance) else None,
-            threshold=tolerance,
-        )
-    elif distance > 1e-3:
-        report.add(
-            "mask-snapped",
-            "note",
-            f"{column} is off its image's grid by {distance:.3f} mm, less than a tenth of a voxel",
-            "Nothing to do: it is taken as lying on the image's grid.",
-            value=distance,
-            threshold=tolerance,
-        )
-
-
-def _check_lesions(
-    study: Study, mask: Volume, lesion_labels: dict[int, str], classes: Collection[str], report: _Report
-) -> None:
-    counts = voxel_counts(mask.array)
-    numbers = sorted(counts)
-    if not numbers and study.label not in ("", NO_LESION):
-        report.add(
-            "empty-mask",
-            "error",
-            f"the mask is empty, yet the label is {study.label!r}",
-            f"Draw the lesion, empty the mask's cell, or set the label to {NO_LESION!r}.",
-        )
-    if numbers and study.label == NO_LESION:
-        report.add(
-            "mask-not-empty",
-            "error",
-            f"the label is {NO_LESION!r}, yet the mask holds {len(numbers)} lesion(s)",
-            "Correct the label or the mask.",
-        )
-    if numbers and (numbers[0] < 0 or numbers[-1] > MAX_LESIONS):
-        report.add(
-            "mask-values",
-            "error",
-            f"the mask holds values from {numbers[0]} to {numbers[-1]}",
-            f"Number the lesions 1 to K (at most {MAX_LESIONS}); 0 is background.",
-        )
-    elif numbers != list(range(1, len(numbers) + 1)):
-        report.add(
-            "mask-numbers",
-            "warning",
-            f"the lesions are numbered {', '.join(map(str, numbers))}, not 1 to {len(numbers)}",
-            "Check that no lesion is missing; lesions.csv must use the same numbers.",
-        )
-    boxes = bounding_boxes(mask.array)
-    for number in numbers:
-        parts = int(components(mask.array[boxes[number]] == number).max()) if number in boxes else 1
-        if parts > 1:
-            report.add(
-                "lesion-parts",
-                "note",
-                f"number {number} of the mask marks {parts} separate parts",
-                "If they are separate lesions, give each its own number.",
-                value=parts,
-                threshold=1,
-            )
-    _check_lesion_rows(numbers, lesion_labels, classes, report)
-    known = {number: label for number, label in lesion_labels.items() if not classes or label in classes}
-    _check_dominant(study, counts, known, report)
-
-
-def _check_dominant(
-    study: Study, counts: Mapping[int, int], lesion_labels: Mapping[int, str], report: _Report
-) -> None:
-    """The study's label against that of its largest lesion, where both are known."""
-    if not counts or study.label in ("", NO_LESION):
-        return
-    largest = min(counts, key=lambda number: (-counts[number], number))
-    label = lesion_labels.get(largest, "")
-    if label not in ("", study.label):
-        report.add(
-            "dominant-label",
-            "warning",
-            f"cohort.csv labels the study {study.label!r}, "
-            f"lesions.csv calls its largest lesion (number {largest}) {label!r}",
-            "Correct one of them: the study's label is the class of its largest lesion.",
-        )
-
-
-def _check_lesion_rows(
-    numbers: list[int], lesion_labels: dict[int, str], classes: Collection[str], report: _Report
-) -> None:
-    for number, label in lesion_labels.items():
-        if number not in numbers:
-            report.add(
-                "unknown-lesion",
-                "error",
-                f"lesions.csv has a row for lesion {number}, which the mask lacks",
-                f"Numbers in the mask: {', '.join(map(str, numbers)) or 'none'}.",
-            )
-        if classes and label and label not in classes:
-            report.add(
-                "unknown-class",
-                "error",
-                f"lesions.csv calls lesion {number} {label!r}, which is not a class of this cohort",
-                f"Valid: {', '.join(classes)}; correct it or add the class to cohort.yaml.",
-            )

@@ -9,10 +9,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 from numpy.typing import NDArray
 
-from mtinet.volume import Volume
-
-LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-"""World of NIfTI (R, A, S) to world of ITK (L, P, S), and back."""
+from mtinet.volume import LPS, Volume
 
 
 @contextmanager

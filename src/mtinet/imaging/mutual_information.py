@@ -14,9 +14,9 @@ import SimpleITK as sitk  # noqa: N813
 from numpy.typing import NDArray
 
 from mtinet.imaging.deformation import Deformation
-from mtinet.imaging.itk import LPS, from_itk, rigid_matrix, to_itk
+from mtinet.imaging.itk import from_itk, rigid_matrix, to_itk
 from mtinet.imaging.resampling import grid_with_spacing, resample
-from mtinet.volume import Volume
+from mtinet.volume import LPS, Volume
 
 RIGID_LEVELS_MM = (8.0, 4.0, 2.0)
 """Smallest voxels of each level of the rigid search."""

@@ -26,13 +26,12 @@ from mtinet.data.prepared import PreparedStudy
 from mtinet.data.variation import shuffled
 from mtinet.errors import UnusableError, UserError
 from mtinet.evaluation.tables import read_table
-from mtinet.imaging.checks import SNAP_VOXELS
 from mtinet.imaging.masks import components, number_by_class, voxel_counts
 from mtinet.imaging.resampling import resample_labels
 from mtinet.inference.forward import Reading
 from mtinet.inference.predictor import Predictor
 from mtinet.runs import Run
-from mtinet.volume import Volume, grid_distance_mm, read_nifti
+from mtinet.volume import SNAP_VOXELS, Volume, grid_distance_mm, read_nifti
 from mtinet.workflows.imports.nnunet_dataset import meaning_of, read_labels_of
 
 

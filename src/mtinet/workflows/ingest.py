@@ -2,42 +2,28 @@
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import io
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from mtinet import files
 from mtinet.cohort import Cohort
-from mtinet.cohort.tables import study_row
 from mtinet.dicom.study import DicomStudy
 from mtinet.errors import UserError
 from mtinet.imaging.liver import check_liver_command
 from mtinet.results import Finding
+from mtinet.workflows.imports import dicom_folder as folder
 from mtinet.workflows.imports.dicom_cohort import cohort_of, findings_of
 from mtinet.workflows.imports.dicom_labels import LabelTable
+from mtinet.workflows.imports.dicom_loading import StudyJob
 from mtinet.workflows.imports.dicom_masks import MaskFolder
 from mtinet.workflows.imports.dicom_phases import Overruling, named_volumes, read_overruling
-from mtinet.workflows.imports.dicom_study import RECORDS, StudyJob, import_study
+from mtinet.workflows.imports.dicom_study import RECORDS, import_study
 from mtinet.workflows.imports.inclusion import Inclusion, InclusionRow, write_inclusion
 from mtinet.workflows.imports.screening import import_finding
 from mtinet.workflows.imports.writing import refuse_unsafe
 from mtinet.workflows.pool import OnProgress, for_each
-from mtinet.workflows.qc import IMPORT_FILE
-
-IMPORT_FORMAT = 1
-"""Version of ``import.json``."""
-
-_TABLES = "tables.json"
-_NAMING = ("label-without-images", "mask-without-study", "mask-of-several-studies")
-"""Findings whose meaning ends, behind a colon, in names that the user gave."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +62,19 @@ class IngestOptions:
     site: str = ""
     name: str = ""
     liver_command: str = ""
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """Names of the options that bring something into the cohort, as the command line calls them."""
+        values = {
+            "--labels": self.labels,
+            "--masks": self.masks,
+            "--phases-json": self.phases,
+            "--site": self.site,
+            "--name": self.name,
+            "--liver-command": self.liver_command,
+        }
+        return tuple(option for option, value in values.items() if value)
 
 
 @dataclass(frozen=True)
@@ -142,8 +141,8 @@ def ingest(
     # what can be wrong with the command is said before the files are read, and before anything is written
     if options.liver_command:
         check_liver_command(options.liver_command)
-    _refuse_foreign(out)
-    mapping = None if options.keep_ids else _mapping_place(out, options)
+    folder.refuse_foreign(out, options.given)
+    mapping = None if options.keep_ids else folder.mapping_place(out, options.mapping)
     overruling = read_overruling(options.phases)
     table = None if options.labels is None else LabelTable(options.labels)
     masks = None if options.masks is None else MaskFolder(options.masks)
@@ -153,7 +152,7 @@ def ingest(
     jobs, names = _jobs(out, studies, options, overruling, masks)
     if table is not None:
         table.refuse_foreign(jobs)
-    _refuse_lost(out, jobs)
+    folder.refuse_lost(out, [job.study_id for job in jobs])
     (out / RECORDS).mkdir(parents=True, exist_ok=True)
     records = for_each(import_study, jobs, workers, on_progress)
     inclusion = Inclusion([record["study_id"] for record in records])
@@ -165,61 +164,20 @@ def ingest(
     findings = [*_unused(overruling, jobs), *findings, *findings_of(records), *said]
     dropped = [] if options.keep_ids else _dropped(studies)
     if mapping is not None:
-        _write_mapping(mapping, jobs)
-    _write(out, cohort, records, inclusion, _without_identity(findings, names), dropped, options)
+        folder.write_mapping(mapping, jobs)
+    write_inclusion(out, inclusion.rows())
+    told = {
+        "deidentified": not options.keep_ids,
+        "options": list(options.given),
+        "dropped_attributes": dropped,
+        "findings": [f.to_dict() for f in folder.without_identity(findings, names)],
+    }
+    folder.write_records(out, told, records)
+    folder.write_tables(out, cohort)
     return IngestOutcome(cohort, records, inclusion.rows(), findings, dropped, mapping)
 
 
 # ---------------------------------------------------------------------- before
-def _refuse_foreign(out: Path) -> None:
-    """Refuse a folder that is not ours: a table that was edited is never overwritten."""
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file; choose a folder")
-    ours = (out / RECORDS).is_dir()
-    if out.is_dir() and any(out.iterdir()) and not ours:
-        raise UserError(f"{out} is not empty and no import of DICOM made it; choose a new folder")
-    table = out / "cohort.csv"
-    if ours and table.is_file() and _hash(table) not in _hashes(out):
-        raise UserError(
-            f"{table} was edited since the import; import into another folder (--phases-json and --labels say what "
-            "an edit would), or remove the table"
-        )
-
-
-def _mapping_place(out: Path, options: IngestOptions) -> Path:
-    """Where it is told who is who: apart from the cohort."""
-    folder = out if out.name else out.resolve()  # the folder that we are in has no name of its own
-    place = options.mapping or folder.parent / f"{folder.name}-mapping.csv"
-    if place.resolve().is_relative_to(out.resolve()):
-        raise UserError(f"{place} lies inside the cohort; give --mapping a place apart from it")
-    return place
-
-
-def _refuse_lost(out: Path, jobs: Sequence[StudyJob]) -> None:
-    """Refuse to drop studies that an earlier import put into the folder; records of those left out go."""
-    here = {job.study_id for job in jobs}
-    gone = [path for path in sorted((out / RECORDS).glob("*.json")) if path.name != _TABLES]
-    gone = [path for path in gone if path.stem not in here]
-    lost = [p.stem for p in gone if not json.loads(p.read_text(encoding="utf-8"))["left_out"]]
-    if lost:
-        raise UserError(
-            f"{out} holds {len(lost)} studies of an earlier import that this one lacks ({', '.join(lost[:5])}): it "
-            "would lose them; import into another folder (mtinet import merge puts cohorts together), with the "
-            "same source, --key and --keep-ids as before, or remove the folder first"
-        )
-    for path in gone:
-        path.unlink()
-
-
-def _hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _hashes(out: Path) -> list[str]:
-    place = out / RECORDS / _TABLES
-    return list(json.loads(place.read_text(encoding="utf-8"))) if place.is_file() else []
-
-
 def _jobs(
     out: Path,
     studies: Sequence[DicomStudy],
@@ -227,7 +185,7 @@ def _jobs(
     overruling: Mapping[str, Overruling],
     masks: MaskFolder | None,
 ) -> tuple[list[StudyJob], Callable[[str], str]]:
-    """A job a study, in the order of the cohort's ids, and what a SeriesInstanceUID is called."""
+    """A job a study, in the order of the cohort's ids, and what a study is called by its UID."""
     patient_of, study_of, series_of = _namers(options)
     refuse_unsafe([study_of(study.study_uid) for study in studies])
     uids = [study.study_uid for study in studies]
@@ -270,8 +228,7 @@ def _namers(
         return str.strip, str, str
     from mtinet.dicom.deidentify import Pseudonyms
 
-    key = options.key or Path.home() / ".config" / "mtinet" / "pseudonyms.key"
-    pseudonyms = Pseudonyms.open(key)
+    pseudonyms = Pseudonyms.open(options.key)
     return pseudonyms.patient, pseudonyms.study, pseudonyms.uid
 
 
@@ -308,24 +265,6 @@ def _unused(overruling: Mapping[str, Overruling], jobs: Sequence[StudyJob]) -> l
 
 
 # ---------------------------------------------------------------------- after
-def _without_identity(findings: Sequence[Finding], study_of: Callable[[str], str]) -> list[Finding]:
-    """Findings as they may be stored: one about a file does not name it, for names of files hold names."""
-    stored = []
-    for number, finding in enumerate(findings, 1):
-        case = finding.case
-        if finding.id in _NAMING:
-            # rows and files are called by the ids of the hospital
-            stored.append(replace(finding, meaning=finding.meaning.split(":")[0]))
-        elif case and case == Path(case).name and case.replace(".", "").isdecimal():
-            stored.append(replace(finding, case=study_of(case)))
-        elif case and ("/" in case or "\\" in case or "." in case):
-            meaning = finding.meaning.replace(case, "the file").replace(Path(case).name, "the file")
-            stored.append(replace(finding, meaning=meaning, case=f"file {number}"))
-        else:
-            stored.append(finding)
-    return stored
-
-
 def _dropped(studies: Sequence[DicomStudy]) -> list[str]:
     """What the files hold of the profile's attributes, with the number of files."""
     from mtinet.dicom.deidentify import dropped_attributes
@@ -334,74 +273,3 @@ def _dropped(studies: Sequence[DicomStudy]) -> list[str]:
     for study in studies:
         counts.update(study.profile_tags)
     return [str(item) for item in dropped_attributes(counts)]
-
-
-def _write_mapping(place: Path, jobs: Sequence[StudyJob]) -> None:
-    """The table that tells who is who, readable by its owner only; rows of earlier imports stay."""
-    columns = (
-        "study_id",
-        "patient_id",
-        "original_patient_id",
-        "patient_name",
-        "study_uid",
-        "study_date",
-        "accession",
-    )
-    rows: dict[str, dict[str, str]] = {}
-    if place.is_file():
-        with place.open(encoding="utf-8", newline="") as lines:
-            rows = {row["study_id"]: row for row in csv.DictReader(lines) if row.get("study_id")}
-    for job in jobs:
-        study = job.study
-        values = (
-            job.study_id,
-            job.patient_id,
-            study.patient_id,
-            study.patient_name,
-            study.study_uid,
-            study.study_date,
-            study.accession,
-        )
-        rows[job.study_id] = dict(zip(columns, values, strict=True))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows(rows[study_id] for study_id in sorted(rows))
-    with files.atomic_path(place) as temporary:
-        temporary.touch(mode=0o600)
-        temporary.write_text(text.getvalue(), encoding="utf-8")
-        temporary.chmod(0o600)
-
-
-def _write(
-    out: Path,
-    cohort: Cohort,
-    records: Sequence[Mapping[str, Any]],
-    inclusion: Inclusion,
-    findings: Sequence[Finding],
-    dropped: Sequence[str],
-    options: IngestOptions,
-) -> None:
-    write_inclusion(out, inclusion.rows())
-    entries = {record["study_id"]: _entry(record) for record in records}
-    files.write_json(
-        out / IMPORT_FILE,
-        {
-            "schema": IMPORT_FORMAT,
-            "deidentified": not options.keep_ids,
-            "dropped_attributes": list(dropped),
-            "studies": entries,
-            "findings": [f.to_dict() for f in findings],
-        },
-    )
-    # the table's hash is noted before the table is there: a stop in between does not make it look edited
-    rows = pd.DataFrame([study_row(study, cohort.phases, out) for study in cohort.studies])
-    digest = hashlib.sha256(rows.to_csv(index=False).encode()).hexdigest()
-    files.write_json(out / RECORDS / _TABLES, sorted({*_hashes(out), digest}))
-    cohort.write(out)
-
-
-def _entry(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A study in ``import.json``."""
-    kept = ("patient_id", "left_out", "phases", "missing", "excluded", "times_s", "mask_phase", "mask_source")
-    return {**{name: record[name] for name in kept}, "findings": record["findings"]}

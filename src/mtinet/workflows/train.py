@@ -167,6 +167,9 @@ def _open_or_create(
     if fabric.is_global_zero and not resumes:
         seed = config.training.seed
         split = divide(cohort, options.learning, options.fold, options.folds, options.split, seed)
+        taught = [cohort[study_id] for study_id in split.train]
+        if not any(study.mask is not None or study.label not in ("", NO_LESION) for study in taught):
+            raise _nothing_to_learn(len(taught), cohort)
         _create(out, cohort, folder, config, split, options)
     fabric.barrier()
     return Run.open(out), resumes
@@ -214,13 +217,16 @@ def _refuse_untrainable(training: Sequence[PreparedStudy], cohort: Cohort) -> No
         raise UnusableError(
             f"cohort {cohort.name} has no study to train on that could be prepared; run mtinet check on it"
         )
-    if not any(study.lesions for study in training) and not any(
-        study.label and study.label != NO_LESION for study in training
-    ):
-        raise UnusableError(
-            f"none of the {len(training)} training studies of cohort {cohort.name} has a lesion mask or a "
-            "class; there is nothing to learn: add masks or labels"
-        )
+    # the masks that the table names may be empty
+    if not any(study.lesions or study.label not in ("", NO_LESION) for study in training):
+        raise _nothing_to_learn(len(training), cohort)
+
+
+def _nothing_to_learn(studies: int, cohort: Cohort) -> UnusableError:
+    return UnusableError(
+        f"none of the {studies} training studies of cohort {cohort.name} has a lesion mask or a class; there is "
+        "nothing to learn: add masks or labels"
+    )
 
 
 def enhancement_statistics(training: Sequence[PreparedStudy], n_phases: int) -> dict[str, Any]:

@@ -118,6 +118,11 @@ def test_places_that_cannot_be_used_stop_the_import_before_it_writes(scanned, tm
         bring_in(scanned[0], out, mapping=out / "who.csv")
     with pytest.raises(UserError, match="give the folder that holds the masks"):
         bring_in(scanned[0], out, masks=tmp_path / "masks")
+    for content in (b"patient_id,label\n1,hcc\n", b"\xff\xfe\0"):
+        (tmp_path / "mine.csv").write_bytes(content)
+        with pytest.raises(UserError, match="would be overwritten; give --mapping another place"):
+            bring_in(scanned[0], out, mapping=tmp_path / "mine.csv")
+        assert (tmp_path / "mine.csv").read_bytes() == content
     assert not out.exists()
 
 
@@ -153,6 +158,16 @@ def test_a_source_without_a_study_says_what_it_found_instead(scanned, tmp_path, 
 
 
 # ---------------------------------------------------------------------- into a folder with an import
+def test_the_mapping_keeps_the_rows_of_earlier_imports(scanned, tmp_path):
+    folder, _ = scanned
+    for patient in ("Q4711", "Q0815"):
+        bring_in(folder / patient, tmp_path / patient, mapping=tmp_path / "who.csv")
+    told = (tmp_path / "who.csv").read_text()
+    assert "Q4711" in told
+    assert "Q0815" in told
+    assert len(told.splitlines()) == 3
+
+
 def test_another_source_does_not_take_the_place_of_studies_that_are_there(scanned, copy, tmp_path):
     folder, _ = scanned
     before = files_of(copy), (copy / "cohort.csv").read_bytes()
@@ -164,6 +179,21 @@ def test_another_source_does_not_take_the_place_of_studies_that_are_there(scanne
     assert (files_of(copy), (copy / "cohort.csv").read_bytes()) == before
 
 
+def test_labels_and_corrections_are_not_lost_by_a_command_without_them(scanned, tmp_path):
+    folder, exams = scanned
+    labels, told = tmp_path / "labels.csv", tmp_path / "phases.json"
+    labels.write_text("patient_id,label\nQ4711,hcc\n")
+    bring_in(folder, tmp_path / "out", labels=labels, site="north")
+    before = (tmp_path / "out" / "cohort.csv").read_bytes()
+    told.write_text(json.dumps({exams["Q0815"].uid("study"): {"delayed": None}}))
+    with pytest.raises(UserError, match="imported with --labels, --site, which this command lacks"):
+        bring_in(folder, tmp_path / "out", phases=told)
+    assert (tmp_path / "out" / "cohort.csv").read_bytes() == before
+    again = bring_in(folder, tmp_path / "out", labels=labels, site="north", phases=told)
+    assert sorted(len(study.images) for study in again.cohort.studies) == [3, 4]
+    assert {study.label for study in again.cohort.studies} == {"hcc", ""}
+
+
 def test_a_study_that_was_left_out_may_go(scanned, tmp_path):
     folder, exams = scanned
     told = tmp_path / "phases.json"
@@ -171,7 +201,7 @@ def test_a_study_that_was_left_out_may_go(scanned, tmp_path):
     told.write_text(json.dumps({exams["Q0815"].uid("study"): missing}))
     first = bring_in(folder, tmp_path / "out", phases=told)
     assert len(first.cohort) == 1
-    again = bring_in(folder / "Q4711", tmp_path / "out")
+    again = bring_in(folder / "Q4711", tmp_path / "out", phases=told)
     assert again.cohort.studies == first.cohort.studies
     left = {path.stem for path in (tmp_path / "out" / ".imported").glob("study-*.json")}
     assert left == {study.study_id for study in again.cohort.studies}

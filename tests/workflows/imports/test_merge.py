@@ -43,6 +43,18 @@ def make(tmp_path, write_image, write_mask):
     return cohort
 
 
+def test_the_class_of_a_cohort_without_labels_does_not_become_one_of_the_merged(make, tmp_path, one):
+    known, unknown = make("aa"), make("bbb", label="", classes=("lesion",))
+    outcome = merge_cohorts([known, unknown], tmp_path / "out", options=one)
+    assert outcome.cohort.classes == ("hcc",)
+    # one that lesions have stays
+    said = make("cccc", label="lesion")
+    assert merge_cohorts([known, said], tmp_path / "both", options=one).cohort.classes == ("hcc", "lesion")
+    nothing = make("ddddd", label="", classes=("lesion",))
+    bare = merge_cohorts([unknown, nothing], tmp_path / "bare", options=one)
+    assert bare.cohort.classes == ("lesion",)
+
+
 def test_sites_patients_and_studies_stay_apart(make, tmp_path, one, no_errors, found):
     first = make("aa", agent="gadobutrol", licence="CC BY")
     second = make("bbb", label="fnh", phase="delayed", agent="gadoxetate")

@@ -75,6 +75,16 @@ def test_labels_are_text_and_bring_what_the_images_do_not_say(source, tmp_path, 
     assert {"not-in-labels", "label-without-images"} <= found(outcome)
 
 
+def test_what_of_a_table_is_not_used_is_named(source, tmp_path, one):
+    table = tmp_path / "labels.csv"
+    table.write_text("patient_id, diagnosis, label,mask\n 007 ,x,hcc,lesions.nii.gz\n")
+    outcome = run(source, tmp_path / "out", one, labels=table)
+    said = {f.id: f.meaning for f in outcome.findings}
+    assert said["unknown-column"] == "column 'diagnosis' of labels.csv is not used"
+    assert said["path-column"] == "the paths in labels.csv (mask) are not used"
+    assert Cohort.read(tmp_path / "out")["007"].label == "hcc"
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -90,7 +100,7 @@ def test_a_wrong_table_is_refused_with_its_repair(source, tmp_path, one, text, t
     table.write_text(text)
     with pytest.raises(UserError, match=told):
         run(source, tmp_path / "out", one, labels=table)
-    assert not (tmp_path / "out" / "cohort.csv").exists()
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

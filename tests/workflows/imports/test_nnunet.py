@@ -46,6 +46,13 @@ def dataset(tmp_path, write_image, write_mask, write_json):
     return src
 
 
+def test_labels_about_other_cases_are_refused_before_anything_is_written(dataset, tmp_path, one):
+    (tmp_path / "labels.csv").write_text("study_id,label\nnobody,hcc\n")
+    with pytest.raises(UserError, match="no study_id of"):
+        import_nnunet(dataset, tmp_path / "out", labels=tmp_path / "labels.csv", options=one)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("description", [V2, V1])
 def test_channels_are_phases_and_values_are_classes(
     dataset, tmp_path, write_json, one, no_errors, found, counts, description

@@ -12,7 +12,7 @@ from mtinet.config import DEFAULT_PHASES, PHASES
 from mtinet.errors import UnusableError, UserError
 from mtinet.results import Finding
 from mtinet.workflows.imports.dicom_labels import LabelTable, label_findings
-from mtinet.workflows.imports.dicom_study import StudyJob
+from mtinet.workflows.imports.dicom_loading import StudyJob
 from mtinet.workflows.imports.labels import classes_of, with_row
 from mtinet.workflows.imports.screening import import_finding
 from mtinet.workflows.imports.writing import UNNAMED, used_phases

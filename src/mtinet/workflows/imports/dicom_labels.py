@@ -8,7 +8,7 @@ from pathlib import Path
 from mtinet.dicom.study import DicomStudy
 from mtinet.errors import UserError
 from mtinet.results import Finding
-from mtinet.workflows.imports.dicom_study import StudyJob
+from mtinet.workflows.imports.dicom_loading import StudyJob
 from mtinet.workflows.imports.labels import column_findings, label_rows
 from mtinet.workflows.imports.screening import import_finding
 

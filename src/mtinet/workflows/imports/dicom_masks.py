@@ -9,17 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
-from mtinet.cohort import REFERENCE_ORDER
+from mtinet.cohort import MAX_LESIONS, REFERENCE_ORDER
 from mtinet.config import Phase
 from mtinet.dicom.headers import MASK_CLASSES
 from mtinet.dicom.mask_images import IMAGE_SUFFIXES
 from mtinet.dicom.masks import MaskOnVolume, read_mask_image, read_masks
 from mtinet.dicom.study import DicomStudy
 from mtinet.errors import UserError
-from mtinet.imaging.checks import MAX_LESIONS, SNAP_VOXELS
 from mtinet.imaging.masks import components, voxel_counts
 from mtinet.results import Finding
-from mtinet.volume import Volume
+from mtinet.volume import SNAP_VOXELS, Volume
 from mtinet.workflows.imports.dicom_phases import ChosenVolume
 from mtinet.workflows.imports.screening import import_finding
 

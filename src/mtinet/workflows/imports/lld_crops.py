@@ -12,7 +12,7 @@ from mtinet.workflows.imports.inclusion import Inclusion
 from mtinet.workflows.imports.labels import classes_of
 from mtinet.workflows.imports.lld_annotation import CLASSES, PHASE_NAMES
 from mtinet.workflows.imports.screening import import_finding
-from mtinet.workflows.imports.splits import digits
+from mtinet.workflows.imports.splits import digits, read_lines
 from mtinet.workflows.imports.writing import ImportOptions, ImportOutcome, write_import
 
 LISTS = ("labels.txt", "labels_trainval.txt", "labels_val_inaccessible.txt")
@@ -77,7 +77,7 @@ def _categories(folder: Path) -> dict[str, int]:
     for path in (folder / name for name in LISTS):
         if not path.is_file():
             continue
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        for number, line in enumerate(read_lines(path), start=1):
             words = line.split()
             if not words:
                 continue

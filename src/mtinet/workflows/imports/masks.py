@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from mtinet.cohort import MAX_LESIONS
 from mtinet.imaging.masks import components, number_by_class, voxel_counts
-from mtinet.volume import Volume, VolumeError, read_nifti
+from mtinet.volume import SNAP_VOXELS, Volume, VolumeError, read_nifti
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def numbered(path: Path, target: Path) -> NumberedMask:
         return NumberedMask(path, sizes=sizes)
     parts = components(mask.array)
     numbers = voxel_counts(parts)
-    if numbers == sizes or len(numbers) > 255:
+    if numbers == sizes or len(numbers) > MAX_LESIONS:
         return NumberedMask(path, sizes=sizes)
     mask.with_array(parts.astype(np.uint8)).write_nifti(target)
     return NumberedMask(target, sizes=numbers, rewritten=True)
@@ -78,7 +79,7 @@ def from_classes(path: Path, target: Path, classes: Mapping[int, str]) -> Number
     labels = {number: name for number, name in names.items() if name}
     if np.array_equal(numbers, mask.array):
         return NumberedMask(path, labels, sizes)
-    kind = np.uint8 if len(names) < 256 else np.int32
+    kind = np.uint8 if len(names) <= MAX_LESIONS else np.int32
     mask.with_array(numbers.astype(kind)).write_nifti(target)
     return NumberedMask(target, labels, sizes, rewritten=True)
 
@@ -106,7 +107,7 @@ def merged(paths: list[Path], target: Path) -> NumberedMask:
         return NumberedMask(paths[0], readable=False)
     whole = np.zeros(masks[0].shape, dtype=np.uint8)
     for number, mask in enumerate(masks, start=1):
-        if not masks[0].corner_distance_mm(mask) < 0.1 * min(mask.spacing_mm):
+        if not masks[0].corner_distance_mm(mask) < SNAP_VOXELS * min(mask.spacing_mm):
             return NumberedMask(paths[number - 1], readable=False)
         whole[mask.array > 0] = number
     Volume(whole, masks[0].affine).write_nifti(target)

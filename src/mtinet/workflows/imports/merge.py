@@ -17,7 +17,13 @@ from mtinet.workflows.imports.inclusion import Inclusion
 from mtinet.workflows.imports.labels import canonical_class, classes_of
 from mtinet.workflows.imports.phase_names import parse_assignments
 from mtinet.workflows.imports.screening import import_finding
-from mtinet.workflows.imports.writing import ImportOptions, ImportOutcome, refuse_occupied, write_import
+from mtinet.workflows.imports.writing import (
+    UNNAMED,
+    ImportOptions,
+    ImportOutcome,
+    refuse_occupied,
+    write_import,
+)
 
 
 def merge_cohorts(
@@ -85,7 +91,7 @@ def merge_cohorts(
     merged = Cohort(
         name or " + ".join(names),
         tuple(replace(s, agent="") if common else s for s in studies),
-        classes_of([c for cohort in cohorts for c in cohort.classes]),
+        classes_of([c for cohort in cohorts if not _unnamed(cohort) for c in cohort.classes]),
         phases=tuple(p for p in PHASES if any(p in cohort.phases for cohort in cohorts)),
         agent=common,
         licence="; ".join(f"{n}: {c.licence}" for n, c in zip(names, cohorts) if c.licence),
@@ -94,6 +100,14 @@ def merge_cohorts(
     )
     inclusion = Inclusion((s.study_id for s in studies), f"studies in {len(cohorts)} cohorts")
     return write_import(out, merged, inclusion, found, options or ImportOptions())
+
+
+def _unnamed(cohort: Cohort) -> bool:
+    """Whether the class of a cohort is there because a cohort has one, and no lesion has it."""
+    labels = [study.label for study in cohort.studies]
+    if not cohort.lesions.empty:
+        labels += list(cohort.lesions["label"])
+    return cohort.classes == UNNAMED and UNNAMED[0] not in labels
 
 
 def _names(cohorts: Sequence[Cohort], sources: Sequence[Path]) -> list[str]:

@@ -104,20 +104,20 @@ def import_nifti(
     refuse_unsafe(study for study, _ in ids.values())
     inclusion = Inclusion((study for study, _ in ids.values()), "studies by the pattern")
     studies = []
+    drawn: dict[str, Path] = {}
     for key, item in found.items():
         study_id, patient = ids[key]
         images: dict[Phase, Path] = {known[n]: path for n, path in item.images.items() if n in known}
         if not images:
             inclusion.leave_out(study_id, "phases", "no file of a known phase")
             continue
-        study = Study(study_id, images, patient_id=patient, site=key[0], liver_mask=item.liver)
+        studies.append(Study(study_id, images, patient_id=patient, site=key[0], liver_mask=item.liver))
         if item.mask is not None:
-            mask = numbered(item.mask, study_folder(out, study_id) / "mask.nii.gz")
-            study = replace(study, mask=mask.path)
-        drawn = study.mask is not None or study.liver_mask is not None
-        studies.append(replace(study, mask_phase=mask_phase if drawn else ""))
+            drawn[study_id] = item.mask
     labelled, classes, said = with_labels(studies, labels)
-    cohort = Cohort(name or src.name, tuple(labelled), classes)
+    # masks are written once the labels are known to fit
+    masked = [_with_mask(study, drawn.get(study.study_id), mask_phase, out) for study in labelled]
+    cohort = Cohort(name or src.name, tuple(masked), classes)
     return write_import(out, cohort, inclusion, [*findings, *said], options or ImportOptions())
 
 
@@ -147,6 +147,15 @@ def compile_pattern(pattern: str, allowed: Iterable[str] = PLACEHOLDERS) -> re.P
         else:
             text += re.escape(part)
     return re.compile(text)
+
+
+def _with_mask(study: Study, drawn: Path | None, mask_phase: str, out: Path) -> Study:
+    """The study with its lesions numbered, and the phase that its masks were drawn on."""
+    if drawn is not None:
+        study = replace(study, mask=numbered(drawn, study_folder(out, study.study_id) / "mask.nii.gz").path)
+    elif study.liver_mask is None:
+        return study
+    return replace(study, mask_phase=study.mask_phase or mask_phase)
 
 
 def _images(paths: Sequence[str], pattern: str, src: Path) -> dict[Key, _Found]:

@@ -77,17 +77,21 @@ def import_nnunet(
     findings.append(_said_labels(dataset, meaning))
     refuse_unsafe(dataset.cases)
     inclusion = Inclusion(dataset.cases, "cases in imagesTr")
-    studies, rows = [], []
+    bare = []
     for case, found in dataset.cases.items():
         images = {phases[number]: path for number, path in found.images.items() if number in phases}
-        if not images:
+        if images:
+            bare.append(Study(case, images))  # type: ignore[arg-type]
+        else:
             inclusion.leave_out(case, "phases", "no image of a channel that is a phase")
-            continue
-        study, labelled = _study(case, images, found, meaning, out)
-        studies.append(study)
-        rows += labelled
-    studies, named, said = with_labels(studies, table)
-    classes = classes_of([*named, *(c for c in meaning.classes.values() if c)])
+    labelled, _, said = with_labels(bare, table)
+    # masks are written once the labels are known to fit
+    studies, rows = [], []
+    for study in labelled:
+        masked, lesions = _with_mask(study, dataset.cases[study.study_id], meaning, out)
+        studies.append(masked)
+        rows += lesions
+    classes = classes_of([*(s.label for s in studies), *(c for c in meaning.classes.values() if c)])
     cohort = Cohort(
         dataset.name, tuple(studies), classes, licence=dataset.licence, lesions=pd.DataFrame(rows)
     )
@@ -151,21 +155,20 @@ def _said_labels(dataset: Dataset, meaning: Meaning) -> Finding:
     )
 
 
-def _study(
-    case: str, images: dict[str, Path], found: Case, meaning: Meaning, out: Path
-) -> tuple[Study, list[dict[str, str]]]:
-    study = Study(case, images)  # type: ignore[arg-type]
+def _with_mask(study: Study, found: Case, meaning: Meaning, out: Path) -> tuple[Study, list[dict[str, str]]]:
+    """The study with its masks, and the rows of its lesions; its label is theirs where no table says one."""
     if found.label is None:
         return study, []
-    folder = study_folder(out, case)
+    folder = study_folder(out, study.study_id)
     mask = from_classes(found.label, folder / "mask.nii.gz", meaning.classes)
-    liver = (
-        region(found.label, folder / "liver_mask.nii.gz", (*meaning.liver, *meaning.classes))
-        if (meaning.liver)
-        else None
-    )
-    rows = [{"study_id": case, "lesion": str(number), "label": name} for number, name in mask.labels.items()]
+    liver = None
+    if meaning.liver:
+        liver = region(found.label, folder / "liver_mask.nii.gz", (*meaning.liver, *meaning.classes))
+    rows = [
+        {"study_id": study.study_id, "lesion": str(number), "label": name}
+        for number, name in mask.labels.items()
+    ]
     label = dominant_label(mask)
     if mask.readable and not mask.sizes and meaning.classes:
         label = NO_LESION
-    return replace(study, mask=mask.path, liver_mask=liver, label=label), rows
+    return replace(study, mask=mask.path, liver_mask=liver, label=study.label or label), rows

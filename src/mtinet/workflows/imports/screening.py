@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from mtinet.cohort import NO_LESION, Study
+from mtinet.cohort import MAX_LESIONS, NO_LESION, Study
 from mtinet.config import Phase
-from mtinet.imaging.checks import MAX_LESIONS, SNAP_VOXELS, pixel_findings
-from mtinet.results import Finding
-from mtinet.volume import Volume, VolumeError, grid_distance_mm, read_geometry, read_nifti
+from mtinet.imaging.checks import pixel_findings
+from mtinet.results import Finding, Severity
+from mtinet.volume import SNAP_VOXELS, Volume, VolumeError, grid_distance_mm, read_geometry, read_nifti
 
 
-def import_finding(id: str, severity: str, meaning: str, action: str, case: str = "") -> Finding:
+def import_finding(id: str, severity: Severity, meaning: str, action: str, case: str = "") -> Finding:
     """A finding of the stage ``import``."""
-    return Finding(id, "import", severity, meaning, action, case)  # type: ignore[arg-type]
+    return Finding(id, "import", severity, meaning, action, case)
 
 
 @dataclass(frozen=True)

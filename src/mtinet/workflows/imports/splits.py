@@ -13,13 +13,23 @@ from mtinet.results import Finding
 from mtinet.workflows.imports.screening import import_finding
 
 
+def read_lines(path: Path) -> list[str]:
+    """Lines of a list file.
+
+    Raises
+    ------
+    UserError
+        It cannot be read as text.
+    """
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read as a list of ids ({error}); get it again") from None
+
+
 def read_list(path: Path) -> list[str]:
     """Ids of a list file: the first word of each line (the lists of LLD-MMRI: ``MR123456 6``)."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read as a list of ids ({error})") from None
-    return [line.split()[0] for line in lines if line.strip()]
+    return [line.split()[0] for line in read_lines(path) if line.strip()]
 
 
 def digits(name: str) -> str:

@@ -19,8 +19,8 @@ from mtinet.dicom.study import DicomStudy
 from mtinet.errors import UnusableError, UserError
 from mtinet.results import Finding
 from mtinet.volume import read_nifti
+from mtinet.workflows.imports.dicom_loading import StudyJob, acquisition_of, load_phases
 from mtinet.workflows.imports.dicom_phases import Overruling
-from mtinet.workflows.imports.dicom_study import StudyJob, acquisition_of, load_phases
 from mtinet.workflows.imports.writing import refuse_unsafe
 
 OTHER_BODY_PARTS = (
@@ -329,7 +329,7 @@ def _dicom_jobs(source: Path, told: Mapping[str, str], key: Path | None) -> tupl
     studies, findings = read_studies(source)
     if not studies:
         return [], findings
-    pseudonyms = Pseudonyms.open(key or Path.home() / ".config" / "mtinet" / "pseudonyms.key")
+    pseudonyms = Pseudonyms.open(key)
     by_uid: dict[str, list[DicomStudy]] = {}
     for study in studies:
         by_uid.setdefault(study.study_uid, []).append(study)

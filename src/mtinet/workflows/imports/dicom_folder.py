@@ -1,0 +1,206 @@
+"""The folder of a cohort that is imported from DICOM: what may be written into it, and the files beside the images."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mtinet import files
+from mtinet.cohort import Cohort
+from mtinet.cohort.tables import study_row
+from mtinet.errors import UserError
+from mtinet.results import Finding
+from mtinet.workflows.imports.dicom_loading import StudyJob, file_hash
+from mtinet.workflows.imports.dicom_study import RECORDS
+from mtinet.workflows.qc import IMPORT_FILE
+
+IMPORT_FORMAT = 1
+"""Version of ``import.json``."""
+
+_TABLES = "tables.json"
+_NAMING = ("label-without-images", "mask-without-study", "mask-of-several-studies")
+"""Findings whose meaning ends, behind a colon, in names that the user gave."""
+
+_MAPPING = (
+    "study_id",
+    "patient_id",
+    "original_patient_id",
+    "patient_name",
+    "study_uid",
+    "study_date",
+    "accession",
+)
+"""Columns of the table that tells who is who."""
+
+
+# ---------------------------------------------------------------------- before
+def refuse_foreign(out: Path, given: Sequence[str]) -> None:
+    """Refuse a folder that is not ours, or an import that would take out what the one before brought in.
+
+    Parameters
+    ----------
+    out : Path
+    given : sequence of str
+        The options of this import that bring something in.
+
+    Raises
+    ------
+    UserError
+    """
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file; choose a folder")
+    ours = (out / RECORDS).is_dir()
+    if out.is_dir() and any(out.iterdir()) and not ours:
+        raise UserError(f"{out} is not empty and no import of DICOM made it; choose a new folder")
+    table = out / "cohort.csv"
+    if ours and table.is_file() and file_hash(table) not in _hashes(out):
+        raise UserError(
+            f"{table} was edited since the import; import into another folder (--phases-json and --labels say what "
+            "an edit would), or remove the table"
+        )
+    lacking = [option for option in _given_before(out) if option not in given]
+    if ours and lacking:
+        raise UserError(
+            f"{out} was imported with {', '.join(lacking)}, which this command lacks: what that brought would be "
+            "lost; give it again, or import into another folder"
+        )
+
+
+def _given_before(out: Path) -> list[str]:
+    """Options of the import that wrote the folder's ``import.json``; none without one."""
+    try:
+        return list(json.loads((out / IMPORT_FILE).read_text(encoding="utf-8"))["options"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def mapping_place(out: Path, given: Path | None) -> Path:
+    """Where it is told who is who: where the user says, or beside the cohort.
+
+    Raises
+    ------
+    UserError
+        It lies inside the cohort, or there is a file of another kind.
+    """
+    folder = out if out.name else out.resolve()  # the folder that we are in has no name of its own
+    place = given or folder.parent / f"{folder.name}-mapping.csv"
+    if place.resolve().is_relative_to(out.resolve()):
+        raise UserError(f"{place} lies inside the cohort; give --mapping a place apart from it")
+    _read_mapping(place)
+    return place
+
+
+def refuse_lost(out: Path, study_ids: Collection[str]) -> None:
+    """Refuse to drop studies that an earlier import put into the folder; records of those left out go.
+
+    Raises
+    ------
+    UserError
+    """
+    records = [path for path in sorted((out / RECORDS).glob("*.json")) if path.name != _TABLES]
+    gone = [path for path in records if path.stem not in study_ids]
+    lost = [p.stem for p in gone if not json.loads(p.read_text(encoding="utf-8"))["left_out"]]
+    if lost:
+        raise UserError(
+            f"{out} holds {len(lost)} studies of an earlier import that this one lacks ({', '.join(lost[:5])}): it "
+            "would lose them; import into another folder (mtinet import merge puts cohorts together), with the "
+            "same source, --key and --keep-ids as before, or remove the folder first"
+        )
+    for path in gone:
+        path.unlink()
+
+
+def _hashes(out: Path) -> list[str]:
+    place = out / RECORDS / _TABLES
+    return list(json.loads(place.read_text(encoding="utf-8"))) if place.is_file() else []
+
+
+# ---------------------------------------------------------------------- after
+def without_identity(findings: Sequence[Finding], study_of: Callable[[str], str]) -> list[Finding]:
+    """Findings as they may be stored: one about a file does not name it, for names of files hold names."""
+    stored = []
+    for number, finding in enumerate(findings, 1):
+        case = finding.case
+        if finding.id in _NAMING:
+            # rows and files are called by the ids of the hospital
+            stored.append(replace(finding, meaning=finding.meaning.split(":")[0]))
+        elif case and case == Path(case).name and case.replace(".", "").isdecimal():
+            stored.append(replace(finding, case=study_of(case)))
+        elif case and ("/" in case or "\\" in case or "." in case):
+            meaning = finding.meaning.replace(case, "the file").replace(Path(case).name, "the file")
+            stored.append(replace(finding, meaning=meaning, case=f"file {number}"))
+        else:
+            stored.append(finding)
+    return stored
+
+
+def _read_mapping(place: Path) -> dict[str, dict[str, str]]:
+    """The rows of a mapping by study; none where there is no such file."""
+    if not place.exists():
+        return {}
+    try:
+        with place.open(encoding="utf-8-sig", newline="") as lines:
+            reader = csv.DictReader(lines)
+            rows = {row["study_id"]: row for row in reader if tuple(row) == _MAPPING}
+            ours = tuple(reader.fieldnames or ()) == _MAPPING
+    except (OSError, UnicodeDecodeError, csv.Error):
+        ours = False
+    if not ours:
+        raise UserError(
+            f"{place} is not a mapping as an import writes it, and would be overwritten; give --mapping another place"
+        )
+    return rows
+
+
+def write_mapping(place: Path, jobs: Sequence[StudyJob]) -> None:
+    """Write the table that tells who is who, readable by its owner only; rows of earlier imports stay."""
+    rows = _read_mapping(place)
+    for job in jobs:
+        study = job.study
+        values = (
+            job.study_id,
+            job.patient_id,
+            study.patient_id,
+            study.patient_name,
+            study.study_uid,
+            study.study_date,
+            study.accession,
+        )
+        rows[job.study_id] = dict(zip(_MAPPING, values, strict=True))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _MAPPING, lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(rows[study_id] for study_id in sorted(rows))
+    with files.atomic_path(place) as temporary:
+        temporary.touch(mode=0o600)
+        temporary.write_text(text.getvalue(), encoding="utf-8")
+        temporary.chmod(0o600)
+
+
+def write_records(out: Path, told: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
+    """Write ``import.json``: what is told of the whole import, and how each study was made."""
+    entries = {record["study_id"]: _entry(record) for record in records}
+    files.write_json(out / IMPORT_FILE, {"schema": IMPORT_FORMAT, **told, "studies": entries})
+
+
+def write_tables(out: Path, cohort: Cohort) -> None:
+    """Write the cohort's tables; ``cohort.csv`` is known again as ours."""
+    # the table's hash is noted before the table is there: a stop in between does not make it look edited
+    rows = pd.DataFrame([study_row(study, cohort.phases, out) for study in cohort.studies])
+    digest = hashlib.sha256(rows.to_csv(index=False).encode()).hexdigest()
+    files.write_json(out / RECORDS / _TABLES, sorted({*_hashes(out), digest}))
+    cohort.write(out)
+
+
+def _entry(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A study in ``import.json``."""
+    kept = ("patient_id", "left_out", "phases", "missing", "excluded", "times_s", "mask_phase", "mask_source")
+    return {**{name: record[name] for name in kept}, "findings": record["findings"]}
