@@ -28,9 +28,8 @@ from mtinet.workflows.imports.dicom_phases import read_overruling
 from mtinet.workflows.imports.dicom_study import RECORDS, StudyJob, import_study
 from mtinet.workflows.imports.inclusion import Inclusion, InclusionRow, write_inclusion
 from mtinet.workflows.imports.screening import import_finding
-from mtinet.workflows.imports.writing import refuse_unsafe
+from mtinet.workflows.imports.writing import IMPORT_FILE, refuse_unsafe
 from mtinet.workflows.pool import OnProgress, for_each
-from mtinet.workflows.qc import IMPORT_FILE
 
 IMPORT_FORMAT = 1
 """Version of ``import.json``."""
