@@ -6,7 +6,8 @@ for
 
 - the table as it is;
 - the table with the series of one labelled phase deleted, each in turn: all acceptable ones, so the phase
-  must come out empty, and so must every other phase that only they held; the rest must stay as it was;
+  must come out empty, and so must every other phase that only they held; the rest must stay as it was.
+  The two are counted apart;
 - the table with one meaningless name for every series;
 - the table with the series numbers of each study shuffled, in ``--shuffles`` ways: nothing then tells series
   apart that agree in all but their numbers.  Phases that such a series holds beside another one, which does
@@ -44,6 +45,8 @@ from mtinet.workflows.simulate import simulate
 
 CONFIDENT = 0.8
 SHUFFLED = "shuffled numbers"
+DELETED = "one series deleted, its phases"
+LEFT = "one series deleted, the other phases"
 TIMES_S: dict[Phase, float] = {
     "pre": 0.0, "arterial": 60.0, "portal_venous": 100.0, "transitional": 240.0, "delayed": 220.0,
     "hepatobiliary": 1260.0,
@@ -119,7 +122,7 @@ def figures(
     """The figures of a table, by what was done to it."""
     rng = np.random.default_rng([seed, 0])
     found: dict[str, Counter[str]] = {
-        name: Counter() for name in ("as it is", "one series deleted", "generic names", SHUFFLED)
+        name: Counter() for name in ("as it is", DELETED, LEFT, "generic names", SHUFFLED)
     }
     for key, wanted in expected.items():
         study = studies[key]
@@ -137,7 +140,8 @@ def figures(
                     found.setdefault(f"{SHUFFLED}, {part}", Counter()).update(some)
             if verbose and counts["right"] < counts["total"]:
                 print(" ", name, key, {p: answer(c) for p, c in identification.phases.items() if c}, answers)
-        found["one series deleted"].update(deletion(study, wanted, verbose))
+        for name, counts in deletion(study, wanted, verbose).items():
+            found[name].update(counts)
     return found
 
 
@@ -156,34 +160,27 @@ def undecidable(study: Study, wanted: Expected) -> set[str]:
     return found
 
 
-def deletion(study: Study, wanted: Expected, verbose: bool = False) -> Counter[str]:
-    """Delete the series of each phase in turn; count deleted phases left empty and others unchanged."""
-    counts = Counter({"deleted": 0, "deleted and empty": 0, "others": 0, "others unchanged": 0})
-    counts[f"wrong while stated > {CONFIDENT}"] = 0
+def deletion(study: Study, wanted: Expected, verbose: bool = False) -> dict[str, Counter[str]]:
+    """Delete the series of each phase in turn: are deleted phases left empty, and the others as they were?"""
+    confident = f"wrong while stated > {CONFIDENT}"
+    counts = {DELETED: Counter({"empty": 0, confident: 0}), LEFT: Counter({"unchanged": 0, confident: 0})}
     before = {phase: answer(identify(study).phases[phase]) for phase in wanted}  # type: ignore[index]
     for phase, acceptable in wanted.items():
         gone = {name.split("#")[0] for name in acceptable}
         if not gone:
             continue
-        held = {name.split("#")[0] for names in wanted.values() for name in names}
-        kept = [s for s in study if s.series_number not in gone or s.series_number not in held]
-        after = identify(kept)
+        after = identify([s for s in study if s.series_number not in gone])
         for other, names in wanted.items():
             left = [name for name in names if name.split("#")[0] not in gone]
             choice = after.phases[other]  # type: ignore[index]
-            counts["total"] += 1
             if names and not left:
-                good = choice is None
-                counts["deleted"] += 1
-                counts["deleted and empty"] += good
+                part, aim, good = DELETED, "empty", choice is None
             else:
+                part, aim = LEFT, "unchanged"
                 good = answer(choice) == before[other] or answer(choice) in left
-                counts["others"] += 1
-                counts["others unchanged"] += good
+            counts[part].update({"total": 1, aim: int(good)})
             if not good:
-                counts[f"wrong while stated > {CONFIDENT}"] += (
-                    choice is not None and choice.confidence > CONFIDENT
-                )
+                counts[part][confident] += choice is not None and choice.confidence > CONFIDENT
                 if verbose:
                     stated = "" if choice is None else f" ({choice.confidence:.2f})"
                     print(f"  {study[0].study_key} without {phase}: {other} = {answer(choice)}{stated}")

@@ -339,3 +339,14 @@ def test_exponents_are_those_of_the_power_law_and_empty_where_nothing_was_measur
     found = scaling.exponents(table).iloc[0]
     assert found[list(costs)].astype(float).to_numpy() == pytest.approx([1.0, 0.5, 0.0, 2.0])
     assert found["run_s"] is None
+
+
+# ---------------------------------------------------------------------- peaks of components
+def test_the_peak_table_counts_components_and_ignores_dice_of_empty_studies(benchmark):
+    peak = benchmark("lesion_peak")
+    one = {"lesions": 2, "found": 1, "false": 1, "empty": np.nan, "dice": 0.5}
+    none = {"lesions": 0, "found": 0, "false": 0, "empty": 1.0, "dice": np.nan}
+    table = pd.DataFrame([{"peak": p, **row} for p in (0.5, 0.9) for row in (one, none)])
+    text = peak.page_text(table, "any", 0.9)
+    assert "2 virtual patients with 2 lesions, 1 of them without any" in text
+    assert "| 0.9 (default) | 0.5 | 0.5 | 1 | 0.5 |" in text

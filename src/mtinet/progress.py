@@ -37,7 +37,7 @@ def bar(title: str, total: int | None = None) -> Iterator[Advance]:
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
-class TrainingProgress:
+class StageProgress:
     """Bars of a workflow with several stages: each stage its own bar, the training with its numbers."""
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class TrainingProgress:
         self._tasks: dict[str, TaskID] = {}
         self._last = 0.0
 
-    def __enter__(self) -> TrainingProgress:
+    def __enter__(self) -> StageProgress:
         if self._console.is_terminal:
             self._progress.start()
         return self

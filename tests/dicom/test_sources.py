@@ -6,6 +6,7 @@ import zipfile
 
 import pytest
 
+from mtinet.dicom import members
 from mtinet.dicom.sources import find_files
 from mtinet.dicom.study import read_studies
 from mtinet.errors import UnusableError
@@ -104,6 +105,21 @@ def test_archives_within_archives_are_named(volume, tmp_path):
     studies, findings = read_studies(outer)
     assert studies == []
     assert ids(findings) == ["archive", "archive"]
+
+
+def test_the_directory_of_a_zip_is_read_once_for_all_its_members(volume, tmp_path):
+    files = {p.name: p.read_bytes() for p in volume.glob("*.dcm")}
+    archive = write_zip(tmp_path / "x.zip", files)
+    members._opened.cache_clear()
+    for name, content in files.items():
+        assert members.open_member(archive, name).read() == content
+    assert members._opened.cache_info().misses == 1
+    # another zip in its place is another one
+    write_zip(archive, {name: content + b"x" for name, content in files.items()})
+    for name, content in files.items():
+        assert members.open_member(archive, name).read() == content + b"x"
+    with pytest.raises(zipfile.BadZipFile, match="no longer there"):
+        members.open_member(archive, "another.dcm")
 
 
 def test_damaged_and_encrypted_zips_are_named(volume, tmp_path):

@@ -80,13 +80,25 @@ def test_a_lesion_is_the_area_weighted_mean_of_its_slices(study):
 def test_small_components_are_dropped_and_the_rest_numbered_by_size():
     probability = np.zeros((6, 30, 30), dtype=np.float32)
     probability[1:5, 2:12, 2:12] = 0.9
-    probability[1:4, 20:26, 20:26] = 0.8
+    probability[1:4, 20:26, 20:26] = 0.95
     probability[0, 29, 0] = 1.0
     settings = resolve("small").inference
     labels = find_lesions(probability, (2.0, 2.0, 2.0), settings)
     assert labels.max() == 2
     assert (labels[1:5, 2:12, 2:12] == 1).all()
     assert labels[0, 29, 0] == 0
+
+
+def test_a_component_that_is_sure_nowhere_is_dropped_whole_and_one_that_is_somewhere_stays_whole():
+    probability = np.zeros((6, 30, 30), dtype=np.float32)
+    probability[1:5, 2:16, 2:16] = 0.85
+    probability[1:4, 20:26, 20:26] = 0.6
+    probability[2, 22, 22] = 0.92
+    found = find_lesions(probability, (2.0, 2.0, 2.0), resolve("small").inference)
+    assert np.array_equal(found == 1, probability * (np.indices(probability.shape)[2] >= 20) > 0)
+    assert found.max() == 1
+    every = resolve("small", assignments=["inference.min_peak=0"]).inference
+    assert find_lesions(probability, (2.0, 2.0, 2.0), every).max() == 2
 
 
 def test_results_list_only_what_the_mask_holds(study):

@@ -43,7 +43,32 @@ CacheOption = Annotated[
     typer.Option("--cache", help="Where prepared studies are kept. Default: in the cohort folder."),
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes. Default: one a core.")]
-CohortArgument = Annotated[Path, typer.Argument(help="Cohort folder (cohort.csv and cohort.yaml).")]
+Folds = Annotated[int, typer.Option(min=2, help="Number of folds.")]
+Formats = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar="NAMES",
+        help="What to write: some of nifti, json, csv, maps, picture, page, pdf, dicom-seg, dicom-sr.  "
+        "Default: nifti,json,picture,page.",
+    ),
+]
+PhaseNames = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PHASE=SERIES,...",
+        help="Phases that you know better: the number or UID of a series, :k behind it for its k-th volume from "
+        "0, or a NIfTI file's name; nothing behind = means that the phase was not acquired.",
+    ),
+]
+Key = Annotated[
+    Path | None,
+    typer.Option(help="Secret key of the pseudonyms. Default: ~/.config/mtinet/pseudonyms.key."),
+]
+COHORT = typer.Argument(help="Cohort folder (cohort.csv and cohort.yaml).")
+CohortArgument = Annotated[Path, COHORT]
+NewCohort = Annotated[Path, typer.Argument(help="Cohort folder to write.")]
+NewFolder = Annotated[Path, typer.Argument(help="Folder to write.")]
 RunArgument = Annotated[Path, typer.Argument(help="Run folder (the --out of a training).")]
 
 
@@ -85,8 +110,8 @@ def progress(title: str, total: int | None = None) -> Any:
     return bar(title, total)
 
 
-def training_progress() -> Any:
-    """The progress of a training on stderr."""
-    from mtinet.progress import TrainingProgress
+def stages() -> Any:
+    """The progress of work in several stages on stderr; two bars at a time would write over each other."""
+    from mtinet.progress import StageProgress
 
-    return TrainingProgress()
+    return StageProgress()

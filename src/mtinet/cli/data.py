@@ -14,6 +14,7 @@ from mtinet.cli.base import (
     CohortArgument,
     File,
     Json,
+    NewCohort,
     Preset,
     Set,
     Workers,
@@ -71,7 +72,7 @@ OutputFormat = Annotated[
 
 @app.command()
 def simulate(
-    out: Annotated[Path, typer.Argument(help="Cohort folder to write.")],
+    out: NewCohort,
     preset: Simulation = "demo",
     subjects: Annotated[int | None, typer.Option(min=1, help="Number of patients.")] = None,
     classes: Classes = None,
@@ -142,7 +143,8 @@ def check(cohort: CohortArgument, json_: Json = False) -> None:
     """List everything that is wrong with a cohort, each with its repair (exit code 1 on errors only)."""
     from mtinet.workflows.check import check as run
 
-    findings = run(cohort)
+    with progress("Checking") as advance:
+        findings = run(cohort, on_progress=advance)
     show([f.to_dict() for f in findings], findings_text(findings), json_)
     raise typer.Exit(1 if any(f.severity == "error" for f in findings) else 0)
 

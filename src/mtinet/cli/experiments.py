@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mtinet.cli.base import (
+    COHORT,
     CacheOption,
+    CohortArgument,
     File,
     Json,
     Preset,
@@ -25,11 +27,10 @@ if TYPE_CHECKING:
     from mtinet.experiments.execute import Outcome
     from mtinet.experiments.gather import Gathered
     from mtinet.experiments.grid import Grid, Means
+    from mtinet.experiments.ray_pool import Cluster
     from mtinet.results import Finding
 
-Out = Annotated[
-    Path, typer.Option("--out", "-o", help="Folder of the campaign; with --resume one that is there.")
-]
+OUT = typer.Option("--out", "-o", help="Folder of the campaign; with --resume one that is there.")
 Processes = Annotated[
     int, typer.Option(min=1, help="Runs at a time on this machine, each with its share of the cores.")
 ]
@@ -46,15 +47,12 @@ Resume = Annotated[
     bool,
     typer.Option("--resume", help="Go on in a folder that holds runs already; without it that is an error."),
 ]
-BudgetOnly = Annotated[
-    bool, typer.Option("--budget", help="Only say what the runs would cost; nothing is trained to its end.")
-]
 
 
 @app.command()
 def crossval(
-    cohort: Annotated[Path, typer.Argument(help="Cohort folder (cohort.csv and cohort.yaml).")],
-    out: Out,
+    cohort: CohortArgument,
+    out: Annotated[Path, OUT],
     preset: Preset = "small",
     config: File = None,
     set_: Set = None,
@@ -73,10 +71,11 @@ def crossval(
     `mtinet crossval COHORT -o CV --workers 2`
     """
     from mtinet.experiments.crossval import EXPERIMENT, pool_folds
+    from mtinet.experiments.grid import Means
     from mtinet.experiments.plan import Choice
     from mtinet.workflows.evaluate import key_figures
 
-    means = _means(workers, ray, cpus, gpus, None, cache, keep, False)
+    means = Means(workers, _cluster(ray, cpus, gpus), cache=cache, keep=keep)
     choice = Choice(preset, config, tuple(set_ or ()))
     grid, outcomes, findings = _run(EXPERIMENT, cohort, out, choice, means, resume)
     _stop_on_failure(outcomes, findings)
@@ -91,8 +90,8 @@ def crossval(
 @app.command()
 def experiment(
     name: Annotated[str | None, typer.Argument(help="Experiment, one of --list.")] = None,
-    cohort: Annotated[Path | None, typer.Argument(help="Cohort folder.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the campaign.")] = None,
+    cohort: Annotated[Path | None, COHORT] = None,
+    out: Annotated[Path | None, OUT] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the experiments and end.")] = False,
     rows: Annotated[
         str | None,
@@ -116,7 +115,10 @@ def experiment(
     mixed: Annotated[
         bool, typer.Option("--mixed", help="Also gather records of other code or libraries, and say so.")
     ] = False,
-    budget: BudgetOnly = False,
+    budget: Annotated[
+        bool,
+        typer.Option("--budget", help="Only say what the runs would cost; nothing is trained to its end."),
+    ] = False,
     report: Annotated[
         Path | None, typer.Option(help="Folder of tables, checklists and page. Default: OUT.")
     ] = None,
@@ -134,6 +136,7 @@ def experiment(
     """
     from mtinet.experiments.catalogue import EXPERIMENTS
     from mtinet.experiments.catalogue import experiment as find
+    from mtinet.experiments.grid import Means
     from mtinet.experiments.plan import Choice
     from mtinet.experiments.report import write_report
     from mtinet.workflows.table1 import table1
@@ -158,7 +161,7 @@ def experiment(
         _folds(folds),
         None if picked is None else tuple(picked),
     )
-    means = _means(workers, ray, cpus, gpus, records, cache, keep, mixed)
+    means = Means(workers, _cluster(ray, cpus, gpus), records, cache, keep, allow_mixed=mixed)
     grid, outcomes, findings = _run(chosen, cohort, out, choice, means, resume, budget)
     if budget:
         return
@@ -176,21 +179,10 @@ def experiment(
 
 
 # ---------------------------------------------------------------------- parts
-def _means(
-    workers: int,
-    ray: str | None,
-    cpus: float,
-    gpus: float,
-    records: Path | None,
-    cache: Path | None,
-    keep: bool,
-    mixed: bool,
-) -> Means:
-    from mtinet.experiments.grid import Means
+def _cluster(address: str | None, cpus: float, gpus: float) -> Cluster | None:
     from mtinet.experiments.ray_pool import Cluster
 
-    cluster = None if ray is None else Cluster(ray, cpus, gpus)
-    return Means(workers, cluster, records, cache, keep, mixed)
+    return None if address is None else Cluster(address, cpus, gpus)
 
 
 def _folds(text: str | None) -> tuple[int, ...] | None:

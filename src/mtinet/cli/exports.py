@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mtinet.cli.base import CohortArgument, Json, app, findings_text, names, progress, show
+from mtinet.cli.base import CohortArgument, Folds, Json, NewFolder, app, findings_text, names, progress, show
 
 if TYPE_CHECKING:
     from mtinet.workflows.export_network import ExportKind
@@ -18,7 +18,6 @@ app.add_typer(export_app, name="export")
 ModelArgument = Annotated[
     str, typer.Argument(help="Run folder of a finished training, or `reference`, which comes with mtinet.")
 ]
-FolderArgument = Annotated[Path, typer.Argument(help="Folder to write.")]
 StudyOption = Annotated[
     Path | None,
     typer.Option(
@@ -36,7 +35,7 @@ def export_nnunet(
         str | None,
         typer.Option(help="Phases to export, for example pre,arterial. Default: all of the cohort's."),
     ] = None,
-    folds: Annotated[int, typer.Option(min=2, help="Number of folds.")] = 5,
+    folds: Folds = 5,
     json_: Json = False,
 ) -> None:
     """An nnU-Net data set (version 2) with the folds of mtinet train in splits_final.json.
@@ -61,9 +60,7 @@ def export_nnunet(
 
 
 @export_app.command("onnx")
-def export_onnx(
-    model: ModelArgument, out: FolderArgument, study: StudyOption = None, json_: Json = False
-) -> None:
+def export_onnx(model: ModelArgument, out: NewFolder, study: StudyOption = None, json_: Json = False) -> None:
     """The network as ONNX, compared with torch on a study.
 
     Writes segment.onnx (image to mask), read.onnx (image and lesions to enhancement and class) and network.json
@@ -76,7 +73,7 @@ def export_onnx(
 
 @export_app.command("openvino")
 def export_openvino(
-    model: ModelArgument, out: FolderArgument, study: StudyOption = None, json_: Json = False
+    model: ModelArgument, out: NewFolder, study: StudyOption = None, json_: Json = False
 ) -> None:
     """The network in OpenVINO's format, compared with torch on a study.
 
@@ -89,7 +86,7 @@ def export_openvino(
 
 @export_app.command("bundle")
 def export_bundle(
-    model: ModelArgument, out: FolderArgument, study: StudyOption = None, json_: Json = False
+    model: ModelArgument, out: NewFolder, study: StudyOption = None, json_: Json = False
 ) -> None:
     """The model as a MONAI bundle, loaded by monai.bundle and compared on a study.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mtinet.cli.base import Json, Workers, app, findings_text, progress, show
+from mtinet.cli.base import Json, NewCohort, Workers, app, findings_text, progress, show
 
 if TYPE_CHECKING:
     from mtinet.workflows.imports.writing import ImportOptions, ImportOutcome
@@ -17,7 +17,7 @@ import_app = typer.Typer(
     help="Make a cohort from files as they are: DICOM, NIfTI, nnU-Net, public data sets; merge cohorts.",
 )
 app.add_typer(import_app, name="import")
-OutArgument = Annotated[Path, typer.Argument(help="Cohort folder to write.")]
+CohortName = Annotated[str, typer.Option(help="Name of the cohort. Default: that of the folder.")]
 Copy = Annotated[
     bool, typer.Option("--copy", help="Copy the images into the cohort; by default they stay where they are.")
 ]
@@ -30,7 +30,7 @@ Labels = Annotated[
 @import_app.command("nifti")
 def nifti(
     src: Annotated[Path, typer.Argument(help="Folder with the images.")],
-    out: OutArgument,
+    out: NewCohort,
     pattern: Annotated[
         str,
         typer.Option(help="Path of an image in SRC, with {patient}, {study}, {site}, {phase} and *."),
@@ -45,7 +45,7 @@ def nifti(
     liver: Annotated[str, typer.Option(metavar="PATTERN", help="Path of the liver's mask in SRC.")] = "",
     mask_phase: Annotated[str, typer.Option(help="Phase on which the masks were drawn.")] = "",
     labels: Labels = None,
-    name: Annotated[str, typer.Option(help="Name of the cohort. Default: that of the folder.")] = "",
+    name: CohortName = "",
     copy: Copy = False,
     workers: Workers = None,
     json_: Json = False,
@@ -76,7 +76,7 @@ def nifti(
 @import_app.command("nnunet")
 def nnunet(
     src: Annotated[Path, typer.Argument(help="Folder DatasetXXX_Name with dataset.json.")],
-    out: OutArgument,
+    out: NewCohort,
     channel: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=PHASE", help="Phase of a channel, by number or name. Repeatable."),
@@ -116,7 +116,7 @@ def lld_mmri(
     src: Annotated[
         Path, typer.Argument(help="Folder with images and labels, classification_dataset, or MedSAM2's.")
     ],
-    out: OutArgument,
+    out: NewCohort,
     masks: Annotated[
         Path | None, typer.Option(help="labels folder of the MedSAM2 release: its masks replace boxes.")
     ] = None,
@@ -146,7 +146,7 @@ def lld_mmri(
 @import_app.command("atlas")
 def atlas(
     src: Annotated[Path, typer.Argument(help="Folder train of ATLAS, with imagesTr.")],
-    out: OutArgument,
+    out: NewCohort,
     copy: Copy = False,
     workers: Workers = None,
     json_: Json = False,
@@ -165,7 +165,7 @@ def atlas(
 @import_app.command("liverhccseg")
 def liverhccseg(
     src: Annotated[Path, typer.Argument(help="Folder nifti_and_segms.")],
-    out: OutArgument,
+    out: NewCohort,
     registered: Annotated[
         bool,
         typer.Option(

@@ -12,14 +12,17 @@ from mtinet.cli.base import (
     CacheOption,
     CohortArgument,
     Json,
+    Key,
+    NewCohort,
     Workers,
     app,
     exit_for,
     findings_text,
     progress,
     show,
+    stages,
 )
-from mtinet.cli.imports import import_app
+from mtinet.cli.imports import CohortName, import_app
 
 if TYPE_CHECKING:
     from mtinet.workflows.ingest import IngestOutcome
@@ -32,7 +35,7 @@ def dicom(
     src: Annotated[
         Path, typer.Argument(help="Folder or zip with DICOM files: any tree, names do not matter.")
     ],
-    out: Annotated[Path, typer.Argument(help="Cohort folder to write.")],
+    out: NewCohort,
     labels: Annotated[
         Path | None,
         typer.Option(help="CSV with patient_id or study_uid, label and other columns of cohort.csv."),
@@ -42,10 +45,7 @@ def dicom(
         typer.Option(help="Folder with masks: DICOM SEG, RTSTRUCT, or images named by patient or study."),
     ] = None,
     keep_ids: Annotated[bool, typer.Option("--keep-ids", help="Keep the original ids.")] = False,
-    key: Annotated[
-        Path | None,
-        typer.Option(help="Secret key of the pseudonyms. Default: ~/.config/mtinet/pseudonyms.key."),
-    ] = None,
+    key: Key = None,
     mapping: Annotated[
         Path | None,
         typer.Option(help="Table from pseudonyms to originals. Default: OUT-mapping.csv beside OUT."),
@@ -57,7 +57,7 @@ def dicom(
         ),
     ] = None,
     site: Annotated[str, typer.Option(help="Site of these studies, where labels do not name it.")] = "",
-    name: Annotated[str, typer.Option(help="Name of the cohort. Default: that of the folder.")] = "",
+    name: CohortName = "",
     liver_command: Annotated[
         str,
         typer.Option(
@@ -79,10 +79,9 @@ def dicom(
     from mtinet.workflows.qc import qc as draw
 
     options = IngestOptions(labels, masks, keep_ids, key, mapping, phases_json, site, name, liver_command)
-    with progress("Reading headers") as read, progress("Importing") as advance:
-        outcome = ingest(src, out, options, workers, read, advance)
-    with progress("Checking") as advance:
-        page, checked = draw(out, workers=workers, on_progress=advance)
+    with stages() as bars:
+        outcome = ingest(src, out, options, workers, bars.stage("Reading headers"), bars.stage("Importing"))
+        page, checked = draw(out, workers=workers, on_progress=bars.stage("Checking"))
     known = set(outcome.findings)
     findings = [*outcome.findings, *(f for f in checked if f not in known and f.stage != "import")]
     result = {
@@ -157,7 +156,13 @@ def _study_table(record: Mapping[str, Any]) -> str:
     ]
     table = _aligned([("phase", "series", "conf.", "grid", "evidence"), *rows]) if rows else []
     missing = [f"  {item['phase']} is missing: {item['reason']}" for item in record["missing"]]
-    return "\n".join([head, *table, *missing])
+    # why it has no phases stands there; where it has some, import.json and qc.html tell what else there was
+    aside = [
+        f"  set aside: series {item['series']}, {item['reason']}"
+        for item in record["excluded"]
+        if record["left_out"]
+    ]
+    return "\n".join([head, *table, *missing, *aside])
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

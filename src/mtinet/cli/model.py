@@ -12,7 +12,12 @@ from mtinet.cli.base import (
     CacheOption,
     CohortArgument,
     File,
+    Folds,
+    Formats,
     Json,
+    Key,
+    NewFolder,
+    PhaseNames,
     Preset,
     RunArgument,
     Set,
@@ -23,7 +28,7 @@ from mtinet.cli.base import (
     names,
     progress,
     show,
-    training_progress,
+    stages,
 )
 from mtinet.errors import UserError
 
@@ -50,7 +55,7 @@ def train(
     set_: Set = None,
     model: Annotated[settings.NetworkName | None, typer.Option(help="Network.")] = None,
     fold: Annotated[int, typer.Option(min=0, help="Fold to hold out.")] = 0,
-    folds: Annotated[int, typer.Option(min=2, help="Number of folds.")] = 5,
+    folds: Folds = 5,
     all_: Annotated[bool, typer.Option("--all", help="Train on everybody; nothing is held out.")] = False,
     split: Annotated[
         Path | None,
@@ -81,7 +86,7 @@ def train(
         devices=devices,
         tensorboard=tensorboard,
     )
-    with training_progress() as progress:
+    with stages() as progress:
         finished = run(cohort, out, resolved, options, on_prepared=progress.prepared, on_step=progress.step)
     findings = finished.findings()
     show(
@@ -149,24 +154,8 @@ def predict(
             "result; the graphs are made at first use and kept in the user's cache."
         ),
     ] = "torch",
-    format_: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            metavar="NAMES",
-            help="What to write: some of nifti, json, csv, maps, picture, page, pdf, dicom-seg, "
-            "dicom-sr.  "
-            "Default: nifti,json,picture,page.",
-        ),
-    ] = None,
-    phase_names: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PHASE=SERIES,...",
-            help="Phases that you know better: the number or UID of a series, :k behind it for its k-th volume from "
-            "0, or a NIfTI file's name; nothing behind = means that the phase was not acquired.",
-        ),
-    ] = None,
+    format_: Formats = None,
+    phase_names: PhaseNames = None,
     images: Annotated[
         Path | None,
         typer.Option(help="For DICOM results of an imported cohort: the DICOM files that were imported."),
@@ -175,12 +164,7 @@ def predict(
         Path | None,
         typer.Option(help="With --images: the table from pseudonyms to originals that the import wrote."),
     ] = None,
-    key: Annotated[
-        Path | None,
-        typer.Option(
-            help="Secret key of the studies' pseudonyms, as of import. Default: ~/.config/mtinet/pseudonyms.key."
-        ),
-    ] = None,
+    key: Key = None,
     prior: Annotated[
         Path | None,
         typer.Option(help="Result of an earlier study of the patient: lesions get their change since then."),
@@ -314,7 +298,7 @@ def report(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Argument(help="Folder to write.")] = Path("demo"),
+    out: NewFolder = Path("demo"),
     seed: Annotated[int, typer.Option(min=0, help="Seed of patients and training.")] = 0,
     subjects: Annotated[int | None, typer.Option(min=10, help="Number of patients.")] = None,
     preset: Preset = "small",
@@ -325,7 +309,7 @@ def demo(
     from mtinet.workflows.demo import demo as run
 
     resolved = settings.resolve(preset, None, set_ or [])
-    with training_progress() as progress:
+    with stages() as progress:
         outcome = run(out, resolved, seed=seed, subjects=subjects, progress=progress)
     show(outcome.to_dict(), outcome.text, json_)
 

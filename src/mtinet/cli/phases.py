@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mtinet.cli.base import app, exit_for, findings_text, progress
+from mtinet.cli.base import app, exit_for, findings_text, stages
 
 
 @app.command()
@@ -33,8 +33,10 @@ def phases(
     """
     from mtinet.workflows.phases import identify_phases, table, write_json
 
-    with progress("Identifying phases") as advance:
-        studies, findings = identify_phases(source, pixels, on_progress=advance)
+    with stages() as progress:
+        studies, findings = identify_phases(
+            source, pixels, progress.stage("Reading headers"), progress.stage("Identifying phases")
+        )
     if json_file is not None:
         write_json(json_file, studies)
     for study in studies:

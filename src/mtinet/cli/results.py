@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mtinet.cli.base import Json, app, exit_for, findings_text, names, show
+from mtinet.cli.base import Formats, Json, Key, PhaseNames, app, exit_for, findings_text, names, show
 
 
 @app.command()
@@ -30,28 +30,17 @@ def revise(
     label: Annotated[
         str, typer.Option(help="With --keep: class of the largest lesion as you know it. Default: unknown.")
     ] = "",
-    format_: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            metavar="NAMES",
-            help="What to write, as for predict. Default: nifti,json,picture,page.",
-        ),
-    ] = None,
-    phase_names: Annotated[
-        str | None, typer.Option(metavar="PHASE=SERIES,...", help="Phases as you named them for predict.")
-    ] = None,
-    key: Annotated[
-        Path | None,
-        typer.Option(help="Secret key of the pseudonyms. Default: ~/.config/mtinet/pseudonyms.key."),
-    ] = None,
+    format_: Formats = None,
+    phase_names: PhaseNames = None,
+    key: Key = None,
     json_: Json = False,
 ) -> None:
     """Read a study anew under a mask that you corrected, and keep it as a training case.
 
     Open the reference phase and mask.nii.gz in 3D Slicer or ITK-SNAP, correct, add or remove lesions (a number
     or segment each), save, and give the saved file.  Size, enhancement, signs and class are those under your
-    outline.  With --keep the study is copied into a cohort to train on; the model's own class is never kept.
+    outline.  Name phases as you did for predict.  With --keep the study is copied into a cohort to train on; the
+    model's own class is never kept.
 
     `mtinet revise out/0001 corrected.nii.gz --study cohort --model run -o out/0001b --keep mine --label hcc`
 

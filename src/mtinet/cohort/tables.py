@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -56,7 +56,8 @@ def read_description(folder: Path, findings: Findings) -> dict[str, Any] | None:
             "no-description",
             "error",
             f"{path} does not exist",
-            "Write name, classes and phases into it (docs/cohort.md).",
+            "Give the folder of a cohort (mtinet import and simulate make one), or write name, classes and phases into "
+            "it (docs/cohort.md).",
         )
         return None
     try:
@@ -150,6 +151,14 @@ def read_table(
             "Save it again as CSV (UTF-8).",
         )
         return None
+    if len(header) == 1 and (other := next((c for c in ";\t" if c in header[0]), "")):
+        findings.add(
+            "bad-table",
+            "error",
+            f"the cells of {path.name} are separated by {other!r}",
+            "Save it as CSV with commas (UTF-8).",
+        )
+        return None
     for column, count in Counter(header).items():
         if column and count > 1:
             findings.add(
@@ -214,10 +223,15 @@ def read_study(row: Mapping[Any, str], phases: tuple[Phase, ...], folder: Path, 
     )
 
 
+def unused_columns(columns: Iterable[str]) -> list[str]:
+    """Those that are no column of ``cohort.csv``."""
+    known = {*_TEXT, *PHASES, *(f"time_{p}_s" for p in PHASES), *ACQUISITION}
+    return [column for column in columns if column not in known]
+
+
 def check_columns(table: pd.DataFrame, phases: tuple[Phase, ...], findings: Findings) -> None:
     """Note the columns of ``cohort.csv`` that are not read."""
-    known = {*_TEXT, *PHASES, *(f"time_{p}_s" for p in PHASES), *ACQUISITION}
-    for column in [c for c in table.columns if c not in known]:
+    for column in unused_columns(table.columns):
         findings.add(
             "unknown-column",
             "note",

@@ -11,6 +11,7 @@ from mtinet.config.run import (
     EncoderSettings,
     EvaluationSettings,
     HeadSettings,
+    InferenceSettings,
     PreparationSettings,
     SamplingSettings,
     TddSettings,
@@ -38,13 +39,18 @@ def tiny() -> Config:
             checkpoint_every=4,
             log_every=2,
         ),
+        # a network of so few steps is sure of nothing
+        inference=InferenceSettings(min_peak=0.5),
         evaluation=EvaluationSettings(bootstrap=100),
     )
 
 
 def small() -> Config:
     """What two CPU cores train in minutes."""
-    return Config(encoder=EncoderSettings(stem=2), training=TrainingSettings(steps=2400))
+    return Config(
+        head=HeadSettings(readout="residual"),
+        training=TrainingSettings(steps=1300),
+    )
 
 
 def paper() -> Config:

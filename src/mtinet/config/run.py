@@ -216,6 +216,9 @@ class TrainingSettings(Settings):
 
 class InferenceSettings(Settings):
     threshold: Fraction = Field(0.5, description="probability above which a voxel is lesion")
+    min_peak: Fraction = Field(
+        0.9, description="probability that a predicted component reaches somewhere, or it is dropped"
+    )
     min_diameter_mm: NonNegative = Field(
         6.0, description="predicted components whose volume is below that of a ball so wide are dropped"
     )

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mtinet.dicom.mask_images import read_layers
-from mtinet.dicom.masks import SEGMENTATIONS, MaskError, Piece, number_pieces, place, read_dataset
+from mtinet.dicom.headers import MASK_CLASSES
+from mtinet.dicom.mask_images import IMAGE_SUFFIXES, read_layers
+from mtinet.dicom.masks import MaskError, Piece, number_pieces, place, read_dataset
 from mtinet.results import Finding
 from mtinet.volume import Volume
-
-_IMAGES = (".nii", ".nii.gz", ".nrrd", ".mha")
 
 
 def read_edited(path: Path, grid: Volume) -> tuple[Volume, list[Finding]]:
@@ -35,14 +34,14 @@ def read_edited(path: Path, grid: Volume) -> tuple[Volume, list[Finding]]:
     MaskError
         It cannot be read or lies on another grid.
     """
-    if path.name.lower().endswith(_IMAGES):
+    if path.name.lower().endswith(IMAGE_SUFFIXES):
         _, affine, named = read_layers(path)
         pieces = [Piece(name, place(voxels, affine, grid, path)) for name, voxels in named]
     else:
         from mtinet.dicom.seg import pieces_of
 
         dataset = read_dataset(path)
-        if dataset.get("SOPClassUID") not in SEGMENTATIONS:
+        if MASK_CLASSES[dataset.SOPClassUID] != "SEG":
             raise MaskError(f"{path} is a structure set; export the edited mask as DICOM SEG, NIfTI or NRRD")
         pieces, _ = pieces_of(dataset, grid, path)
     labels, _, findings = number_pieces(path, grid, pieces)

@@ -8,15 +8,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtinet.dicom.masks import LPS, BoolArray, MaskError
+from mtinet.dicom.masks import LPS, MOST, BoolArray, MaskError
 from mtinet.volume import read_nifti
+
+IMAGE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+"""Names of mask images end in one of these."""
 
 
 def read_layers(path: Path) -> tuple[str, NDArray[np.float64], list[tuple[str, BoolArray]]]:
-    """Kind, affine (RAS) and named segments of a mask image."""
+    """Kind, affine (RAS) and named segments of a mask image.
+
+    Raises
+    ------
+    VolumeError, MaskError
+        It cannot be read, holds fractions, or more numbers than lesions can have.
+    """
     if path.name.lower().endswith((".nii", ".nii.gz")):
         volume = read_nifti(path, labels=True)
-        return "NIfTI", volume.affine, [(f"{n}", volume.array == n) for n in _values(volume.array)]
+        return "NIfTI", volume.affine, [(f"{n}", volume.array == n) for n in _values(volume.array, path)]
     import SimpleITK
 
     try:
@@ -38,11 +47,17 @@ def read_layers(path: Path) -> tuple[str, NDArray[np.float64], list[tuple[str, B
         return "NRRD", LPS @ affine, [(name, layers[..., layer] == value) for name, layer, value in names]
     if layers.shape[-1] > 1:
         raise MaskError(f"{path} holds {layers.shape[-1]} numbers a voxel; save it as one label map")
-    return "NRRD", LPS @ affine, [(f"{n}", layers[..., 0] == n) for n in _values(layers)]
+    return "NRRD", LPS @ affine, [(f"{n}", layers[..., 0] == n) for n in _values(layers, path)]
 
 
-def _values(array: NDArray[Any]) -> list[int]:
-    return [int(n) for n in np.unique(array) if n != 0]
+def _values(array: NDArray[Any], path: Path) -> list[int]:
+    values = [int(n) for n in np.unique(array) if n != 0]
+    if len(values) > MOST:
+        # an image of signals has thousands: each would become a volume
+        raise MaskError(
+            f"{path} holds {len(values)} different numbers: it is an image, not a mask; remove it"
+        )
+    return values
 
 
 def _slicer_segments(image: Any) -> list[tuple[str, int, int]]:

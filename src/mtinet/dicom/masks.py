@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mtinet.dicom.headers import MASK_CLASSES
 from mtinet.dicom.series import SeriesInfo
 from mtinet.dicom.study import DicomSeries, DicomVolume
 from mtinet.errors import UserError
@@ -28,11 +29,6 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 BoolArray = NDArray[np.bool_]
-
-SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
-"""SOP classes of Segmentation Storage and Label Map Segmentation Storage."""
-
-STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -154,14 +150,11 @@ def read_masks(path: Path, series: Sequence[DicomSeries]) -> MaskOnVolume:
         Not a DICOM mask, damaged, of another study, off every volume's grid, or with too many segments.
     """
     dataset = read_dataset(path)
-    if dataset.get("SOPClassUID") in SEGMENTATIONS:
+    kind = MASK_CLASSES[dataset.SOPClassUID]
+    if kind == "SEG":
         from mtinet.dicom.seg import pieces_of, sources_of
-
-        kind = "SEG"
     else:
         from mtinet.dicom.rtstruct import pieces_of, sources_of
-
-        kind = "RTSTRUCT"
     sources = sources_of(dataset)
     targets = find_targets(path, sources, series)
     problems: list[str] = []
@@ -407,7 +400,7 @@ def read_dataset(path: Path) -> Dataset:
         raise MaskError(f"{path} does not exist; correct the path") from None
     except (InvalidDicomError, OSError, EOFError, ValueError, NotImplementedError, AttributeError) as error:
         raise MaskError(f"{path} cannot be read as DICOM ({error}); export or copy it again") from None
-    if kind not in (*SEGMENTATIONS, STRUCTURE_SET):
+    if kind not in MASK_CLASSES:
         raise MaskError(
             f"{path} is neither a DICOM segmentation nor a structure set; give SEG, RTSTRUCT, NIfTI or NRRD"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
+from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
@@ -33,7 +34,17 @@ def open_member(path: Path, member: str) -> IO[bytes]:
     """
     if not member:
         return path.open("rb")
-    with zipfile.ZipFile(path) as archive:
+    status = path.stat()
+    archive = _opened(path, (status.st_size, status.st_mtime_ns))
+    try:
         if archive.getinfo(member).file_size > MAX_MEMBER_BYTES:
             raise ValueError(f"the member is larger than {MAX_MEMBER_BYTES >> 20} MiB")
-        return io.BytesIO(archive.read(member))
+    except KeyError:
+        raise zipfile.BadZipFile("the member is no longer there") from None
+    return io.BytesIO(archive.read(member))
+
+
+@lru_cache(maxsize=1)
+def _opened(path: Path, version: tuple[int, int]) -> zipfile.ZipFile:  # noqa: ARG001 (another file is opened anew)
+    """A zip that stays open: its directory is as long as it has members, and would be read for each of them."""
+    return zipfile.ZipFile(path)

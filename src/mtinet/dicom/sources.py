@@ -181,7 +181,7 @@ def _take_member(
                 "unsafe-member",
                 "import",
                 "error",
-                f"{name} is not read: {why}",
+                f"it is not read: {why}",
                 "Export the images again, or unpack the archive with a tool you trust and import the folder.",
                 case=name,
             )
@@ -218,7 +218,7 @@ def _unsafe(member: zipfile.ZipInfo) -> str:
 
 def unreadable(name: str, why: str, repair: str) -> Finding:
     """The finding for a file that cannot be read."""
-    return Finding("unreadable-file", "import", "error", f"{name} {why}", repair, case=name)
+    return Finding("unreadable-file", "import", "error", f"it {why}", repair, case=name)
 
 
 def _archive(name: str) -> Finding:
@@ -226,7 +226,7 @@ def _archive(name: str) -> Finding:
         "archive",
         "import",
         "warning",
-        f"{name} is an archive in the source and is not opened",
+        "it is an archive in the source and is not opened",
         "Unpack it and import the folder.",
         case=name,
     )
@@ -237,7 +237,7 @@ def _refused_zip(name: str, why: str) -> Finding:
         "zip-refused",
         "import",
         "error",
-        f"{name} {why}",
+        f"it {why}",
         "If you trust it, unpack it and import the folder.",
         case=name,
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import atexit
+import hashlib
+import re
 import shutil
 import tempfile
 from collections import Counter, defaultdict
@@ -16,9 +18,10 @@ from mtinet.dicom.headers import DICOMDIR, MASK_CLASSES
 from mtinet.dicom.members import ZIP_ERRORS, open_member
 from mtinet.dicom.sources import SourceFile, find_files, unreadable
 from mtinet.dicom.volumes import DicomSeries, DicomVolume, Source, build_series
+from mtinet.errors import UnusableError
 from mtinet.results import Finding
 
-__all__ = ["DicomSeries", "DicomStudy", "DicomVolume", "read_studies"]
+__all__ = ["DicomSeries", "DicomStudy", "DicomVolume", "no_study", "read_studies"]
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,15 @@ def read_studies(
         findings += empty.findings
     studies = _name_shared_uids([study for study in studies if study.series or study.masks])
     return sorted(studies, key=lambda s: (s.patient_id, s.study_date, s.study_uid)), findings
+
+
+def no_study(source: Path, findings: Sequence[Finding]) -> UnusableError:
+    """What to raise where :func:`read_studies` gave no study: what it found instead."""
+    details = "".join(f"\n- {f.case}: {f.meaning}. {f.action}" for f in findings[:10])
+    more = f"\n- and {len(findings) - 10} more" if len(findings) > 10 else ""
+    return UnusableError(
+        f"{source} holds no DICOM study; give the folder, zip (*.zip) or file with the DICOM images{details}{more}"
+    )
 
 
 def _study(sources: Sequence[Source], file_findings: list[Finding]) -> DicomStudy:
@@ -217,7 +229,9 @@ def _on_disk(file: SourceFile) -> Path:
     if not _unpacked:
         _unpacked.append(Path(tempfile.mkdtemp(prefix="mtinet-masks-")))
         atexit.register(shutil.rmtree, _unpacked[0], ignore_errors=True)
-    descriptor, name = tempfile.mkstemp(suffix=".dcm", dir=_unpacked[0])
-    with open(descriptor, "wb") as copy, open_member(file.path, file.member) as member:  # noqa: PTH123
-        shutil.copyfileobj(member, copy)
-    return Path(name)
+    # one name for one member, whenever it is unpacked: it tells a study that is complete, and stands in findings
+    digest = hashlib.sha256(file.name.encode(errors="replace")).hexdigest()[:8]
+    copy = _unpacked[0] / f"{re.sub(r'[^A-Za-z0-9.-]+', '_', file.name)[-100:]}-{digest}.dcm"
+    with open_member(file.path, file.member) as member:
+        copy.write_bytes(member.read())
+    return copy

@@ -50,7 +50,7 @@ def _masks(summary: Summary, lesions: pd.DataFrame) -> Iterator[Finding]:
             MISSED_SHARE,
             f"the largest lesion of {missed:.0%} of the studies was not found; it counts as "
             "misclassified, and the training mean as its enhancement",
-            "Train longer, raise objective.segmentation, or lower inference.threshold.",
+            "Train longer, raise objective.segmentation, or lower inference.min_peak or inference.threshold.",
         )
     reference, predicted = int(lesions["reference"].notna().sum()), int(lesions["predicted"].notna().sum())
     fragments = predicted / reference if reference else math.nan
@@ -60,7 +60,7 @@ def _masks(summary: Summary, lesions: pd.DataFrame) -> Iterator[Finding]:
             fragments,
             FRAGMENTS_PER_LESION,
             f"the masks fall into {fragments:.1f} components for each reference lesion",
-            "Raise inference.min_diameter_mm or inference.threshold, or train longer.",
+            "Raise inference.min_peak or inference.min_diameter_mm, or train longer.",
         )
     specificity = summary.find("detection", "specificity")
     if specificity is not None and specificity.n >= MIN_CASES:
@@ -72,7 +72,7 @@ def _masks(summary: Summary, lesions: pd.DataFrame) -> Iterator[Finding]:
                 HALLUCINATED_SHARE,
                 f"the network draws a lesion in {hallucinated:.0%} of the studies without one",
                 "Add studies without lesion to the training, lower sampling.lesion_fraction, or raise "
-                "inference.min_diameter_mm.",
+                "inference.min_peak.",
             )
 
 

@@ -22,18 +22,21 @@ def find_lesions(
 ) -> NDArray[np.int32]:
     """Number the connected parts of a thresholded probability map from the largest to the smallest.
 
-    Parts smaller than a ball of ``settings.min_diameter_mm`` are dropped.
+    Parts smaller than a ball of ``settings.min_diameter_mm`` are dropped, and so are those whose probability
+    stays below ``settings.min_peak``: thresholding with hysteresis (Canny, IEEE TPAMI 1986).
     """
     labels = components(probability >= settings.threshold)
+    counts = voxel_counts(labels)
+    peaks = ndimage.maximum(probability, labels, list(counts))
     voxel_mm3 = float(np.prod(spacing_mm))
-    small = [
+    kept = [
         number
-        for number, count in voxel_counts(labels).items()
-        if equivalent_diameter_mm(count * voxel_mm3) < settings.min_diameter_mm
+        for (number, count), peak in zip(counts.items(), peaks, strict=True)
+        if peak >= settings.min_peak and equivalent_diameter_mm(count * voxel_mm3) >= settings.min_diameter_mm
     ]
-    # numbered by size: all that follow the first small one are small
-    labels[labels >= min(small, default=np.iinfo(np.int32).max)] = 0
-    return labels
+    numbers = np.zeros(len(counts) + 1, dtype=labels.dtype)
+    numbers[kept] = np.arange(1, len(kept) + 1)
+    return numbers[labels]
 
 
 def numbered_as_written(labels: NDArray[np.int32], mask: Volume) -> tuple[NDArray[np.int32], Volume]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from mtinet.config import Config, difference, resolve_simulation
 from mtinet.errors import UserError
-from mtinet.progress import TrainingProgress
+from mtinet.progress import StageProgress
 from mtinet.results import RESEARCH_USE
 from mtinet.runs import Run
 from mtinet.workflows.evaluate import evaluate
@@ -48,7 +48,7 @@ def demo(
     seed: int = 0,
     subjects: int | None = None,
     simulation: str = "demo",
-    progress: TrainingProgress | None = None,
+    progress: StageProgress | None = None,
 ) -> Demo:
     """Simulate patients, train with a fifth held out, evaluate on those, write the report.
 

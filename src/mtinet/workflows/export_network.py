@@ -135,6 +135,7 @@ def _described(
         "spacing_mm": list(config.preparation.spacing_mm),
         "gain_percentile": config.preparation.gain_percentile,
         "threshold": config.inference.threshold,
+        "min_peak": config.inference.min_peak,
         "min_diameter_mm": config.inference.min_diameter_mm,
         "values": _MEANING,
         "parity": [one.to_dict() for one in parity],

@@ -18,13 +18,13 @@ from mtinet import files
 from mtinet.cohort import Cohort
 from mtinet.cohort.tables import study_row
 from mtinet.dicom.study import DicomStudy
-from mtinet.errors import UnusableError, UserError
+from mtinet.errors import UserError
 from mtinet.imaging.liver import check_liver_command
 from mtinet.results import Finding
 from mtinet.workflows.imports.dicom_cohort import cohort_of, findings_of
 from mtinet.workflows.imports.dicom_labels import LabelTable
-from mtinet.workflows.imports.dicom_masks import masks_of_study
-from mtinet.workflows.imports.dicom_phases import read_overruling
+from mtinet.workflows.imports.dicom_masks import MaskFolder
+from mtinet.workflows.imports.dicom_phases import Overruling, named_volumes, read_overruling
 from mtinet.workflows.imports.dicom_study import RECORDS, StudyJob, import_study
 from mtinet.workflows.imports.inclusion import Inclusion, InclusionRow, write_inclusion
 from mtinet.workflows.imports.screening import import_finding
@@ -35,6 +35,8 @@ IMPORT_FORMAT = 1
 """Version of ``import.json``."""
 
 _TABLES = "tables.json"
+_NAMING = ("label-without-images", "mask-without-study", "mask-of-several-studies")
+"""Findings whose meaning ends, behind a colon, in names that the user gave."""
 
 
 @dataclass(frozen=True)
@@ -133,37 +135,43 @@ def ingest(
     UnusableError
         No study can be used; the message says why.
     """
-    from mtinet.dicom.study import read_studies
+    from mtinet.dicom.study import no_study, read_studies
 
     options = options or IngestOptions()
+    # what can be wrong with the command is said before the files are read, and before anything is written
     if options.liver_command:
         check_liver_command(options.liver_command)
-    _claim(out)
+    _refuse_foreign(out)
+    mapping = None if options.keep_ids else _mapping_place(out, options)
     overruling = read_overruling(options.phases)
     table = None if options.labels is None else LabelTable(options.labels)
-    if options.masks is not None and not options.masks.is_dir():
-        raise UserError(f"{options.masks} is not a folder; give the folder that holds the masks")
+    masks = None if options.masks is None else MaskFolder(options.masks)
     studies, findings = read_studies(source, on_read)
     if not studies:
-        details = "".join(f"\n- {f.case + ': ' if f.case else ''}{f.meaning}" for f in findings[:10])
-        raise UnusableError(f"{source} holds no DICOM study with MR images{details}")
-    jobs, names = _jobs(out, studies, options, overruling)
+        raise no_study(source, findings)
+    jobs, names = _jobs(out, studies, options, overruling, masks)
+    if table is not None:
+        table.refuse_foreign(jobs)
+    _refuse_lost(out, jobs)
+    (out / RECORDS).mkdir(parents=True, exist_ok=True)
     records = for_each(import_study, jobs, workers, on_progress)
     inclusion = Inclusion([record["study_id"] for record in records])
     for record in records:
         if record["left_out"]:
             inclusion.leave_out(record["study_id"], record["left_out"]["step"], record["left_out"]["reason"])
     cohort, said = cohort_of(out, records, jobs, table, options.name, options.site)
+    said += [] if masks is None else masks.findings()
     findings = [*_unused(overruling, jobs), *findings, *findings_of(records), *said]
     dropped = [] if options.keep_ids else _dropped(studies)
-    mapping = None if options.keep_ids else _write_mapping(out, jobs, options)
+    if mapping is not None:
+        _write_mapping(mapping, jobs)
     _write(out, cohort, records, inclusion, _without_identity(findings, names), dropped, options)
     return IngestOutcome(cohort, records, inclusion.rows(), findings, dropped, mapping)
 
 
 # ---------------------------------------------------------------------- before
-def _claim(out: Path) -> None:
-    """Make the folder ours, or refuse it: a table that was edited is never overwritten."""
+def _refuse_foreign(out: Path) -> None:
+    """Refuse a folder that is not ours: a table that was edited is never overwritten."""
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; choose a folder")
     ours = (out / RECORDS).is_dir()
@@ -175,7 +183,31 @@ def _claim(out: Path) -> None:
             f"{table} was edited since the import; import into another folder (--phases-json and --labels say what "
             "an edit would), or remove the table"
         )
-    (out / RECORDS).mkdir(parents=True, exist_ok=True)
+
+
+def _mapping_place(out: Path, options: IngestOptions) -> Path:
+    """Where it is told who is who: apart from the cohort."""
+    folder = out if out.name else out.resolve()  # the folder that we are in has no name of its own
+    place = options.mapping or folder.parent / f"{folder.name}-mapping.csv"
+    if place.resolve().is_relative_to(out.resolve()):
+        raise UserError(f"{place} lies inside the cohort; give --mapping a place apart from it")
+    return place
+
+
+def _refuse_lost(out: Path, jobs: Sequence[StudyJob]) -> None:
+    """Refuse to drop studies that an earlier import put into the folder; records of those left out go."""
+    here = {job.study_id for job in jobs}
+    gone = [path for path in sorted((out / RECORDS).glob("*.json")) if path.name != _TABLES]
+    gone = [path for path in gone if path.stem not in here]
+    lost = [p.stem for p in gone if not json.loads(p.read_text(encoding="utf-8"))["left_out"]]
+    if lost:
+        raise UserError(
+            f"{out} holds {len(lost)} studies of an earlier import that this one lacks ({', '.join(lost[:5])}): it "
+            "would lose them; import into another folder (mtinet import merge puts cohorts together), with the "
+            "same source, --key and --keep-ids as before, or remove the folder first"
+        )
+    for path in gone:
+        path.unlink()
 
 
 def _hash(path: Path) -> str:
@@ -191,7 +223,8 @@ def _jobs(
     out: Path,
     studies: Sequence[DicomStudy],
     options: IngestOptions,
-    overruling: Mapping[str, Mapping[str, Any]],
+    overruling: Mapping[str, Overruling],
+    masks: MaskFolder | None,
 ) -> tuple[list[StudyJob], Callable[[str], str]]:
     """A job a study, in the order of the cohort's ids, and what a SeriesInstanceUID is called."""
     patient_of, study_of, series_of = _namers(options)
@@ -206,7 +239,12 @@ def _jobs(
         # studies without patient id are not one patient
         patient_id = patient_of(study.patient_id) if study.patient_id.strip() else study_id
         series_ids = {s.info.series_uid: series_of(s.info.series_uid) for s in study.series}
-        told = overruling.get(study.study_uid, overruling.get(study_id))
+        told = _original_series(overruling.get(study.study_uid, overruling.get(study_id)), series_ids)
+        try:
+            named_volumes(study, told)
+        except UserError as error:
+            raise UserError(f"{options.phases}, study {study_id}: {error}") from None
+        more = () if masks is None else masks.of(study, study_id, patient_id)
         jobs.append(
             StudyJob(
                 out,
@@ -215,8 +253,8 @@ def _jobs(
                 patient_id,
                 series_ids,
                 options.keep_ids,
-                _original_series(told, series_ids),
-                (*study.masks, *masks_of_study(options.masks, study, (study_id, patient_id))),
+                told,
+                (*study.masks, *more),
                 options.liver_command,
             )
         )
@@ -236,9 +274,7 @@ def _namers(
     return pseudonyms.patient, pseudonyms.study, pseudonyms.uid
 
 
-def _original_series(
-    told: Mapping[str, Any] | None, series_ids: Mapping[str, str]
-) -> Mapping[str, Any] | None:
+def _original_series(told: Overruling | None, series_ids: Mapping[str, str]) -> Overruling | None:
     """An overruling that names series as ``import.json`` does, in the UIDs of the files."""
     if told is None:
         return None
@@ -255,7 +291,7 @@ def _original_series(
     }
 
 
-def _unused(overruling: Mapping[str, Any], jobs: Sequence[StudyJob]) -> list[Finding]:
+def _unused(overruling: Mapping[str, Overruling], jobs: Sequence[StudyJob]) -> list[Finding]:
     known = {key for job in jobs for key in (job.study_id, job.study.study_uid)}
     return [
         import_finding(
@@ -276,8 +312,8 @@ def _without_identity(findings: Sequence[Finding], study_of: Callable[[str], str
     stored = []
     for number, finding in enumerate(findings, 1):
         case = finding.case
-        if finding.id == "label-without-images":
-            # the rows' ids are those of the hospital
+        if finding.id in _NAMING:
+            # rows and files are called by the ids of the hospital
             stored.append(replace(finding, meaning=finding.meaning.split(":")[0]))
         elif case and case == Path(case).name and case.replace(".", "").isdecimal():
             stored.append(replace(finding, case=study_of(case)))
@@ -299,14 +335,8 @@ def _dropped(studies: Sequence[DicomStudy]) -> list[str]:
     return [str(item) for item in dropped_attributes(counts)]
 
 
-def _write_mapping(out: Path, jobs: Sequence[StudyJob], options: IngestOptions) -> Path:
-    """The table that tells who is who, apart from the cohort, readable by its owner only.
-
-    Rows of earlier imports stay.
-    """
-    place = options.mapping or out.parent / f"{out.name}-mapping.csv"
-    if place.resolve().is_relative_to(out.resolve()):
-        raise UserError(f"{place} lies inside the cohort; give --mapping a place apart from it")
+def _write_mapping(place: Path, jobs: Sequence[StudyJob]) -> None:
+    """The table that tells who is who, readable by its owner only; rows of earlier imports stay."""
     columns = (
         "study_id",
         "patient_id",
@@ -340,7 +370,6 @@ def _write_mapping(out: Path, jobs: Sequence[StudyJob], options: IngestOptions) 
         temporary.touch(mode=0o600)
         temporary.write_text(text.getvalue(), encoding="utf-8")
         temporary.chmod(0o600)
-    return place
 
 
 def _write(

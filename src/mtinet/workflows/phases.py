@@ -32,7 +32,10 @@ class IdentifiedStudy:
 
 
 def identify_phases(
-    source: Path, use_pixels: bool = True, on_progress: Advance | None = None
+    source: Path,
+    use_pixels: bool = True,
+    on_read: Advance | None = None,
+    on_progress: Advance | None = None,
 ) -> tuple[list[IdentifiedStudy], list[Finding]]:
     """Identify the phases of every study in DICOM files or in a table of series.
 
@@ -42,8 +45,8 @@ def identify_phases(
         A folder or zip of DICOM files, or a CSV with a row a series.
     use_pixels : bool
         Also look at the images, where there are any.
-    on_progress : callable, optional
-        Called as ``on_progress(done, total)``.
+    on_read, on_progress : callable, optional
+        Called with what is done and the total of it: files read, studies identified.
 
     Returns
     -------
@@ -61,7 +64,7 @@ def identify_phases(
         by_key = read_series_table(source)
         findings: list[Finding] = []
     else:
-        by_key, findings = _read_dicom(source)
+        by_key, findings = _read_dicom(source, on_read)
     found = []
     for number, key in enumerate(sorted(by_key), start=1):
         found.append(IdentifiedStudy(key, tuple(by_key[key]), identify(by_key[key], use_pixels)))
@@ -123,10 +126,12 @@ def _seconds(text: str) -> float | None:
     return None if match is None else 3600.0 * int(match[1]) + 60.0 * int(match[2]) + float(match[3])
 
 
-def _read_dicom(source: Path) -> tuple[dict[str, list[SeriesInfo]], list[Finding]]:
-    from mtinet.dicom.study import read_studies
+def _read_dicom(source: Path, on_read: Advance | None) -> tuple[dict[str, list[SeriesInfo]], list[Finding]]:
+    from mtinet.dicom.study import no_study, read_studies
 
-    studies, findings = read_studies(source)
+    studies, findings = read_studies(source, on_read)
+    if not studies:
+        raise no_study(source, findings)
     by_key = {study.study_uid: [series.info for series in study.series] for study in studies}
     return by_key, [*findings, *(finding for study in studies for finding in study.findings)]
 

@@ -20,7 +20,6 @@ NO_INTERACTION = ("tim.enabled=false", "tdd.enabled=false")
 
 AS_PUBLISHED = (
     "encoder.shared=false",
-    "encoder.stem=1",
     *("decoder.skips=none", "head.levels=last", "head.pooling=global", "head.readout=none"),
     "tim.against=prediction",
 )

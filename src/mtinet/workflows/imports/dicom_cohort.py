@@ -11,9 +11,9 @@ from mtinet.cohort import Cohort, Study, structural_findings
 from mtinet.config import DEFAULT_PHASES, PHASES
 from mtinet.errors import UnusableError, UserError
 from mtinet.results import Finding
-from mtinet.workflows.imports.dicom_labels import LabelTable, label_findings, with_row
+from mtinet.workflows.imports.dicom_labels import LabelTable, label_findings
 from mtinet.workflows.imports.dicom_study import StudyJob
-from mtinet.workflows.imports.labels import classes_of
+from mtinet.workflows.imports.labels import classes_of, with_row
 from mtinet.workflows.imports.screening import import_finding
 from mtinet.workflows.imports.writing import UNNAMED, used_phases
 
@@ -56,7 +56,7 @@ def cohort_of(
             continue
         study = _study(out, record, site, days.get(job.study_id))
         if row is not None and table is not None:
-            study = with_row(study, row, table.path)
+            study = with_row(study, row)
         elif table is not None:
             without.append(job.study_id)
         rising = [study.times_s[p] for p in PHASES if p in study.times_s]
@@ -68,7 +68,8 @@ def cohort_of(
         reasons = sorted({record["left_out"]["reason"] for record in records})
         details = "".join(f"\n- {f.case}: {f.meaning}. {f.action}" for f in findings_of(records)[:10])
         raise UnusableError(f"no study can be used ({'; '.join(reasons)}){details}")
-    said = contradicted if table is None else [*contradicted, *label_findings(table, without, shown=True)]
+    studies, said = _with_priors(studies, jobs)
+    said += contradicted if table is None else [*contradicted, *label_findings(table, without)]
     classes = classes_of([study.label for study in studies])
     cohort = Cohort(
         name=name or out.resolve().name,
@@ -82,6 +83,28 @@ def cohort_of(
         lines = "".join(f"\n- {f.case + ': ' if f.case else ''}{f.meaning}. {f.action}" for f in errors)
         raise UserError(f"the import would make a cohort with errors:{lines}")
     return cohort, said
+
+
+def _with_priors(studies: Sequence[Study], jobs: Sequence[StudyJob]) -> tuple[list[Study], list[Finding]]:
+    """Studies whose prior one bears its id in the cohort; one that the cohort lacks is left empty."""
+    here = {study.study_id for study in studies}
+    ids = {job.study.study_uid: job.study_id for job in jobs}
+    named, findings = [], []
+    for study in studies:
+        prior = ids.get(study.prior_study_id, study.prior_study_id)
+        if prior and prior not in here:
+            prior = ""
+            findings.append(
+                import_finding(
+                    "prior-unknown",
+                    "warning",
+                    "the prior study that the labels name is not in the cohort: prior_study_id is left empty",
+                    "Name it by its StudyInstanceUID or its study_id, and import it with this one.",
+                    study.study_id,
+                )
+            )
+        named.append(replace(study, prior_study_id=prior))
+    return named, findings
 
 
 def _times_contradict(study_id: str) -> Finding:

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from mtinet.cohort import REFERENCE_ORDER
 from mtinet.config import Phase
+from mtinet.dicom.headers import MASK_CLASSES
+from mtinet.dicom.mask_images import IMAGE_SUFFIXES
 from mtinet.dicom.masks import MaskOnVolume, read_mask_image, read_masks
 from mtinet.dicom.study import DicomStudy
 from mtinet.errors import UserError
@@ -20,7 +23,6 @@ from mtinet.volume import Volume
 from mtinet.workflows.imports.dicom_phases import ChosenVolume
 from mtinet.workflows.imports.screening import import_finding
 
-IMAGE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 _PART_OF_A_NAME = re.compile(r"[_-](?:mask|seg|lesion|liver)", re.IGNORECASE)
 _LIVER = re.compile(
     r"(?:^|[_\W])(?:liver|leber|foie|fegato|h[ií]gado|lever)(?:[_\W]?mask|[_\W]?seg)?$", re.IGNORECASE
@@ -48,24 +50,73 @@ class StudyMasks:
     findings: list[Finding] = field(default_factory=list)
 
 
-def masks_of_study(folder: Path | None, study: DicomStudy, ids: Sequence[str]) -> tuple[Path, ...]:
-    """Files of a mask folder that belong to a study.
+class MaskFolder:
+    """The masks in a folder, each looked at once, and which of them belong to a study.
 
-    DICOM files belong by their StudyInstanceUID.  Images belong when their name, or that of a folder above
-    them, is the study's UID, the patient's id or one of ``ids``.
+    DICOM SEG and RTSTRUCT belong by their StudyInstanceUID.  Images belong when their name, or that of a folder
+    above them, is the study's UID, the patient's id or an id of the cohort.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Raises
+    ------
+    UserError
+        There is no such folder.
     """
-    if folder is None:
-        return ()
-    names = {study.study_uid, study.patient_id, *ids} - {""}
-    found = []
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        if path.name.lower().endswith(IMAGE_SUFFIXES):
-            places = [*path.relative_to(folder).parts[:-1], _stem(path)]
-            if any(place in names or _PART_OF_A_NAME.split(place)[0] in names for place in places):
-                found.append(path)
-        elif _study_uid(path) == study.study_uid:
-            found.append(path)
-    return tuple(found)
+
+    def __init__(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise UserError(f"{folder} is not a folder; give the folder that holds the masks")
+        self.folder = folder
+        self._by_name: dict[Path, set[str]] = {}
+        self._by_uid: dict[Path, str] = {}
+        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+            if path.name.lower().endswith(IMAGE_SUFFIXES):
+                places = [*path.relative_to(folder).parts[:-1], _stem(path)]
+                self._by_name[path] = {*places, *(_PART_OF_A_NAME.split(place)[0] for place in places)}
+            elif (uid := _study_uid(path)) is not None:
+                self._by_uid[path] = uid
+        self._studies: dict[Path, list[str]] = {}
+
+    def of(self, study: DicomStudy, study_id: str, patient_id: str) -> tuple[Path, ...]:
+        """The files that belong to a study, which has these ids in the cohort; not those that it holds itself."""
+        own = {path.resolve() for path in study.masks}
+        names = {study.study_uid, study.patient_id, study_id, patient_id} - {""}
+        found = [path for path, told in self._by_name.items() if names & told]
+        found += [path for path, uid in self._by_uid.items() if uid == study.study_uid]
+        for path in found:
+            self._studies.setdefault(path, []).append(study_id)
+        return tuple(path for path in sorted(found) if path.resolve() not in own)
+
+    def findings(self) -> list[Finding]:
+        """Files that belong to no study, and those that several studies of a patient were given."""
+        findings = []
+        lost = [path for path in sorted({*self._by_name, *self._by_uid}) if path not in self._studies]
+        if lost:
+            names = [path.relative_to(self.folder).as_posix() for path in lost]
+            findings.append(
+                import_finding(
+                    "mask-without-study",
+                    "warning",
+                    f"{len(names)} mask(s) belong to no study: {', '.join(names[:10])}"
+                    f"{', ...' if len(names) > 10 else ''}",
+                    "Name an image by the patient's id or the study's UID; a DICOM file must bear the study's UID.",
+                )
+            )
+        shared = {path: ids for path, ids in self._studies.items() if len(ids) > 1}
+        for path, ids in shared.items():
+            findings.append(
+                import_finding(
+                    "mask-of-several-studies",
+                    "warning",
+                    f"a mask names a patient with {len(ids)} studies and was given to each whose grid it has: "
+                    f"{path.relative_to(self.folder).as_posix()}",
+                    "Name it by the study's UID, or by its study_id in the cohort.",
+                )
+            )
+        return findings
 
 
 def _stem(path: Path) -> str:
@@ -74,17 +125,18 @@ def _stem(path: Path) -> str:
     return path.name[: -len(suffix)]
 
 
-def _study_uid(path: Path) -> str:
-    """StudyInstanceUID of a DICOM file; empty for any other file."""
+def _study_uid(path: Path) -> str | None:
+    """StudyInstanceUID of a DICOM mask, empty where its header is damaged; None for any other file."""
     import pydicom
 
     try:
         with path.open("rb") as file:
             if file.read(132)[128:] != b"DICM":
-                return ""
-        return str(pydicom.dcmread(path, specific_tags=["StudyInstanceUID"]).get("StudyInstanceUID", ""))
+                return None
+        header = pydicom.dcmread(path, specific_tags=["SOPClassUID", "StudyInstanceUID"])
+        return str(header.get("StudyInstanceUID", "")) if header.get("SOPClassUID") in MASK_CLASSES else None
     except Exception:
-        # a damaged header can raise anything; the file then belongs to no study and is listed as unused
+        # a damaged header can raise anything; the file then belongs to no study and is named
         return ""
 
 
@@ -97,7 +149,8 @@ def read_study_masks(
     """Read every mask of a study and put its lesions together.
 
     Lesions of several files on one phase are numbered on.  A mask of a volume that is no phase counts for the
-    phase with the same grid; where there is none it is left out, with a finding.
+    phase with the same grid; where there is none it is left out, with a finding.  Where several phases have the
+    grid and the file does not tell one, it counts for that of the study's other masks, or the reference phase.
 
     Parameters
     ----------
@@ -108,18 +161,24 @@ def read_study_masks(
     images : mapping of phase to Volume
     """
     masks = StudyMasks()
+    read: list[tuple[Path, list[Phase], MaskOnVolume]] = []
     for path in paths:
         try:
-            phase, on = _read(path, study, chosen, images)
+            read.append((path, *_read(path, study, chosen, images)))
         except UserError as error:
-            masks.findings.append(_left_out(path, str(error)))
-            continue
-        if masks.phase not in (None, phase):
+            masks.findings.append(_left_out(str(error)))
+    # those that tell their phase decide about those that do not
+    for path, phases, on in sorted(read, key=lambda one: len(one[1]) > 1):
+        if masks.phase is None:
+            masks.phase = phases[0]
+        elif masks.phase not in phases:
             masks.findings.append(
-                _left_out(path, f"it was drawn on {phase}, another mask of the study on {masks.phase}")
+                _left_out(
+                    f"{path.name} was drawn on {phases[0]}, another mask of the study on {masks.phase}; draw both "
+                    "on one phase"
+                )
             )
             continue
-        masks.phase = phase
         masks.findings += on.findings
         _add(masks, on, path)
     if masks.lesions is not None:
@@ -129,19 +188,20 @@ def read_study_masks(
 
 def _read(
     path: Path, study: DicomStudy, chosen: Mapping[Phase, ChosenVolume], images: Mapping[Phase, Volume]
-) -> tuple[Phase, MaskOnVolume]:
-    """A mask and the phase that it lies on."""
+) -> tuple[list[Phase], MaskOnVolume]:
+    """The phases that a mask may have been drawn on, the likeliest first, and the mask."""
     if path.name.lower().endswith(IMAGE_SUFFIXES):
         on = read_mask_image(path, [c.volume for c in chosen.values()])
     else:
         on = read_masks(path, study.series)
     keys = {(c.series.info.series_uid, c.volume.info.index): phase for phase, c in chosen.items()}
-    for key in ((on.series_uid, on.volume_index), *on.candidates):
-        if key in keys:
-            return keys[key], on
-    for phase, image in images.items():
-        if image.corner_distance_mm(on.labels) <= SNAP_VOXELS * min(image.spacing_mm):
-            return phase, on
+    fitting = {keys[key] for key in on.candidates if key in keys} or {
+        phase
+        for phase, image in images.items()
+        if image.corner_distance_mm(on.labels) <= SNAP_VOXELS * min(image.spacing_mm)
+    }
+    if fitting:
+        return [phase for phase in dict.fromkeys(REFERENCE_ORDER) if phase in fitting], on
     raise UserError(
         f"{path.name} was drawn on a series that is no phase of the study, and no phase has its grid; "
         "name the phase with --phases-json, or draw it on a phase"
@@ -164,14 +224,24 @@ def _add(masks: StudyMasks, on: MaskOnVolume, path: Path) -> None:
     if masks.lesions is None:
         masks.lesions, masks.source = labels.with_array(np.zeros(labels.shape, np.uint8)), on.source
     array = masks.lesions.array.copy()
-    numbers = sorted(voxel_counts(labels.array))
+    # where two lesions overlap, the one read first keeps the voxel
+    free = np.where(array == 0, labels.array, 0)
+    numbers = sorted(voxel_counts(free))
     first = int(array.max()) + 1
     if first + len(numbers) - 1 > MAX_LESIONS:
-        masks.findings.append(_left_out(path, f"the study would have more than {MAX_LESIONS} lesions"))
+        masks.findings.append(_left_out(f"with {path.name} the study has more than {MAX_LESIONS} lesions"))
         return
+    if taken := int(np.count_nonzero(labels.array) - np.count_nonzero(free)):
+        masks.findings.append(
+            import_finding(
+                "masks-overlap",
+                "warning",
+                f"{taken} voxels of {path.name} are lesion in a mask that was read before, which keeps them",
+                "Remove one if both outline the same lesion; a second reader's belongs into mask_2 of cohort.csv.",
+            )
+        )
     for number, label in enumerate(numbers, first):
-        # where two lesions overlap, the one read first keeps the voxel
-        array[(labels.array == label) & (array == 0)] = number
+        array[free == label] = number
     masks.lesions = labels.with_array(array)
 
 
@@ -192,11 +262,10 @@ def _number_parts(masks: StudyMasks, lesions: Volume) -> None:
         )
 
 
-def _left_out(path: Path, why: str) -> Finding:
+def _left_out(why: str) -> Finding:
     return import_finding(
         "mask-left-out",
         "warning",
         f"a mask is left out: {why}",
-        "Correct or remove the file and import again.",
-        str(path),
+        "Correct or remove the file (ids in its name are shown as pseudonyms here) and import again.",
     )

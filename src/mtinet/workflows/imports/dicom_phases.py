@@ -17,7 +17,10 @@ from mtinet.workflows.imports.screening import import_finding
 MIN_CONFIDENCE = 0.6
 """A phase that is identified with less is left empty: the user decides."""
 
-Overruling = Mapping[str, Mapping[str, Any]]
+_BESIDE_PHASES = ("missing", "excluded")
+"""What an entry of ``mtinet phases --json`` holds beside phases."""
+
+Overruling = Mapping[str, Mapping[str, Any] | None]
 """By phase: ``series_uid`` (or ``series``) and ``volume``; None = the study lacks it."""
 
 
@@ -73,9 +76,13 @@ def choose_phases(study: DicomStudy, overruling: Overruling | None, use_pixels: 
             continue
         series, volume = _volume(study.series, picked.series_uid, picked.volume, phase)
         choice.chosen[phase] = ChosenVolume(series, volume, picked.confidence, tuple(picked.evidence))
-    for name, entry in (overruling or {}).items():
-        _overrule(study, cast("Phase", name), entry, choice)
+    if overruling:
+        _overrule(study, overruling, choice)
     return choice
+
+
+def _is_number(volume: object) -> bool:
+    return isinstance(volume, int) and not isinstance(volume, bool) and volume >= 0
 
 
 def _unsure(phase: Phase, picked: Any) -> Finding:
@@ -89,12 +96,54 @@ def _unsure(phase: Phase, picked: Any) -> Finding:
     )
 
 
-def _overrule(study: DicomStudy, phase: Phase, entry: Mapping[str, Any] | None, choice: PhaseChoice) -> None:
-    choice.missing[:] = [item for item in choice.missing if item.get("phase") != phase]
-    if entry is None:
-        choice.chosen.pop(phase, None)
-        choice.missing.append({"phase": phase, "reason": "the user says that it was not acquired"})
-        return
+def named_volumes(
+    study: DicomStudy, overruling: Overruling | None
+) -> dict[Phase, tuple[DicomSeries, DicomVolume]]:
+    """The series and volume that the user names for each phase.
+
+    Raises
+    ------
+    UserError
+        The study has no such series or volume, or several, or one is named for two phases.
+    """
+    named: dict[Phase, tuple[DicomSeries, DicomVolume]] = {}
+    for name, entry in (overruling or {}).items():
+        if entry is None:
+            continue
+        phase = cast("Phase", name)
+        found = _named_volume(study, phase, entry)
+        twice = next((other for other, (_, volume) in named.items() if volume is found[1]), None)
+        if twice is not None:
+            raise UserError(f"{twice} and {phase} are said to be one volume; name another one, or null")
+        named[phase] = found
+    return named
+
+
+def _overrule(study: DicomStudy, overruling: Overruling, choice: PhaseChoice) -> None:
+    """Put what the user says in the place of what was identified."""
+    named = named_volumes(study, overruling)
+    before = dict(choice.chosen)
+    choice.missing[:] = [item for item in choice.missing if item.get("phase") not in overruling]
+    for phase, chosen in before.items():
+        now = next((name for name, (_, volume) in named.items() if volume is chosen.volume), phase)
+        if phase in overruling:
+            del choice.chosen[phase]
+        elif now != phase:
+            # a volume has one phase
+            del choice.chosen[phase]
+            choice.missing.append({"phase": phase, "reason": f"the user says that its volume is {now}"})
+    for name, entry in overruling.items():
+        if entry is None:
+            choice.missing.append({"phase": name, "reason": "the user says that it was not acquired"})
+    for phase, (series, volume) in named.items():
+        same = phase in before and before[phase].volume is volume
+        evidence = ("the user says so", *(before[phase].evidence if same else ()))
+        choice.chosen[phase] = ChosenVolume(series, volume, 1.0, evidence)
+
+
+def _named_volume(
+    study: DicomStudy, phase: Phase, entry: Mapping[str, Any]
+) -> tuple[DicomSeries, DicomVolume]:
     uid = str(entry.get("series_uid") or "")
     series = [s for s in study.series if s.info.series_uid == uid] if uid else []
     number = str(entry.get("series", ""))
@@ -106,12 +155,7 @@ def _overrule(study: DicomStudy, phase: Phase, entry: Mapping[str, Any] | None, 
             f"phase {phase}: {len(series)} series have {what}; give the series_uid of one of: "
             + ", ".join(f"{s.info.series_uid} ({s.info.description})" for s in study.series)
         )
-    index = int(entry.get("volume") or 0)
-    chosen_series, volume = _volume(study.series, series[0].info.series_uid, index, phase)
-    before = choice.chosen.get(phase)
-    same = before is not None and before.volume is volume
-    evidence = ("the user says so", *(before.evidence if before is not None and same else ()))
-    choice.chosen[phase] = ChosenVolume(chosen_series, volume, 1.0, evidence)
+    return _volume(study.series, series[0].info.series_uid, int(entry.get("volume") or 0), phase)
 
 
 def _volume(
@@ -126,7 +170,7 @@ def _volume(
     return found, found.volumes[index]
 
 
-def read_overruling(path: Path | None) -> dict[str, dict[str, Any]]:
+def read_overruling(path: Path | None) -> dict[str, Overruling]:
     """What the user says about phases, by study: a file like that of ``mtinet phases --json`` or ``import.json``.
 
     Only phases that a study's entry names are overruled; ``null`` says that the study lacks the phase.
@@ -141,12 +185,15 @@ def read_overruling(path: Path | None) -> dict[str, dict[str, Any]]:
         told = json.loads(path.read_text(encoding="utf-8"))
         studies = told.get("studies", told)
         entries = {key: value for key, value in studies.items() if key != "schema"}
-        result: dict[str, dict[str, Any]] = {}
+        result: dict[str, Overruling] = {}
         for key, entry in entries.items():
             by_phase = entry.get("phases", entry)
             result[str(key)] = {str(p): by_phase[p] for p in PHASES if p in by_phase}
-            if any(item is not None and not isinstance(item, dict) for item in result[str(key)].values()):
-                raise ValueError(f"a phase of {key} is neither an object nor null")
+            if unknown := by_phase.keys() - {*PHASES, *_BESIDE_PHASES}:
+                raise ValueError(f"{key} names {', '.join(sorted(unknown))}; phases are {', '.join(PHASES)}")
+            for item in result[str(key)].values():
+                if item is not None and not (isinstance(item, dict) and _is_number(item.get("volume", 0))):
+                    raise ValueError(f"a phase of {key} is neither null nor an object with a volume from 0")
     except OSError as error:
         raise UserError(
             f"{path} cannot be read ({error.strerror}); correct the path of --phases-json"

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mtinet import files
+from mtinet.cohort import REFERENCE_ORDER
 from mtinet.config import PHASES, Phase
 from mtinet.dicom.study import DicomStudy
 from mtinet.errors import UserError
@@ -32,14 +33,11 @@ from mtinet.workflows.imports.scrubbing import Scrubber
 RECORDS = ".imported"
 """Folder of one JSON file a finished study, written after its images: a broken-off import goes on."""
 
-RECORD_REVISION = 1
+RECORD_REVISION = 2
 """To be raised whenever the same files would be imported differently."""
 
 MIN_PHASES = 2
 LIVER_FAILED = "liver-not-segmented"
-
-REFERENCE_ORDER = ("portal_venous", "delayed", "arterial", "pre", *PHASES)
-"""The phase that stands for a study is the first of these that it has."""
 
 _LONGEST_S = 3 * 3600.0
 _HALF_DAY_S = 43200.0
@@ -95,7 +93,7 @@ class StudyJob:
             ),
             "overruling": self.overruling,
             "liver_command": self.liver_command,
-            "masks": [[p.name, hashlib.sha256(p.read_bytes()).hexdigest()] for p in self.masks],
+            "masks": [[p.name, _hash(p)] for p in self.masks],
         }
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
@@ -108,13 +106,36 @@ def import_study(job: StudyJob) -> dict[str, Any]:
         record = dict(json.loads(place.read_text(encoding="utf-8")))
         if record["digest"] == digest and all((job.out / p).is_file() for p in record["files"].values()):
             return record
+        _refuse_edited(job, record)
         place.unlink()
     record = {"digest": digest, **_import(job)}
+    record["masks"] = {name: _hash(job.out / record["files"][name]) for name in _drawn(record)}
     if any(finding["id"] == LIVER_FAILED for finding in record["findings"]):
         # the program may work the next time: the study is then not taken as it is
         record["digest"] = ""
     files.write_json(place, record)
     return record
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _drawn(record: Mapping[str, Any]) -> list[str]:
+    """The masks among a study's files."""
+    return [name for name in ("mask", "liver_mask") if name in record["files"]]
+
+
+def _refuse_edited(job: StudyJob, record: Mapping[str, Any]) -> None:
+    """Refuse to write over a mask that somebody has corrected where the import put it."""
+    for name in _drawn(record):
+        path = job.out / record["files"][name]
+        if path.is_file() and record.get("masks", {}).get(name, _hash(path)) != _hash(path):
+            raise UserError(
+                f"{path} was edited since the import, and what the study is imported from has changed: it would be "
+                "overwritten; move it elsewhere (into the --masks folder, in the place of the old mask) and import "
+                "again"
+            )
 
 
 @dataclass(frozen=True)

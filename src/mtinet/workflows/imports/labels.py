@@ -8,7 +8,8 @@ from pathlib import Path
 
 from mtinet.cohort import NO_LESION, SNOMED_CT, Study
 from mtinet.cohort.findings import Findings
-from mtinet.cohort.tables import read_study, read_table
+from mtinet.cohort.tables import read_study, read_table, unused_columns
+from mtinet.config import PHASES
 from mtinet.errors import UserError
 from mtinet.results import Finding
 from mtinet.workflows.imports.screening import import_finding
@@ -33,7 +34,8 @@ CLASS_ALIASES: dict[str, str] = {
 }
 """Canonical class by the name that data sets give it (lower case, blanks for underscores)."""
 
-_NOT_GIVEN = ("study_id", "patient_id")
+_KEYS = ("study_id", "patient_id")
+_MASKS = ("mask", "liver_mask", "mask_2")
 
 
 def canonical_class(name: str) -> str | None:
@@ -49,18 +51,73 @@ def read_labels(path: Path) -> list[dict[str, str]]:
     UserError
         The table cannot be read, names neither studies nor patients, or names one twice.
     """
-    problems = Findings()
-    table = read_table(path, problems, required=())
-    if table is None or problems:
-        raise UserError("\n".join(f"{f.meaning}. {f.action}" for f in problems))
-    rows = [{str(k): str(v) for k, v in row.items()} for row in table.to_dict("records")]
-    key = _key(rows, table.columns.tolist(), path)
+    rows = label_rows(path, _KEYS)
+    key = _key(rows)
     seen: set[str] = set()
     for row in rows:
         if row[key] in seen:
             raise UserError(f"{path} has more than one row for {key} {row[key]!r}; keep one")
         seen.add(row[key])
     return rows
+
+
+def label_rows(path: Path, keys: Sequence[str]) -> list[dict[str, str]]:
+    """The rows of a table of labels, every cell as text without blanks around it.
+
+    Parameters
+    ----------
+    path : Path
+    keys : sequence of str
+        Columns that name a study or patient; the table has one of them at least.
+
+    Raises
+    ------
+    UserError
+        The table cannot be read, has no row or no such column, or a number in it is none.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; correct the path of --labels")
+    problems = Findings()
+    table = read_table(path, problems, required=())
+    if table is None or problems:
+        raise UserError("\n".join(f"{f.meaning}. {f.action}" for f in problems))
+    named = [key for key in keys if key in table.columns]
+    if not named:
+        raise UserError(
+            f"{path} has the columns {', '.join(map(str, table.columns))}; it needs {' or '.join(keys)}, and label"
+        )
+    rows = [{str(k): str(v).strip() for k, v in row.items()} for row in table.to_dict("records")]
+    if not rows:
+        raise UserError(f"{path} has no row; write {' or '.join(keys)} and label of every study")
+    for row in rows:
+        case = next((row[key] for key in named if row[key]), "a row")
+        read_study({**row, "study_id": case}, PHASES, path.parent, problems)
+    if problems:
+        raise UserError("\n".join(f"{path}, {f.case}: {f.meaning}. {f.action}" for f in problems))
+    return rows
+
+
+def column_findings(rows: Sequence[Mapping[str, str]], path: Path, keys: Sequence[str] = ()) -> list[Finding]:
+    """What of a table of labels is not taken: columns of other names, and paths; ``keys`` are known besides."""
+    findings = [
+        import_finding(
+            "unknown-column",
+            "note",
+            f"column {column!r} of {path.name} is not used",
+            "Correct its name or ignore this.",
+        )
+        for column in unused_columns(c for c in rows[0] if c not in keys)
+    ]
+    if paths := [c for c in (*PHASES, *_MASKS) if any(row.get(c) for row in rows)]:
+        findings.append(
+            import_finding(
+                "path-column",
+                "note",
+                f"the paths in {path.name} ({', '.join(paths)}) are not used",
+                "Give masks to the import itself (--masks of DICOM, --mask of NIfTI), or ignore this.",
+            )
+        )
+    return findings
 
 
 def with_labels(
@@ -93,9 +150,9 @@ def with_labels(
     if path is None:
         return list(studies), classes_of([s.label for s in studies]), []
     rows = read_labels(path)
-    key = _key(rows, list(rows[0]) if rows else [], path)
+    key = _key(rows)
     by_id = {row[key]: row for row in rows}
-    labelled, used, findings = [], set(), []
+    labelled, used, findings = [], set(), column_findings(rows, path)
     for study in studies:
         given = study.study_id if key == "study_id" else study.patient_id
         row = by_id.get(given)
@@ -112,7 +169,8 @@ def with_labels(
             labelled.append(study)
             continue
         used.add(given)
-        labelled.append(_with_row(study, row, path))
+        patient_id = row.get("patient_id") or study.patient_id
+        labelled.append(replace(with_row(study, row), patient_id=patient_id))
     unused = [name for name in by_id if name not in used]
     if studies and not used:
         raise UserError(
@@ -137,35 +195,17 @@ def classes_of(labels: Sequence[str]) -> tuple[str, ...]:
     return (*(c for c in SNOMED_CT if c in named), *(c for c in named if c not in SNOMED_CT))
 
 
-def _key(rows: Sequence[Mapping[str, str]], columns: Sequence[str], path: Path) -> str:
-    if not rows:
-        raise UserError(f"{path} has no row; write study_id (or patient_id) and label")
-    key = next((name for name in _NOT_GIVEN if name in columns), None)
-    if key is None:
-        raise UserError(
-            f"{path} has the columns {', '.join(columns)}; it needs study_id or patient_id, and label"
-        )
-    return key
+def _key(rows: Sequence[Mapping[str, str]]) -> str:
+    return next(name for name in _KEYS if name in rows[0])
 
 
-def _with_row(study: Study, row: Mapping[str, str], path: Path) -> Study:
-    """The study with a row's values; paths are never taken from it."""
-    problems = Findings()
+def with_row(study: Study, row: Mapping[str, str]) -> Study:
+    """The study with what a row of :func:`label_rows` says: never paths or ids, empty cells nothing."""
     told = {name: value for name, value in row.items() if name not in study.images}
-    said = read_study(
-        {**told, "study_id": study.study_id, "mask": "", "liver_mask": "", "mask_2": ""},
-        tuple(study.images),
-        path.parent,
-        problems,
-    )
-    if problems:
-        raise UserError("\n".join(f"{path.name}, {f.case}: {f.meaning}. {f.action}" for f in problems))
-    label = said.label
-    if label and label != NO_LESION:
-        label = canonical_class(label) or label
+    said = read_study({**told, "study_id": study.study_id}, tuple(study.images), Path(), Findings())
+    label = said.label if said.label == NO_LESION else canonical_class(said.label) or said.label
     return replace(
         study,
-        patient_id=row.get("patient_id", "").strip() or study.patient_id,
         site=said.site or study.site,
         label=label or study.label,
         mask_phase=said.mask_phase or study.mask_phase,

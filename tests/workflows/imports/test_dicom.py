@@ -1,0 +1,365 @@
+"""Imports of DICOM with what users give wrongly: said early, by name, and nothing is lost or half written."""
+
+import json
+import shutil
+import zipfile
+
+import numpy as np
+import pydicom
+import pytest
+from typer.testing import CliRunner
+
+from mtinet.cli import app
+from mtinet.dicom.exam import Exam
+from mtinet.dicom.segment import write_lesions
+from mtinet.dicom.write import write_exam
+from mtinet.errors import UnusableError, UserError
+from mtinet.volume import Volume, read_nifti
+from mtinet.workflows.ingest import IngestOptions, ingest
+
+LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+TIMES_S = {"arterial": 22.0, "portal_venous": 65.0, "delayed": 180.0}
+
+
+@pytest.fixture(scope="module")
+def scanned(thick_toy, tmp_path_factory):
+    """Two patients, the first with a SEG, and the exams by patient."""
+    folder = tmp_path_factory.mktemp("scanned")
+    exams = {}
+    for seed, patient_id in enumerate(("Q4711", "Q0815"), start=31):
+        toy = thick_toy(seed)
+        images = {p: v.like_axes_of(LPS) for p, v in toy.images.items()}
+        exam = exams[patient_id] = Exam(patient_id, "st", "siemens", images, TIMES_S)
+        written = write_exam(folder / patient_id, exam)
+        if patient_id == "Q4711":
+            mask = toy.mask.like_axes_of(LPS)
+            write_lesions(folder / patient_id, exam, written["portal_venous"], mask, {1: "hcc"})
+    return folder, exams
+
+
+@pytest.fixture(scope="module")
+def imported(scanned, tmp_path_factory):
+    """What an import of both made; its folder is not to be changed."""
+    return bring_in(scanned[0], tmp_path_factory.mktemp("imported") / "cohort")
+
+
+@pytest.fixture
+def copy(imported, tmp_path):
+    """A copy of the imported cohort, with its key, that a test may import into again."""
+    folder = imported.cohort.folder
+    shutil.copytree(folder, tmp_path / "cohort")
+    shutil.copy(folder.parent / "key", tmp_path / "key")
+    return tmp_path / "cohort"
+
+
+def bring_in(source, out, **options):
+    return ingest(source, out, IngestOptions(key=out.parent / "key", **options), workers=1)
+
+
+def study_of(outcome, exams, patient_id):
+    """The record of a patient's study: pseudonyms are told apart by the mapping."""
+    rows = [line.split(",") for line in outcome.mapping.read_text().splitlines()]
+    (study_id,) = [row[0] for row in rows if exams[patient_id].uid("study") in row]
+    return next(record for record in outcome.studies if record["study_id"] == study_id)
+
+
+def files_of(folder):
+    return {p.relative_to(folder): (p.stat().st_mtime_ns, p.stat().st_ino) for p in folder.rglob("*.nii.gz")}
+
+
+# ---------------------------------------------------------------------- before anything is written
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (None, "does not exist; correct the path of --labels"),
+        ("patient,diagnosis\nQ4711,hcc\n", "patient_id or study_uid or study_id, and label"),
+        ("patient_id;label\nQ4711;hcc\n", "separated by ';'"),
+        ("patient_id,label\n", "has no row"),
+        (
+            "patient_id,label,time_delayed_s\nQ0815,hcc,60\nQ4711,hcc,soon\n",
+            "Q4711: time_delayed_s is 'soon'",
+        ),
+        ("patient_id,label\n,hcc\n", "neither patient_id nor"),
+        ("patient_id,label\nQ4711,hcc\nQ4711,fnh\n", "two different rows for Q4711"),
+        ("patient_id,label\nnobody,hcc\n", "the table names nobody, the files are of patients Q"),
+    ],
+)
+def test_labels_that_cannot_be_used_stop_the_import_before_it_writes(scanned, tmp_path, table, message):
+    path = tmp_path / "labels.csv"
+    if table is not None:
+        path.write_text(table)
+    with pytest.raises(UserError, match=message):
+        bring_in(scanned[0], tmp_path / "out", labels=path)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ('{"schema": 1, STUDY: {"artrial": null}}', "names artrial"),
+        ('{"schema": 1, STUDY: {"arterial": {"series": "5", "volume": "first"}}}', "with a volume from 0"),
+        ('{"schema": 1, STUDY: {"arterial": 5}}', "with a volume from 0"),
+        ('{"schema": 1, STUDY: {"arterial": {"series": "4711"}}}', "study study-.*0 series have number 4711"),
+        ("{", "not a phase file"),
+    ],
+)
+def test_phases_that_cannot_be_meant_stop_the_import_before_it_writes(scanned, tmp_path, told, message):
+    folder, exams = scanned
+    path = tmp_path / "phases.json"
+    path.write_text(told.replace("STUDY", f'"{exams["Q4711"].uid("study")}"'))
+    with pytest.raises(UserError, match=message):
+        bring_in(folder, tmp_path / "out", phases=path)
+    assert not (tmp_path / "out").exists()
+
+
+def test_places_that_cannot_be_used_stop_the_import_before_it_writes(scanned, tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(UserError, match="inside the cohort"):
+        bring_in(scanned[0], out, mapping=out / "who.csv")
+    with pytest.raises(UserError, match="give the folder that holds the masks"):
+        bring_in(scanned[0], out, masks=tmp_path / "masks")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("content", ["nothing", "text", "damaged", "zip in a zip", "no zip"])
+def test_a_source_without_a_study_says_what_it_found_instead(scanned, tmp_path, content):
+    source, expected = tmp_path / "source", "give the folder, zip"
+    if content == "nothing":
+        source.mkdir()
+    elif content == "text":
+        source.write_text("hello")
+    elif content == "damaged":
+        source.mkdir()
+        (source / "a.dcm").write_text("hello")
+        expected = r"- a.dcm: it is damaged .*\. Export or copy it again"
+    else:
+        inner = tmp_path / "inner.zip"
+        with zipfile.ZipFile(inner, "w") as packed:
+            packed.write(next(scanned[0].rglob("*.dcm")), "a.dcm")
+        source = tmp_path / "source.zip"
+        if content == "no zip":
+            source.write_bytes(inner.read_bytes()[:100])
+            expected = "it is no readable zip"
+        else:
+            with zipfile.ZipFile(source, "w") as packed:
+                packed.write(inner, "inner.zip")
+            expected = "inner.zip: it is an archive .* Unpack it"
+    with pytest.raises(UnusableError, match=expected) as raised:
+        bring_in(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    shown = CliRunner().invoke(app, ["phases", str(source)])
+    assert shown.exception.exit_code == 3
+    assert str(shown.exception) == str(raised.value)
+
+
+# ---------------------------------------------------------------------- into a folder with an import
+def test_another_source_does_not_take_the_place_of_studies_that_are_there(scanned, copy, tmp_path):
+    folder, _ = scanned
+    before = files_of(copy), (copy / "cohort.csv").read_bytes()
+    with pytest.raises(UserError, match="1 studies of an earlier import that this one lacks"):
+        bring_in(folder / "Q0815", copy)
+    # studies with and without their original ids never share a folder
+    with pytest.raises(UserError, match="2 studies of an earlier import"):
+        bring_in(folder, copy, keep_ids=True)
+    assert (files_of(copy), (copy / "cohort.csv").read_bytes()) == before
+
+
+def test_a_study_that_was_left_out_may_go(scanned, tmp_path):
+    folder, exams = scanned
+    told = tmp_path / "phases.json"
+    missing = dict.fromkeys(TIMES_S)
+    told.write_text(json.dumps({exams["Q0815"].uid("study"): missing}))
+    first = bring_in(folder, tmp_path / "out", phases=told)
+    assert len(first.cohort) == 1
+    again = bring_in(folder / "Q4711", tmp_path / "out")
+    assert again.cohort.studies == first.cohort.studies
+    left = {path.stem for path in (tmp_path / "out" / ".imported").glob("study-*.json")}
+    assert left == {study.study_id for study in again.cohort.studies}
+
+
+def test_a_mask_that_was_corrected_in_the_cohort_is_not_written_over(scanned, copy, tmp_path):
+    folder, exams = scanned
+    (path,) = copy.glob("images/*/mask.nii.gz")
+    mask = read_nifti(path, labels=True)
+    mask.with_array(np.roll(mask.array, 1, axis=0)).write_nifti(path)
+    edited = path.read_bytes()
+    # nothing changed in the source: the study stays as it is
+    assert len(bring_in(folder, copy).cohort) == 2
+    told = tmp_path / "phases.json"
+    told.write_text(json.dumps({exams["Q4711"].uid("study"): {"delayed": None}}))
+    with pytest.raises(UserError, match=r"mask\.nii\.gz was edited since the import"):
+        bring_in(folder, copy, phases=told)
+    assert path.read_bytes() == edited
+    path.unlink()
+    assert len(bring_in(folder, copy, phases=told).cohort) == 2
+
+
+def test_an_import_from_a_zip_goes_on_where_it_stopped(scanned, tmp_path):
+    folder, _ = scanned
+    archive = tmp_path / "export.zip"
+    with zipfile.ZipFile(archive, "w") as packed:
+        for path in sorted((folder / "Q4711").rglob("*.dcm")):
+            packed.write(path, f"Q4711/{path.relative_to(folder / 'Q4711')}")
+    first = bring_in(archive, tmp_path / "out")
+    assert first.cohort.studies[0].mask is not None
+    before = files_of(tmp_path / "out")
+    bring_in(archive, tmp_path / "out")
+    assert files_of(tmp_path / "out") == before
+
+
+def test_a_mask_in_a_zip_is_named_by_its_place_there(scanned, tmp_path):
+    folder, _ = scanned
+    archive = tmp_path / "export.zip"
+    with zipfile.ZipFile(archive, "w") as packed:
+        for path in sorted((folder / "Q4711").rglob("*.dcm")):
+            if path.parent.name != "s900":
+                packed.write(path, str(path.relative_to(folder)))
+        mask = pydicom.dcmread(folder / "Q4711" / "s900" / "i0001.dcm")
+        del mask.SegmentSequence
+        mask.save_as(tmp_path / "mask.dcm")
+        packed.write(tmp_path / "mask.dcm", "Q4711/lesions/drawn.dcm")
+    outcome = bring_in(archive, tmp_path / "out", keep_ids=True)
+    (said,) = [f for f in outcome.findings if f.id == "mask-left-out"]
+    assert "export.zip_Q4711_lesions_drawn.dcm" in said.meaning
+
+
+# ---------------------------------------------------------------------- masks
+def test_masks_that_belong_to_no_study_are_named(scanned, tmp_path):
+    folder, exams = scanned
+    masks = tmp_path / "masks"
+    # only one of the two studies is imported, the other's SEG lies in the folder; so do images, which are no masks
+    shutil.copytree(folder / "Q4711", masks / "seg")
+    shutil.copytree(folder / "Q0815", masks / "Q0815")
+    grid = exams["Q0815"].images["portal_venous"]
+    grid.with_array(np.zeros(grid.shape, np.uint8)).write_nifti(masks / "nobody_mask.nii.gz")
+    (masks / "notes.txt").write_text("hello")
+    outcome = bring_in(folder / "Q0815", tmp_path / "out", masks=masks)
+    (said,) = [f for f in outcome.findings if f.id == "mask-without-study"]
+    assert said.meaning.endswith("nobody_mask.nii.gz, seg/s900/i0001.dcm")
+    assert not [f for f in outcome.findings if f.id == "mask-left-out"]
+    # names of files may hold ids: they are shown, not stored
+    stored = json.loads((tmp_path / "out" / "import.json").read_text())["findings"]
+    (kept,) = [f for f in stored if f["id"] == "mask-without-study"]
+    assert kept["meaning"] == "2 mask(s) belong to no study"
+
+
+def test_masks_that_lie_in_the_source_and_in_the_folder_are_read_once(scanned, imported, tmp_path):
+    folder, exams = scanned
+    outcome = bring_in(folder, tmp_path / "out", masks=folder)
+    lesions = [
+        read_nifti(one.cohort.folder / study_of(one, exams, "Q4711")["files"]["mask"], labels=True).array
+        for one in (imported, outcome)
+    ]
+    np.testing.assert_array_equal(*lesions)
+    assert "masks-overlap" not in {f.id for f in outcome.findings}
+
+
+def test_two_masks_of_one_lesion_are_said(scanned, tmp_path):
+    folder, _ = scanned
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    first = bring_in(folder / "Q4711", tmp_path / "out")
+    drawn = read_nifti(first.cohort.studies[0].mask, labels=True)
+    larger = drawn.array.copy()
+    larger[0] = 1
+    drawn.with_array(larger).write_nifti(masks / "Q4711.nii.gz")
+    again = bring_in(folder / "Q4711", tmp_path / "out", masks=masks)
+    (said,) = [f for f in again.findings if f.id == "masks-overlap"]
+    assert said.meaning.startswith(f"{int((drawn.array > 0).sum())} voxels of ")
+    assert "Q4711" not in said.meaning
+    now = read_nifti(again.cohort.studies[0].mask, labels=True).array
+    np.testing.assert_array_equal(now > 0, larger > 0)
+    np.testing.assert_array_equal(now == 1, drawn.array == 1)
+
+
+def test_a_mask_on_the_grid_of_all_phases_counts_for_the_reference_phase(scanned, tmp_path):
+    # where phases are registered, a mask of the wrong one would move with that
+    folder, _ = scanned
+    first = bring_in(folder / "Q4711", tmp_path / "out")
+    (tmp_path / "masks").mkdir()
+    shutil.copy(first.cohort.studies[0].mask, tmp_path / "masks" / "Q0815.nii.gz")
+    (study,) = bring_in(folder / "Q0815", tmp_path / "other", masks=tmp_path / "masks").cohort.studies
+    assert study.mask_phase == "portal_venous"
+
+
+def test_an_image_among_the_masks_is_refused_without_reading_each_value_as_a_lesion(scanned, tmp_path):
+    folder, exams = scanned
+    grid = exams["Q0815"].images["portal_venous"]
+    (tmp_path / "masks").mkdir()
+    Volume(np.arange(np.prod(grid.shape), dtype=np.int32).reshape(grid.shape), grid.affine).write_nifti(
+        tmp_path / "masks" / "Q0815.nii.gz"
+    )
+    outcome = bring_in(folder / "Q0815", tmp_path / "out", masks=tmp_path / "masks")
+    (said,) = [f for f in outcome.findings if f.id == "mask-left-out"]
+    assert "different numbers: it is an image, not a mask" in said.meaning
+
+
+# ---------------------------------------------------------------------- labels and phases
+def test_a_volume_that_the_user_gives_another_phase_leaves_the_one_it_was_taken_for(
+    scanned, imported, tmp_path
+):
+    folder, exams = scanned
+    uid = exams["Q0815"].uid("study")
+    entry = study_of(imported, exams, "Q0815")["phases"]["delayed"]
+    taken = {"series": entry["series"], "volume": entry["volume"]}
+    told = tmp_path / "phases.json"
+    told.write_text(json.dumps({uid: {"transitional": taken}}))
+    outcome = bring_in(folder / "Q0815", tmp_path / "out", phases=told)
+    (study,) = outcome.cohort.studies
+    assert set(study.images) == {"pre", "arterial", "portal_venous", "transitional"}
+    (record,) = outcome.studies
+    assert {"phase": "delayed", "reason": "the user says that its volume is transitional"} in record[
+        "missing"
+    ]
+    told.write_text(json.dumps({uid: {"transitional": taken, "delayed": taken}}))
+    with pytest.raises(UserError, match="transitional and delayed are said to be one volume"):
+        bring_in(folder / "Q0815", tmp_path / "other", phases=told)
+
+
+def test_the_cohorts_own_table_may_be_the_labels_of_the_next_import(scanned, copy):
+    table = copy.parent / "labels.csv"
+    header, *rows = (copy / "cohort.csv").read_text().splitlines()
+    columns = header.split(",")
+    cells = [dict(zip(columns, row.split(","), strict=True)) for row in rows]
+    cells[0] |= {"label": "HCC", "prior_study_id": cells[1]["study_id"]}
+    table.write_text("\n".join([header, *(",".join(c.values()) for c in cells)]))
+    outcome = bring_in(scanned[0], copy, labels=table)
+    study = outcome.cohort[cells[0]["study_id"]]
+    assert (study.label, study.prior_study_id) == ("hcc", cells[1]["study_id"])
+    said = {f.id: f.meaning for f in outcome.findings}
+    assert "pre, arterial, portal_venous, delayed, mask" in said["path-column"]
+    assert said.keys().isdisjoint({"unknown-column", "label-without-images", "not-in-labels"})
+
+
+def test_a_prior_study_by_its_uid_gets_its_pseudonym_and_an_unknown_one_none(scanned, tmp_path):
+    folder, exams = scanned
+    uid = exams["Q0815"].uid("study")
+    labels = tmp_path / "labels.csv"
+    labels.write_text(
+        f"patient_id,label,prior_study_id,diagnosis\nQ4711,hcc,{uid},x\nQ0815,fnh,1.2.826.0.1.4711,y\n"
+    )
+    outcome = bring_in(folder, tmp_path / "out", labels=labels)
+    now, before = (study_of(outcome, exams, name)["study_id"] for name in ("Q4711", "Q0815"))
+    assert outcome.cohort[now].prior_study_id == before
+    assert outcome.cohort[before].prior_study_id == ""
+    said = {f.id: f for f in outcome.findings}
+    assert said["prior-unknown"].case == before
+    assert said["unknown-column"].meaning == "column 'diagnosis' of labels.csv is not used"
+    written = "".join(p.read_text() for p in (tmp_path / "out").glob("*.*") if p.suffix in (".csv", ".json"))
+    assert uid not in written
+    assert "1.2.826.0.1.4711" not in written
+
+
+def test_a_study_without_phases_says_what_was_set_aside(scanned, tmp_path, monkeypatch):
+    folder, _ = scanned
+    source = tmp_path / "source"
+    shutil.copytree(folder / "Q4711", source / "whole")
+    thin = source / "thin"
+    shutil.copytree(folder / "Q0815", thin)
+    for path in thin.rglob("*.dcm"):
+        if pydicom.dcmread(path, stop_before_pixels=True).InstanceNumber > 3:
+            path.unlink()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shown = CliRunner().invoke(app, ["import", "dicom", str(source), str(tmp_path / "out"), "--workers", "1"])
+    assert "left out, fewer than 2 phases identified" in shown.stdout
+    assert "only 3 images" in shown.stdout
