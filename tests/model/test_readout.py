@@ -90,8 +90,8 @@ def test_training_reads_near_the_lesion(settings):
     torch.testing.assert_close(out.enhancement, means(image, regions))
 
 
-def test_it_is_off_by_default_and_changes_no_weight(settings):
-    assert all(make().head.readout == "none" for make in PRESETS.values())
+def test_one_preset_has_it_and_it_changes_no_weight(settings):
+    assert {name for name, make in PRESETS.items() if make().head.readout == "residual"} == {"small"}
     plain, residual = (build_network(settings(*given), 2) for given in ((), (RESIDUAL,)))
     ours = residual.state_dict()
     for name, tensor in plain.state_dict().items():

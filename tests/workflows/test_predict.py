@@ -82,6 +82,9 @@ def test_files_are_complete_and_read_back(toy_run: Run, tmp_path: Path, toy_make
     out = tmp_path / "out"
     outcome = predict(toy_run.path, write_folder(toy_maker(9), tmp_path / "study"), out)
     assert {p.name for p in out.iterdir()} == {*FILES, "audit.jsonl"}
+    seconds = json.loads((out / "audit.jsonl").read_text())["seconds"]
+    assert set(seconds) == {"read", "prepare", "network", "lesions", "write"}
+    assert all(value >= 0 for value in seconds.values())
     values = json.loads((out / "result.json").read_text())
     assert values["format"] == RESULT_FORMAT
     assert "Research use only" in values["notice"]

@@ -21,6 +21,7 @@ from mtinet.errors import UserError
 from mtinet.imaging.bias import common_field
 from mtinet.imaging.masks import bounding_boxes, equivalent_diameter_mm, voxel_counts
 from mtinet.imaging.resampling import grid_with_spacing
+from mtinet.stages import stage
 from mtinet.volume import Volume
 
 
@@ -70,6 +71,7 @@ def prepare_study(
     return cache_of.store(cache, _prepare(study, phases, settings, labels, masks=True), key)
 
 
+@stage("prepare")
 def prepare_for_prediction(
     study: Study, phases: tuple[Phase, ...], settings: PreparationSettings
 ) -> PreparedStudy:

@@ -21,6 +21,7 @@ from mtinet.config import Config
 from mtinet.data.prepared import PreparedStudy
 from mtinet.imaging.masks import bounding_boxes
 from mtinet.inference.passes import Batch, Passes, Segmented, batch_of
+from mtinet.stages import stage
 
 Box = tuple[slice, slice, slice]
 
@@ -67,6 +68,7 @@ class Survey(NamedTuple):
         return self._replace(probability=np.ascontiguousarray(self.probability[..., ::-1]))
 
 
+@stage("network")
 @torch.inference_mode()
 def survey(passes: Passes, study: PreparedStudy, config: Config) -> Survey:
     """Look at a whole prepared study, once."""
@@ -75,6 +77,7 @@ def survey(passes: Passes, study: PreparedStudy, config: Config) -> Survey:
     return _by_windows(passes, study, config)
 
 
+@stage("network")
 @torch.inference_mode()
 def read_lesions(
     passes: Passes, study: PreparedStudy, labels: NDArray[Any], config: Config

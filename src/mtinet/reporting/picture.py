@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mtinet import files
 from mtinet.reporting import slices
-from mtinet.reporting.drawing import BLUE, FAINT, GREY, INK, STYLE, lay_out
+from mtinet.reporting.drawing import BLUE, FAINT, GREY, INK, STYLE
 from mtinet.reporting.kinetics import Curve, paint_kinetics
 from mtinet.reporting.words import class_name, count_of, diameter_of, phase_name
 from mtinet.results import RESEARCH_USE, Lesion
@@ -25,6 +25,12 @@ MAX_LESIONS = 3
 MAX_OUTLINED = 12
 OUTLINE = "#ffb000"
 SCALE_BAR_MM = 50.0
+
+# Fixed places, as shares of a part: to find them by drawing every text once took a third of the picture's time.
+SLICES: dict[str, Any] = {"left": 0.01, "right": 0.99, "wspace": 0.03, "hspace": 0.04}
+LESIONS: dict[str, Any] = {
+    "left": 0.085, "right": 0.915, "bottom": 0.16, "top": 0.86, "wspace": 0.62, "hspace": 0.55
+}  # fmt: skip
 
 
 def study_picture(
@@ -65,7 +71,7 @@ def study_picture(
         found = count_of(len(lesions), "lesion") if lesions else "no lesion"
         # a dollar sign in an id would start a formula
         figure.suptitle(
-            f"{title}: {found} predicted, slice {index + 1} of {labels.shape[0]}", parse_math=False
+            f"{title}: {found} predicted, slice {index + 1} of {labels.shape[0]}", y=0.99, parse_math=False
         )
         figure.supxlabel(_footer(len(lesions) - len(shown)), fontsize=8, color=GREY)
         ratios = [1.1, 1.0] if shown else [1.0]
@@ -73,9 +79,8 @@ def study_picture(
         _paint_slices(parts[0], plane, np.asarray(phases_present), phases, outline, spacing_zyx_mm[1:])
         if shown:
             _paint_lesions(parts[1], shown, phases)
-        lay_out(figure)
         with files.atomic_path(path) as temporary:
-            figure.savefig(temporary, dpi=110)
+            figure.savefig(temporary, dpi=110, pil_kwargs={"compress_level": 3})
 
 
 def shown_slice(labels: NDArray[Any], lesions: Sequence[Lesion]) -> int:
@@ -106,7 +111,9 @@ def _paint_slices(
     zoom = slices.zoom_box([polygon for found in outlines.values() for polygon in found], (width, height))
     boxes = [box for box in (slices.body_box(planes, present, spacing_yx_mm), zoom) if box is not None]
     levels = slices.window(planes, present)
-    grid = part.subplots(len(boxes), len(phases), squeeze=False)
+    # room for the title of the figure above, and below where nothing follows for its footer
+    ends = {"top": 0.87, "bottom": 0.02} if len(boxes) > 1 else {"top": 0.8, "bottom": 0.1}
+    grid = part.subplots(len(boxes), len(phases), squeeze=False, gridspec_kw=SLICES | ends)
     for column, phase, plane, exists in zip(grid.T, phases, planes, present):
         column[0].set_title(phase_name(phase))
         shown = slices.displayed(np.nan_to_num(np.asarray(plane, dtype=np.float64)))
@@ -154,18 +161,17 @@ def _paint_marks(axes: Axes, box: slices.Box) -> None:
 
 
 def _paint_lesions(part: SubFigure, lesions: Sequence[Lesion], phases: Sequence[str]) -> None:
-    grid = part.subplots(2, MAX_LESIONS, height_ratios=[2.4, 1.0], squeeze=False)
-    for (curves, bars), lesion in zip(grid.T, lesions):
+    grid = part.add_gridspec(2, MAX_LESIONS, height_ratios=[2.4, 1.0], **LESIONS)
+    for column, lesion in enumerate(lesions):
+        curves, bars = (part.add_subplot(grid[row, column]) for row in range(2))
         signal = [Curve("predicted", lesion.enhancement), Curve("measured", lesion.measured)]
         paint_kinetics(curves, phases, signal)
-        curves.set_title(_headline(lesion), pad=22)
+        curves.set_title(_headline(lesion), pad=19, x=-0.14)
         _paint_probabilities(bars, lesion)
-    for axes in grid[:, len(lesions) :].flat:
-        axes.set_axis_off()
 
 
 def _headline(lesion: Lesion) -> str:
-    return f"Lesion {lesion.number}: {class_name(lesion.label)}, {diameter_of(lesion)}"
+    return f"Lesion {lesion.number}: {class_name(lesion.label)}\n{diameter_of(lesion)}"
 
 
 def _paint_probabilities(axes: Axes, lesion: Lesion) -> None:

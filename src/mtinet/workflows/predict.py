@@ -19,6 +19,7 @@ from mtinet.inference.ensemble import ALONE, Ensemble, Opinions
 from mtinet.inference.predictor import StudyPrediction
 from mtinet.results import Finding, Result
 from mtinet.runs import Run
+from mtinet.stages import stage, timed
 from mtinet.volume import read_nifti
 from mtinet.workflows.predictions.audit import Audit
 from mtinet.workflows.predictions.formats import (
@@ -183,27 +184,8 @@ class _Batch:
         """Predict and write a study, or say why not."""
         place = self.out / job.study_id if self.several else self.out
         try:
-            decided_by = {
-                "inputs": job.fingerprint(),
-                "model": files.plain(self.predictor.facts),
-                "calibration": self.calibration,
-                "mtinet": self.software.version,
-                **({} if self.prior is None else {"prior": self.prior.digest}),
-            }
-            if self.audit.is_finished(job.study_id, decided_by, self.formats, place):
-                self.kept.append(job.study_id)
-                self._keep(_stored(place))
-                return
-            case = job.read()
-            if case.study.patient_id in self.trained_on:
-                raise UserError(
-                    f"study {job.study_id}: patient {case.study.patient_id} trained one of the runs of the "
-                    "ensemble; predict with a run that did not see the patient"
-                )
-            prediction = with_limits(self.predictor.explain(case.study), case)
-            if self.prior is not None:
-                prediction = replace(prediction, result=self.prior.compared(prediction.result, case.study))
-            self._write(prediction, case, place, decided_by)
+            with timed() as seconds:
+                result = self._done(job, place, seconds)
         except OutputError:
             raise
         except UserError as error:
@@ -215,7 +197,37 @@ class _Batch:
                 "Predict it alone with --debug, and report what is printed.",
             )
         else:
-            self._keep(prediction.result)
+            self._keep(result)
+
+    def _done(self, job: Job, place: Path, seconds: Mapping[str, float]) -> Result | None:
+        """A study's result, from now or from an earlier call."""
+        with stage("read"):
+            inputs = job.fingerprint()
+        decided_by = {
+            "inputs": inputs,
+            "model": files.plain(self.predictor.facts),
+            "calibration": self.calibration,
+            "mtinet": self.software.version,
+            **({} if self.prior is None else {"prior": self.prior.digest}),
+        }
+        if self.audit.is_finished(job.study_id, decided_by, self.formats, place):
+            self.kept.append(job.study_id)
+            return _stored(place)
+        with stage("read"):
+            case = job.read()
+        if case.study.patient_id in self.trained_on:
+            raise UserError(
+                f"study {job.study_id}: patient {case.study.patient_id} trained one of the runs of the "
+                "ensemble; predict with a run that did not see the patient"
+            )
+        with stage("lesions"):
+            prediction = with_limits(self.predictor.explain(case.study), case)
+        if self.prior is not None:
+            with stage("prior"):
+                compared = self.prior.compared(prediction.result, case.study)
+            prediction = replace(prediction, result=compared)
+        self._write(prediction, case, place, decided_by, seconds)
+        return prediction.result
 
     def _keep(self, result: Result | None) -> None:
         if result is not None:
@@ -223,7 +235,12 @@ class _Batch:
             self.results.append(replace(result, mask=None) if self.several else result)
 
     def _write(
-        self, prediction: StudyPrediction, case: Case, place: Path, decided_by: Mapping[str, Any]
+        self,
+        prediction: StudyPrediction,
+        case: Case,
+        place: Path,
+        decided_by: Mapping[str, Any],
+        seconds: Mapping[str, float],
     ) -> None:
         result = prediction.result
         agent = case.study.agent
@@ -234,7 +251,7 @@ class _Batch:
         try:
             for broken_off in place.glob(".tmp-*"):
                 shutil.rmtree(broken_off, ignore_errors=True)
-            with files.atomic_files(place) as temporary:
+            with stage("write"), files.atomic_files(place) as temporary:
                 names = write_output(output, temporary, self.formats)
             for name in () if same else set(earlier) - set(names):
                 # of another model or of other images: beside the new files it would mislead
@@ -249,6 +266,7 @@ class _Batch:
                 files=sorted({*names, *(earlier if same else ())}),
                 lesions=len(result.lesions),
                 findings=[f.id for f in result.findings],
+                seconds={name: round(value, 3) for name, value in seconds.items()},
                 **({"instance_uids": case.origin.instance_uids()} if case.origin and refers else {}),
             )
         except OSError as error:

@@ -17,10 +17,8 @@ from mtinet.reporting.qc import QC_PAGE, StudyPictures, draw_study, write_page
 from mtinet.results import Finding
 from mtinet.workflows.check import look_at_one, worst_first
 from mtinet.workflows.imports.inclusion import INCLUSION_FILE, InclusionRow
+from mtinet.workflows.imports.writing import IMPORT_FILE
 from mtinet.workflows.pool import OnProgress, for_each
-
-IMPORT_FILE = "import.json"
-"""What an import of DICOM says about each study, in the cohort's folder."""
 
 
 class QualityControl(NamedTuple):

@@ -20,7 +20,7 @@ from mtinet.errors import UserError
 from mtinet.results import Finding
 from mtinet.workflows.imports.dicom_loading import StudyJob, file_hash
 from mtinet.workflows.imports.dicom_study import RECORDS
-from mtinet.workflows.qc import IMPORT_FILE
+from mtinet.workflows.imports.writing import IMPORT_FILE
 
 IMPORT_FORMAT = 1
 """Version of ``import.json``."""

@@ -18,6 +18,9 @@ from mtinet.workflows.imports.inclusion import Inclusion, InclusionRow, write_in
 from mtinet.workflows.imports.screening import screen
 from mtinet.workflows.pool import OnProgress, for_each
 
+IMPORT_FILE = "import.json"
+"""What an import of DICOM says about each study, in the cohort's folder."""
+
 UNNAMED = ("lesion",)
 """The class of a cohort in which no lesion has a class: a cohort has at least one."""
 

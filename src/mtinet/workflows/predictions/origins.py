@@ -14,7 +14,7 @@ from mtinet.dicom.study import DicomStudy, read_studies
 from mtinet.dicom.volumes import DicomVolume
 from mtinet.errors import UnusableError, UserError
 from mtinet.workflows.imports.dicom_phases import choose_phases
-from mtinet.workflows.qc import IMPORT_FILE
+from mtinet.workflows.imports.writing import IMPORT_FILE
 
 
 def origins_of_cohort(cohort: Path, images: Path, mapping: Path) -> dict[str, Origin]:
