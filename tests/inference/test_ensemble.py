@@ -95,7 +95,8 @@ def test_a_network_that_does_not_know_left_from_right_says_the_same_of_the_mirro
         "F", (), {"maps": (image.mean(1, keepdim=True) - 0.5,)}
     )()
     plain, mirrored = ensemble._surveys(study)
-    assert np.array_equal(plain.probability, mirrored.probability)
+    # the last bit of a sigmoid depends on where in a row of registers the pixel stands
+    np.testing.assert_allclose(plain.probability, mirrored.probability, rtol=1e-6)
 
 
 def test_flips_that_were_never_learned_are_said(study: PreparedStudy):

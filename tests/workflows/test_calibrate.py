@@ -125,7 +125,8 @@ def test_other_weights_or_opinions_do_not_take_over_the_calibration(calibrated: 
     run.save_model({**tensors, name: tensors[name] + 0.1}, facts)
     changed = Predictor.load(run)
     assert changed.calibration is None
-    (said,) = changed._findings(next(iter(prepare(Cohort.read(fresh).subset(["n0"]), run.config).studies)))
+    (study,) = prepare(Cohort.read(fresh).subset(["n0"]), run.config).studies
+    (said,) = changed._findings(study, changed.vote(study))
     assert said.id == "outdated-calibration"
 
     several = calibrate(folder, fresh, opinions=Opinions(flips=True))
