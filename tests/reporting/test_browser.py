@@ -8,6 +8,8 @@ FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
     "--disable-sync", "--no-first-run",
 ]  # fmt: skip
+WAIT_MS = 180_000
+"""A busy machine opens a page slowly; that is nothing the tests are about."""
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +27,7 @@ def browser():
 @pytest.fixture(params=[1280, 420])
 def opened(browser, full_page, request):
     page = browser.new_page(viewport={"width": request.param, "height": 900})
+    page.set_default_timeout(WAIT_MS)
     page.messages, page.requests = [], []
     page.on("console", lambda message: page.messages.append(message.text))
     page.on("pageerror", lambda error: page.messages.append(str(error)))
@@ -74,6 +77,7 @@ def test_case_switcher_and_outlines(opened):
 @pytest.mark.slow
 def test_without_script_every_case_is_visible(browser, full_page):
     context = browser.new_context(java_script_enabled=False)
+    context.set_default_timeout(WAIT_MS)
     page = context.new_page()
     page.goto(full_page.as_uri())
     cases = page.locator("#examples .case")
@@ -87,6 +91,7 @@ def experiment(browser, experiment_folder, request):
     """The page of an experiment on a screen, a telephone, and an A4 sheet (182 mm at 96 dots an inch)."""
     media, width = request.param.split()
     page = browser.new_page(viewport={"width": int(width), "height": 900})
+    page.set_default_timeout(WAIT_MS)
     page.messages, page.requests = [], []
     page.on("console", lambda message: page.messages.append(message.text))
     page.on("pageerror", lambda error: page.messages.append(str(error)))
