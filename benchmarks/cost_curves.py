@@ -8,8 +8,9 @@ each step's own multiply-adds (forward and backward; torch's counter of convolut
 
 The studies are noise with one lesion in it: cost does not depend on what they show.  Writes
 ``cost-curves.csv``, ``cost-curves-manifest.json`` and ``images/cost-curves.png`` into ``docs/``, and the
-table of exponents into ``docs/performance.md``.  ``--table OUT`` writes the table of ``mtinet bench OUT``
-into that page instead, copies it beside it, and measures nothing.
+table of exponents into ``docs/performance.md``.  ``--table OUT`` writes the tables of ``mtinet bench OUT`` and
+``mtinet bench OUT --study``, whichever are there, into that page instead, copies them beside it, and measures
+nothing.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from mtinet import files, provenance
 from mtinet.config import PHASES, Config, Phase, resolve, resolve_settings
 from mtinet.data.prepared import PreparedLesion, PreparedStudy
 from mtinet.errors import UserError
+from mtinet.workflows import bench_study
 from mtinet.workflows.bench_cases import Case, Patients, cases, with_marks
 from mtinet.workflows.bench_measures import Contender
 from mtinet.workflows.bench_table import readable
@@ -272,8 +274,6 @@ def cost_text(table: pd.DataFrame, top: dict[str, float]) -> str:
 
 def bench_text(out: Path) -> str:
     """The table that ``mtinet bench`` wrote, and where it was measured."""
-    if not (out / "bench.csv").is_file():
-        raise UserError(f"{out} holds no bench.csv; run mtinet bench {out} first")
     table = readable(pd.read_csv(out / "bench.csv"))
     manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
     facts = manifest["bench"]
@@ -288,18 +288,53 @@ def bench_text(out: Path) -> str:
     return "\n\n".join([*lines, markdown(list(table.columns), table.itertuples(index=False))])
 
 
+def study_text(out: Path) -> str:
+    """The table that ``mtinet bench --study`` wrote, and where it was measured."""
+    table = bench_study.readable(pd.read_csv(out / bench_study.STUDY_TABLE))
+    manifest = json.loads((out / bench_study.STUDY_MANIFEST).read_text(encoding="utf-8"))
+    facts = manifest["study"]
+    where = (
+        f"{facts['processor']}, {facts['threads']} threads, torch {manifest['versions']['torch']}; "
+        f"{facts['matrix']} voxels, {facts['phases']} phases, {facts['lesions']} lesions found; model "
+        f"{facts['model']}; written: {', '.join(facts['formats'])}; {facts['repeats']} processes a backend with "
+        f"{facts['studies']} studies each"
+    )
+    lines = [f"Measured on: {where}.", *(f"Warning: {line}." for line in facts["warnings"])]
+    return "\n\n".join([*lines, markdown(list(table.columns), table.itertuples(index=False))])
+
+
+def put_tables(out: Path, docs: Path) -> None:
+    """Put the tables that ``mtinet bench`` wrote into the page, and themselves beside it.
+
+    Raises
+    ------
+    UserError
+        There is none.
+    """
+    kinds = {
+        "bench": (bench_text, {"bench.csv": "bench.csv", "manifest.json": "bench-manifest.json"}),
+        "study": (study_text, {name: name for name in (bench_study.STUDY_TABLE, bench_study.STUDY_MANIFEST)}),
+    }
+    found = [name for name, (_, copies) in kinds.items() if (out / next(iter(copies))).is_file()]
+    if not found:
+        raise UserError(f"{out} holds no bench.csv and no study.csv; run mtinet bench {out} [--study] first")
+    for name in found:
+        text, copies = kinds[name]
+        put_into(docs / "performance.md", name, text(out))
+        for source, target in copies.items():
+            shutil.copy(out / source, docs / target)
+
+
 def main() -> None:
     """Measure every axis, write table, figure and page; or put another command's table into the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--docs", type=Path, default=DOCS, help="folder to write")
     parser.add_argument("--quick", action="store_true", help="smallest sizes: does it run?")
-    parser.add_argument("--table", type=Path, help="folder of an mtinet bench whose table goes into the page")
+    parser.add_argument("--table", type=Path, help="folder of an mtinet bench whose tables go into the page")
     options = parser.parse_args()
     page = options.docs / "performance.md"
     if options.table is not None:
-        put_into(page, "bench", bench_text(options.table))
-        for name, there in (("bench.csv", "bench.csv"), ("manifest.json", "bench-manifest.json")):
-            shutil.copy(options.table / name, options.docs / there)
+        put_tables(options.table, options.docs)
         return
     if options.quick and options.docs.resolve() == DOCS.resolve():
         parser.error("--quick is not for the documentation; name another folder by --docs")

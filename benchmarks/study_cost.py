@@ -29,7 +29,7 @@ from mtinet import files, provenance
 from mtinet.cohort import Cohort
 from mtinet.config import resolve, resolve_simulation
 from mtinet.volume import read_nifti
-from mtinet.workflows.bench_measures import peak_bytes
+from mtinet.workflows.peak_memory import peak_bytes
 from mtinet.workflows.predict import predict
 from mtinet.workflows.prepare import prepare
 from mtinet.workflows.simulate import simulate

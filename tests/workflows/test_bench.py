@@ -407,7 +407,7 @@ def test_exponents_are_those_of_power_laws(curves):
 
 def test_the_page_has_a_place_for_both_tables():
     page = (ROOT / "docs/performance.md").read_text("utf-8")
-    for name in ("bench", "cost"):
+    for name in ("bench", "study", "cost"):
         assert page.count(f"<!-- {name}:begin -->") == page.count(f"<!-- {name}:end -->") == 1
 
 

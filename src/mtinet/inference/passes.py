@@ -90,8 +90,8 @@ class TorchPasses:
 
     @property
     def images(self) -> int:
-        """See :class:`Passes`: on a CPU the maps of a few images stay in the cache, a GPU wants to be filled."""
-        return 4 if self.network.enhancement_mean.device.type == "cpu" else 16
+        """See :class:`Passes`: on a CPU the maps of few images stay in the cache, a GPU wants to be filled."""
+        return 2 if self.network.enhancement_mean.device.type == "cpu" else 16
 
     def segment(self, batch: Batch) -> Segmented:
         """See :class:`Passes`."""

@@ -9,8 +9,6 @@ Memory is measured in processes of their own, parts of a step in steps of their 
 from __future__ import annotations
 
 import multiprocessing
-import os
-import platform
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -35,6 +33,7 @@ from mtinet.workflows.bench_cases import (
     same_width_basic_unet,
     virtual_patients,
 )
+from mtinet.workflows.bench_machine import busy_warnings, processor
 from mtinet.workflows.bench_measures import STAGES, Contender, MemoryJob, Stage, peak_memory_mb
 from mtinet.workflows.bench_table import readable, summarise
 from mtinet.workflows.pool import OnProgress
@@ -42,9 +41,6 @@ from mtinet.workflows.pool import OnProgress
 WARM_UP_STEPS = 2
 SHARE_BLOCKS = 2
 """Blocks of steps over which the shares of parts are taken."""
-
-BUSY = 0.5
-"""Load a core, before the run, from which the machine counts as busy."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +141,7 @@ def bench(
     compared = cases(config, options.models)
     if out is not None and out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; name a folder for the benchmark")
-    warnings = _warnings()
+    warnings = busy_warnings()
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     progress = _Progress(on_progress, len(devices) * len(compared) * (options.repeats + 4))
     with ExitStack() as stack:
@@ -290,7 +286,7 @@ def _manifest(config: Config, plan: _Plan, warnings: list[str]) -> dict[str, Any
         "threads": torch.get_num_threads(),
         "dynunet": _dynunet(plan.cases),
         "basic_unet": same_width_basic_unet(config),
-        "processor": _processor(),
+        "processor": processor(),
         "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "",
         "warnings": warnings,
         "study": {
@@ -309,22 +305,3 @@ def _manifest(config: Config, plan: _Plan, warnings: list[str]) -> dict[str, Any
 
 def _dynunet(compared: Sequence[Case]) -> str:
     return next((case.name for case in compared if case.config.model == "dynunet"), "")
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
-def _warnings() -> list[str]:
-    """What makes seconds doubtful: a machine that works on something else."""
-    if not hasattr(os, "getloadavg"):
-        return []
-    load, cores = os.getloadavg()[0], os.cpu_count() or 1
-    if load <= BUSY * cores:
-        return []
-    return [
-        f"the machine was busy before the run (load {load:.1f} on {cores} cores): repeat it when it is quiet"
-    ]

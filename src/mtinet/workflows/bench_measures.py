@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import gc
 import statistics
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,6 +28,7 @@ from mtinet.training.loop import Trainer
 from mtinet.training.regions import training_regions
 from mtinet.workflows.bench_cases import MARK, Case, Patients, long_enough
 from mtinet.workflows.bench_parts import PartTimer
+from mtinet.workflows.peak_memory import peak_bytes
 from mtinet.workflows.train import networks
 
 Stage = Literal["train", "infer"]
@@ -242,24 +241,3 @@ def peak_memory_mb(job: MemoryJob) -> float:
     if job.device == "cuda":
         return torch.cuda.max_memory_allocated() / 1e6
     return (peak_bytes() - before) / 1e6
-
-
-def peak_bytes(restart: bool = False) -> int:
-    """Most memory that this process ever held, or since the last restart where the system can do that.
-
-    Linux keeps ``ru_maxrss`` over exec, so a new process starts with the peak of the one that started it;
-    ``VmHWM`` is its own.
-    """
-    status = Path("/proc/self/status")
-    if status.is_file():
-        if restart:
-            # where that is not allowed, the peak of importing counts as held before
-            with contextlib.suppress(OSError):
-                Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-        for line in status.read_text(encoding="ascii", errors="replace").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    import resource  # not on every system
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
