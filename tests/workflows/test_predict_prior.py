@@ -10,7 +10,7 @@ import pytest
 from mtinet.errors import UserError
 from mtinet.volume import Volume, read_nifti
 from mtinet.workflows.predict import PredictOptions, predict
-from mtinet.workflows.predictions.priors import PriorPaths
+from mtinet.workflows.predictions.priors import LEAST_BODY_OVERLAP, PriorPaths, body_overlap
 
 QUICK = PredictOptions(formats=("nifti", "json", "page"))
 
@@ -96,6 +96,35 @@ def test_without_a_trusted_registration_nothing_is_compared(
     assert growth.finding == "not assessable"
     assert "it lost its way" in growth.reason
     assert "prior-not-registered" in [f.id for f in outcome.findings]
+
+
+def test_a_body_of_another_size_is_another_patient(toy_run, earlier, tmp_path, thick_toy):
+    write(thick_toy(61), tmp_path / "now", np.diag([1.3, 1.2, 1.0, 1.0]))
+    outcome = predict(
+        toy_run.path, tmp_path / "now", tmp_path / "out", PredictOptions(formats=("json",), prior=earlier)
+    )
+    assert outcome.results[0].lesions
+    for lesion in outcome.results[0].lesions:
+        assert quantities(lesion)["growth"].finding == "not assessable"
+        assert "volume_change" not in quantities(lesion)
+    assert "vanished_lesions" not in {m.name for m in outcome.results[0].measurements}
+    assert "prior-other-body" in [f.id for f in outcome.findings]
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_bodies_are_compared_where_both_studies_show_them(share):
+    """However the patient lay, and however much of him is seen."""
+    y, x = np.mgrid[:60, :70]
+    ellipse = ((x - 35.0) / 28) ** 2 + ((y - 30.0) / 22) ** 2 < 1
+    image = np.repeat(np.where(ellipse, 100.0, 1.0).T[..., None], 12, axis=2).astype(np.float32)
+    image += np.random.default_rng(0).random(image.shape, dtype=np.float32)
+    whole = Volume(image, np.diag([5.0, 5.0, 8.0, 1.0]))
+    part = Volume(image[: int(70 * share)], elsewhere() @ whole.affine)
+    there = np.linalg.inv(elsewhere())
+    assert body_overlap(part, whole, there) > 0.97
+    wider = np.diag([1.3, 1.2, 1.0, 1.0])
+    assert body_overlap(Volume(image, wider @ whole.affine), whole, np.eye(4)) < LEAST_BODY_OVERLAP
+    assert body_overlap(Volume(np.zeros_like(image), whole.affine), whole, np.eye(4)) is None
 
 
 def test_what_cannot_be_compared_is_refused_before_any_work(
