@@ -210,7 +210,7 @@ def _absent(directories: Sequence[Source], files: Sequence[SourceFile]) -> list[
                     "dicomdir-missing-files",
                     "import",
                     "warning",
-                    f"{file.name} lists {len(missing)} files that are not there, the first {missing[0]}",
+                    f"it lists {len(missing)} files that are not there, the first {missing[0]}",
                     "Copy the medium again; what is there is read.",
                     case=file.name,
                     value=float(len(missing)),
