@@ -141,8 +141,7 @@ def test_it_holds_curves_probabilities_set_and_measurements(full):
     assert "90 % nominal coverage" in full
     for text in (
         "48.6 mm",
-        "not assessable",
-        "the agent is unknown",
+        "Not assessable (the agent is unknown): Washout.",
         "50.0 to 70.0 mL",
         "468 to 598",
         "present",
@@ -215,6 +214,38 @@ def test_no_sentence_names_a_phase_as_a_program_does(undrawn):
     assert "portal_venous" not in page
 
 
+def test_what_one_reason_forbids_stands_in_a_sentence_and_what_one_phase_knows_in_its_row(undrawn):
+    why = "no liver mask was given"
+    unknown = {"finding": "not assessable", "reason": why}
+    measurements = (
+        Measurement("rim_arterial_hyperenhancement", phase="arterial", **unknown),
+        Measurement("washout", phase="portal_venous", **unknown),
+        Measurement("washout", phase="delayed", **unknown),
+        Measurement("capsule", phase="portal_venous", **unknown),
+        Measurement("capsule", phase="delayed", finding="present"),
+        Measurement("half_of_liver", **unknown),
+        Measurement("growth", finding="not assessable"),
+    )
+    made = prediction(1)
+    one = replace(made.result.lesions[0], measurements=measurements)
+    page = study_page(replace(made, result=replace(made.result, lesions=(one,))), "1")
+    together = f"({why}): Rim arterial phase hyperenhancement; Washout; Half of the liver&#39;s extent.</p>"
+    assert together in page
+    assert "Not assessable: Growth since the prior study.</p>" in page
+    assert f"<td>not assessable<small>{why}</small></td><td>present</td>" in page
+    assert page.count(why) == 2
+
+
+@pytest.mark.parametrize(("existence", "doubts"), [(0.05, True), (0.95, False), (None, False)])
+def test_a_mark_that_is_probably_no_lesion_says_so(undrawn, existence, doubts):
+    made = prediction(1)
+    sure = Certainty(existence)
+    one = replace(made.result.lesions[0], certainty=sure)
+    page = study_page(replace(made, result=replace(made.result, lesions=(one,))), "1")
+    assert ("Probably no lesion:</b> of marks like this one, 5 % were lesions" in page) == doubts
+    assert ('5 % <span class="set">probably none</span>' in page) == doubts
+
+
 def test_lesions_without_a_picture_have_no_outline_on_others(undrawn):
     """A noisy study has hundreds in a slice: the page must not grow with them."""
     made = prediction(1)
@@ -234,7 +265,7 @@ def test_as_pdf_on_a4_with_all_its_words(full, tmp_path, weasyprint):
     told = subprocess.run(["pdfinfo", tmp_path / "page.pdf"], capture_output=True, text=True).stdout
     assert "(A4)" in told
     words = subprocess.run(["pdftotext", tmp_path / "page.pdf", "-"], capture_output=True, text=True).stdout
-    for text in ("Research use only", "48.6 mm", "not assessable", "Method and limits"):
+    for text in ("Research use only", "48.6 mm", "Not assessable", "Method and limits"):
         assert text in words
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mtinet.data.prepared import PreparedStudy
 from mtinet.dicom.codes import lesion_quantities
+from mtinet.inference.curves import NOT_ASSESSABLE
 from mtinet.inference.predictor import StudyPrediction
 from mtinet.reporting import slices
 from mtinet.reporting.drawing import Picture, chart
@@ -129,8 +130,7 @@ def study_page(prediction: StudyPrediction, software: str, agent: str = "") -> s
         "left_out": len(result.lesions) - len(shown),
         "are_sure": any(one.certainty and one.certainty.existence is not None for one in result.lesions),
         "overview": [] if shown else [_middle_view(study)],
-        "study_rows": _by_phase(result.measurements, study.phases),
-        "study_numbers": _plain_rows(result.measurements, study.phases),
+        "whole": _tables(result.measurements, study.phases),
         "images": _image_rows(study),
         "agent": agent or "unknown",
         "facts": _facts(result, study, software),
@@ -144,6 +144,7 @@ def study_page(prediction: StudyPrediction, software: str, agent: str = "") -> s
 # ---------------------------------------------------------------------- lesions
 def _summary(lesion: Lesion) -> dict[str, str]:
     sure = lesion.certainty.existence if lesion.certainty is not None else None
+    doubt = f"{100 * sure:.0f} %" if sure is not None and sure < 0.5 else ""
     return {
         "number": str(lesion.number),
         "label": class_name(lesion.label),
@@ -152,6 +153,7 @@ def _summary(lesion: Lesion) -> dict[str, str]:
         "size": diameter_of(lesion),
         "volume": f"{number(lesion.volume_mm3 / 1000)} mL",
         "sure": UNKNOWN if sure is None else f"{100 * sure:.0f} %",
+        "doubt": doubt,
     }
 
 
@@ -168,8 +170,7 @@ def _lesion(prediction: StudyPrediction, drawn: NDArray[Any], lesion: Lesion) ->
         "kinetics": _kinetics(result, study, lesion),
         "probabilities": _probabilities(lesion),
         "has_set": lesion.certainty is not None and lesion.certainty.class_set is not None,
-        "by_phase": _by_phase(quantities, study.phases),
-        "numbers": _plain_rows(quantities, study.phases),
+        "tables": _tables(quantities, study.phases),
     }
 
 
@@ -261,6 +262,28 @@ def _coverage(lesions: Sequence[Lesion]) -> str:
 
 
 # ---------------------------------------------------------------------- numbers
+def _tables(measurements: Sequence[Measurement], phases: Sequence[str]) -> dict[str, Any]:
+    """Measurements by phase and of no phase, and in a sentence each what could not be assessed for one reason.
+
+    A quantity that could be assessed in one phase keeps its row, with the reason in the cells of the others.
+    """
+    told: dict[str, dict[str, Measurement]] = {}
+    for item in measurements:
+        told.setdefault(item.name, {})[item.phase if item.phase in phases else ""] = item
+    reasons: dict[str, list[str]] = {}
+    for name, items in told.items():
+        why = {item.reason for item in items.values()}
+        if len(why) == 1 and all(item.finding == NOT_ASSESSABLE for item in items.values()):
+            reasons.setdefault(why.pop(), []).append(name)
+    unknown = {name for names in reasons.values() for name in names}
+    known = [item for item in measurements if item.name not in unknown]
+    return {
+        "by_phase": _by_phase(known, phases),
+        "numbers": _plain_rows(known, phases),
+        "unknown": [(spoken(why), [_name(name, "") for name in names]) for why, names in reasons.items()],
+    }
+
+
 def _by_phase(measurements: Sequence[Measurement], phases: Sequence[str]) -> list[dict[str, Any]]:
     """Quantities that belong to a phase: a row a quantity, a cell a phase."""
     rows: dict[str, dict[str, Measurement]] = {}
