@@ -303,8 +303,10 @@ def study_text(out: Path) -> str:
     return "\n\n".join([*lines, markdown(list(table.columns), table.itertuples(index=False))])
 
 
-def put_tables(out: Path, docs: Path) -> None:
+def put_tables(out: Path, docs: Path, name: str = "bench") -> None:
     """Put the tables that ``mtinet bench`` wrote into the page, and themselves beside it.
+
+    That of the networks goes where the page says ``name``.
 
     Raises
     ------
@@ -312,15 +314,15 @@ def put_tables(out: Path, docs: Path) -> None:
         There is none.
     """
     kinds = {
-        "bench": (bench_text, {"bench.csv": "bench.csv", "manifest.json": "bench-manifest.json"}),
+        name: (bench_text, {"bench.csv": f"{name}.csv", "manifest.json": f"{name}-manifest.json"}),
         "study": (study_text, {name: name for name in (bench_study.STUDY_TABLE, bench_study.STUDY_MANIFEST)}),
     }
-    found = [name for name, (_, copies) in kinds.items() if (out / next(iter(copies))).is_file()]
+    found = [kind for kind, (_, copies) in kinds.items() if (out / next(iter(copies))).is_file()]
     if not found:
         raise UserError(f"{out} holds no bench.csv and no study.csv; run mtinet bench {out} [--study] first")
-    for name in found:
-        text, copies = kinds[name]
-        put_into(docs / "performance.md", name, text(out))
+    for kind in found:
+        text, copies = kinds[kind]
+        put_into(docs / "performance.md", kind, text(out))
         for source, target in copies.items():
             shutil.copy(out / source, docs / target)
 
@@ -331,10 +333,11 @@ def main() -> None:
     parser.add_argument("--docs", type=Path, default=DOCS, help="folder to write")
     parser.add_argument("--quick", action="store_true", help="smallest sizes: does it run?")
     parser.add_argument("--table", type=Path, help="folder of an mtinet bench whose tables go into the page")
+    parser.add_argument("--block", default="bench", help="block of the page for the table of networks")
     options = parser.parse_args()
     page = options.docs / "performance.md"
     if options.table is not None:
-        put_tables(options.table, options.docs)
+        put_tables(options.table, options.docs, options.block)
         return
     if options.quick and options.docs.resolve() == DOCS.resolve():
         parser.error("--quick is not for the documentation; name another folder by --docs")

@@ -1,3 +1,4 @@
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -97,6 +98,31 @@ def test_the_field_is_smooth_positive_and_centred_on_the_gain(size):
     assert all(np.abs(np.diff(np.log(values), n=3, axis=a)).max(initial=0) < 1e-4 for a in range(len(size)))
     no_bias = replace(transform, bias=tuple(0.0 for _ in transform.bias))
     np.testing.assert_allclose(field(no_bias, size), transform.gain, rtol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(32, 40), (6, 20, 24)])
+def test_kept_terms_of_the_field_give_the_polynomial(size):
+    # an exact trick: 1e-5 of the largest value
+    transform = sample(np.random.default_rng(3), STRONG, len(size), PRESENT)
+    places = np.meshgrid(*(np.linspace(-1, 1, n) for n in size), indexing="ij")
+    log_field, terms = np.full(size, np.log(transform.gain)), iter(transform.bias)
+    for powers in itertools.product(range(3), repeat=len(size)):
+        if 1 <= sum(powers) <= 2:
+            log_field += next(terms) * np.prod([x**n for x, n in zip(places, powers)], axis=0)
+    expected = np.exp(log_field)
+    for _ in range(2):  # what is kept is used the second time
+        assert np.abs(field(transform, size) - expected).max() <= 1e-5 * expected.max()
+
+
+def test_masks_cut_in_one_call_are_those_cut_alone():
+    image, mask = disc_study()
+    liver = np.roll(mask, 5, axis=0)
+    transform = sample(np.random.default_rng(8), STRONG, 2, PRESENT)
+    where = ((30, 32), (48, 40), (1.0, 1.3))
+    both = apply(transform, image, mask, liver, *where)
+    np.testing.assert_array_equal(both.labels, apply(transform, image, mask, None, *where).labels)
+    np.testing.assert_array_equal(both.liver, apply(transform, image, None, liver, *where).liver)
+    assert (both.labels != both.liver).any()
 
 
 def test_phase_dropout_never_hides_every_present_phase():

@@ -6,7 +6,7 @@ import torch
 
 from mtinet.config import resolve
 from mtinet.data.prepared import PreparedStudy
-from mtinet.inference.forward import _covering, _windows, read_lesions, survey
+from mtinet.inference.forward import _batch, _covering, _windows, read_lesions, survey
 from mtinet.inference.lesions import describe_lesions, find_lesions, mask_on_source, numbered_as_written
 from mtinet.inference.passes import TorchPasses
 from mtinet.model.build import build_network
@@ -40,6 +40,19 @@ def test_each_voxel_of_a_lesion_is_read_once(bounds):
     for box in _covering(lesion, shape, (8, 16, 16)):
         seen[box] += 1
     assert (seen[lesion] == 1).all()
+
+
+def test_one_look_gives_what_a_pass_for_the_mask_and_one_for_the_description_give(study):
+    # an exact trick: 1e-5 of the largest value
+    network = build_network(resolve("tiny"), 2).eval()
+    passes = TorchPasses(network)
+    batch = _batch(torch.as_tensor(np.array(study.image)).transpose(0, 1)[:3], study)
+    with torch.inference_mode():
+        found = passes.segment(batch)
+        mask = network.segment(network.encode(*batch))
+        description = network.describe(network.encode(*batch))
+    assert (found.mask_logits - mask).abs().max() <= 1e-5 * mask.abs().max()
+    assert (found.description - description).abs().max() <= 1e-5 * description.abs().max()
 
 
 @pytest.mark.parametrize("batch", [1, 3, 100])

@@ -58,6 +58,18 @@ def test_phases_do_not_mix_and_weights_are_shared_or_not():
     assert (own[:, 0] - own[:, 1]).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("shared", [True, False])
+def test_folding_phases_into_the_batch_equals_a_loop_over_them(shared):
+    # an exact trick: 1e-5 of the largest value.  Group normalisation, so that a phase knows no other one
+    net = encoder(shared, "group")
+    image = torch.rand(2, 3, 17, 16)
+    maps = net(image, None)
+    for phase in range(3):
+        blocks = net.encoders[0 if shared else phase]
+        for found, alone in zip(maps, blocks(image[:, phase : phase + 1]), strict=True):
+            assert (found[:, phase] - alone).abs().max() <= 1e-5 * alone.abs().max()
+
+
 def test_phase_that_nobody_has_gets_zero_gradients_not_none():
     net = encoder(shared=False)
     present = torch.tensor([[True, False, True]])
