@@ -5,6 +5,7 @@ DynUNet against patch, phases, batch and width, and the prediction of a study ag
 of an axis are measured in turn within each repeat; seconds are medians over repeats.  The same run measures
 the machine's ceiling, multiply-adds a second of one large convolution and of one large matrix product, and
 each step's own multiply-adds (forward and backward; torch's counter of convolutions and matrix products).
+``--set`` changes the preset ``small``.
 
 The studies are noise with one lesion in it: cost does not depend on what they show.  Writes
 ``cost-curves.csv``, ``cost-curves-manifest.json`` and ``images/cost-curves.png`` into ``docs/``, and the
@@ -159,9 +160,8 @@ def timed(run: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def measure(axis: str, sizes: Sizes, place: Path) -> list[dict[str, Any]]:
+def measure(axis: str, base: Config, sizes: Sizes, place: Path) -> list[dict[str, Any]]:
     """Rows of one axis: every value and network in turn, in each repeat."""
-    base = resolve(sizes.preset)
     ready: list[tuple[int, Contender]] = []
     for value in sizes.axes[axis]:
         config = config_at(base, axis, value)
@@ -334,6 +334,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="smallest sizes: does it run?")
     parser.add_argument("--table", type=Path, help="folder of an mtinet bench whose tables go into the page")
     parser.add_argument("--block", default="bench", help="block of the page for the table of networks")
+    parser.add_argument("--set", action="append", default=[], dest="assignments", metavar="NAME=VALUE")
     options = parser.parse_args()
     page = options.docs / "performance.md"
     if options.table is not None:
@@ -342,15 +343,17 @@ def main() -> None:
     if options.quick and options.docs.resolve() == DOCS.resolve():
         parser.error("--quick is not for the documentation; name another folder by --docs")
     sizes = SMALLEST if options.quick else FULL
+    base = resolve(sizes.preset, None, options.assignments)
     top = ceiling(sizes.side, sizes.repeats)
     rows = []
     for axis in sizes.axes:
         with tempfile.TemporaryDirectory() as place:
-            rows += measure(axis, sizes, Path(place))
+            rows += measure(axis, base, sizes, Path(place))
     table = pd.DataFrame(rows)
     table["share_of_ceiling"] = table["gmac_s"] * 1e9 / max(top.values())
     files.write_text(options.docs / "cost-curves.csv", table.to_csv(index=False))
     facts = {"ceiling_mac_s": top, "threads": torch.get_num_threads(), "sizes": sizes._asdict()}
+    facts["set"] = options.assignments
     files.write_json(
         options.docs / "cost-curves-manifest.json", provenance.manifest(command=COMMAND, **facts)
     )
