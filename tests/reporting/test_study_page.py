@@ -194,7 +194,7 @@ def test_the_size_is_the_longest_axial_diameter_and_counts_are_whole(undrawn):
     whole = (Measurement("lesions", 1.0), Measurement("vanished_lesions", 0.0))
     page = study_page(replace(made, result=replace(made.result, measurements=whole)), "1")
     assert "longest axial diameter 49 mm</h2>" in page
-    assert '<th scope="row">Lesions</th><td>1</td></tr>' in page
+    assert '<th scope="row">Lesions</th><td class="value">1</td></tr>' in page
     # nothing stands in the remarks of this table, so it has none
     table = page[page.index("Of the whole study</caption>") :]
     assert "interval or remark" not in table[: table.index("</table>")]
