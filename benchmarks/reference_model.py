@@ -5,8 +5,9 @@ it on the second as ``mtinet calibrate`` does, evaluates it on the third, and wr
 ``OUT/reference`` with its card.  No patient is in two groups, and nothing was chosen on the third.  What is
 finished in OUT is not done again.
 
-``--install`` puts the folder into the package.  On one core the whole takes an hour or two:
-``OMP_NUM_THREADS=1 nice python benchmarks/reference_model.py OUT``.
+``--weights MODEL`` takes those of a model folder instead of training: the patients are calibrated and scored on
+anew, with the code of today.  ``--install`` puts the folder into the package.  On one core the whole takes an
+hour or two: ``OMP_NUM_THREADS=1 nice python benchmarks/reference_model.py OUT``.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ SETTINGS = (
     # the widths at which held-out Dice is not inferior to DynUNet's (docs/performance.md)
     "encoder.channels=[24,48,96,192]",
     "decoder.channels=[96,48,24,24]",
+    "encoder.stem=2",
     "head.readout=residual",  # enhancement starts from the signal under the mask
     "augmentation.phase_dropout=0.1",  # the studies of a user may lack a phase
     "training.validate_every=0",
@@ -82,6 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--set", dest="settings", nargs="*", default=SETTINGS, help="settings of the training"
     )
+    parser.add_argument("--weights", type=Path, metavar="MODEL", help="model folder, instead of a training")
     parser.add_argument("--install", action="store_true", help=f"put the folder into {PACKAGE}")
     options = parser.parse_args(arguments)
     config = resolve(options.preset, None, [*options.settings, f"training.steps={options.steps}"])
@@ -89,7 +92,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         patients(options.out / name, name, SEED + number, count, options.simulation)
         for number, (name, count) in enumerate(zip(GROUPS, options.patients, strict=True))
     ]
-    run = trained(options.out / "run", cohorts[0], config)
+    run = (
+        trained(options.out / "run", cohorts[0], config)
+        if options.weights is None
+        else taken(options.weights, options.out / "run", config)
+    )
     if not run.has_document("calibration"):
         say(calibrate(run.path, folder(cohorts[1])).text)
     summary = scored(run, cohorts[2])
@@ -136,6 +143,18 @@ def trained(out: Path, cohort: Cohort, config: Config) -> Run:
     tensors, facts = run.load_model()
     # halves before calibration and evaluation: what is measured is what is shipped
     run.save_model({name: halved(tensor) for name, tensor in tensors.items()}, facts)
+    return run
+
+
+def taken(model: Path, out: Path, config: Config) -> Run:
+    """A model folder as a run that was not calibrated."""
+    if not out.is_dir():
+        with files.atomic_folder(out) as temporary:
+            unmade = shutil.ignore_patterns("calibration.json", "metrics.json", "README.md")
+            shutil.copytree(model, temporary, dirs_exist_ok=True, ignore=unmade)
+    run = Run.open(out)
+    if changed := difference(run.config, config):
+        raise UserError(f"{model} was trained with other settings ({', '.join(changed)}); train it anew")
     return run
 
 
