@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mtinet.config import MdiefSettings
+from mtinet.model import mdief as mdief_module
 from mtinet.model.mdief import Mdief, channel_entropy, high_pass, transfer_function
 
 FILTERS = ["ideal", "gaussian", "butterworth"]
@@ -209,6 +210,27 @@ def test_matrices_filter_like_the_transforms(kind, shape):
     h = transfer_function(shape, settings, x.device)
     expected = torch.fft.irfftn(torch.fft.rfftn(x, dim=axes) * h, s=shape, dim=axes)
     assert (high_pass(x, None, settings) - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize("piece", [1, 2 * 4 * 15 * 17, 10**9])
+def test_images_taken_in_pieces_give_what_each_gives_alone(piece, monkeypatch):
+    features = torch.relu(torch.randn(2, 3, 4, 15, 17))
+    direction = torch.randn_like(features)
+    monkeypatch.setattr(mdief_module, "_PIECE", piece)
+
+    def found(x, along):
+        x = x.clone().requires_grad_()
+        fused, weights = Mdief(MdiefSettings())(x, None)
+        return fused.detach(), weights.detach(), torch.autograd.grad((fused * along).sum(), x)[0]
+
+    together = found(features, direction)
+    with torch.no_grad():
+        assert torch.equal(Mdief(MdiefSettings())(features, None)[0], together[0])
+    for b in range(2):
+        for p in range(3):
+            alone = found(features[b : b + 1, p : p + 1], direction[b : b + 1, p : p + 1])
+            for whole, part in zip(together, alone, strict=True):
+                torch.testing.assert_close(whole[b, p], part[0, 0])
 
 
 def test_a_filter_first_used_without_gradients_still_trains():

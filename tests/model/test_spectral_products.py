@@ -32,6 +32,8 @@ def test_the_plain_entropy_is_that_of_training():
     maps = torch.rand(2, 4, 3, 9, 11, generator=torch.Generator().manual_seed(2)) - 0.5
     maps[0, 1] = 0.0  # an absent phase
     maps[1, 0, 0, :5] = 0.0  # what ReLU leaves
-    found = mdief.plain_space_entropy(maps)
-    assert torch.allclose(found, mdief.channel_entropy(maps, "space"), atol=1e-6)
+    found = mdief.space_entropy(maps)
+    spectral, entropies = mdief.Mdief(MdiefSettings())._domains(maps, None)
+    assert torch.allclose(found, entropies[:, :, 0], atol=1e-6)
+    assert torch.allclose(mdief.space_entropy(spectral), entropies[:, :, 1], atol=1e-6)
     assert (found[0, 1] == 0).all()

@@ -8,6 +8,7 @@ so every descriptor is taken from magnitudes.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, cast
 
@@ -19,6 +20,9 @@ from mtinet.config import MdiefSettings
 from mtinet.model import spectral_products
 
 _SMALL = 1e-12
+
+_PIECE = 2**18
+"""Values that are filtered at a time: the handful of maps of a megabyte stays in a processor's cache."""
 
 _DENSE = 64
 """Pixels up to which the filter is one matrix: above, that many multiply-adds a pixel are too many."""
@@ -166,13 +170,11 @@ def channel_entropy(maps: Tensor, over: str) -> Tensor:
         mean = maps.abs().flatten(3).mean(-1)
         share = mean / mean.sum(-1, keepdim=True).clamp_min(_SMALL)
         return -share * (share + _SMALL).log()
-    if torch.compiler.is_exporting():
-        return plain_space_entropy(maps)
-    return cast("Tensor", _SpaceEntropy.apply(maps))  # type: ignore[no-untyped-call]
+    return space_entropy(maps)
 
 
-def plain_space_entropy(maps: Tensor) -> Tensor:
-    """The value of :class:`_SpaceEntropy` in operations that exporters know, for any number of pixels."""
+def space_entropy(maps: Tensor) -> Tensor:
+    """−Σ q log q / log n with q = a / Σa, a the magnitudes of a map of n pixels; 0 for an empty map."""
     magnitude = maps.flatten(3).abs()
     total = magnitude.sum(-1)
     sure = total.clamp_min(_SMALL)
@@ -181,35 +183,68 @@ def plain_space_entropy(maps: Tensor) -> Tensor:
     return torch.where(total > _SMALL, (sure.log() - mean_log) / scale, 0.0)
 
 
-class _SpaceEntropy(torch.autograd.Function):
-    """−Σ q log q / log n with q = a / Σa, a the magnitudes of a map of n pixels.
+class _SpectralAndEntropies(torch.autograd.Function):
+    """The spectral map of every image and :func:`space_entropy` of both maps: MdIEF's work on whole maps.
 
-    Written as (log Σa − Σ(a log a) / Σa) / log n, whose derivative in a is (Σ(a log a) / Σa − log a) /
-    (Σa log n): one logarithm serves value and derivative, where automatic differentiation takes six passes
-    over the map.
+    An image knows no other one here, so images are taken in pieces that stay in the processor's cache.  The
+    entropy −Σ q log q / log n is (log Σa − Σ(a log a) / Σa) / log n with a the magnitudes; its derivative in a is
+    (Σ(a log a) / Σa − log a) / (Σa log n), so that one logarithm serves both.  The filter is its own adjoint: H
+    is real and even.
     """
 
     @staticmethod
-    def forward(ctx: Any, maps: Tensor) -> Tensor:
-        flat = maps.flatten(3)
-        magnitude = flat.abs()
-        # after ReLU many values are exactly 0, where the derivative of a log a is infinite: hence the offset
-        logarithm = (magnitude + _SMALL).log_()
-        total = magnitude.sum(-1)
-        mean_log = torch.linalg.vecdot(magnitude, logarithm) / total.clamp_min(_SMALL)
-        ctx.save_for_backward(flat, logarithm, total, mean_log)
-        ctx.shape = maps.shape
-        scale = max(math.log(flat.shape[-1]), _SMALL)
-        return torch.where(total > _SMALL, (total.clamp_min(_SMALL).log() - mean_log) / scale, 0.0)
+    def forward(ctx: Any, maps: Tensor, settings: MdiefSettings) -> tuple[Tensor, Tensor]:
+        """Spectral maps [N, C, *S] of ``maps``, and the entropies [N, 2, C] of ``maps`` and of them."""
+        axes = tuple(range(2, maps.ndim))
+        spectral = torch.empty_like(maps)
+        logarithms = maps.new_empty(2, *maps.shape) if ctx.needs_input_grad[0] else None
+        totals, mean_logs = maps.new_empty(2, 2, *maps.shape[:2]).unbind()
+        for piece in _pieces(maps):
+            spectral[piece] = _filtered(maps[piece], axes, settings)
+            for domain, values in enumerate((maps[piece], spectral[piece])):
+                magnitude = values.abs().flatten(2)
+                # after ReLU many values are exactly 0, where the derivative of a log a is infinite: hence the offset
+                logarithm = (magnitude + _SMALL).log_()
+                if logarithms is not None:
+                    logarithms[domain, piece] = logarithm.view(values.shape)
+                totals[domain, piece] = magnitude.sum(-1)
+                mean_logs[domain, piece] = torch.linalg.vecdot(magnitude, logarithm)
+        sure = totals.clamp_min(_SMALL)
+        mean_logs /= sure
+        scale = max(math.log(math.prod(maps.shape[2:])), _SMALL)
+        entropies = torch.where(totals > _SMALL, (sure.log() - mean_logs) / scale, 0.0)
+        if logarithms is not None:
+            ctx.save_for_backward(maps, spectral, logarithms, totals, mean_logs)
+            ctx.settings, ctx.scale = settings, scale
+        return spectral, entropies.transpose(0, 1)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        flat, logarithm, total, mean_log = ctx.saved_tensors
-        scale = max(math.log(flat.shape[-1]), _SMALL)
-        slope = torch.where(total > _SMALL, gradients[0] / (total.clamp_min(_SMALL) * scale), 0.0)
-        each = (mean_log[..., None] - logarithm).mul_(slope[..., None]).mul_(flat.sign())
-        return each.view(ctx.shape)
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        maps, spectral, logarithms, totals, mean_logs = ctx.saved_tensors
+        by_spectral, by_entropy = gradients[0], gradients[1].transpose(0, 1)
+        axes = tuple(range(2, maps.ndim))
+        slopes = torch.where(totals > _SMALL, by_entropy / (totals.clamp_min(_SMALL) * ctx.scale), 0.0)
+
+        def through_entropy(domain: int, values: Tensor, piece: slice) -> Tensor:
+            slope, mean = (x[domain, piece][(..., *[None] * len(axes))] for x in (slopes, mean_logs))
+            return (mean - logarithms[domain, piece]).mul_(slope).mul_(values[piece].sign())
+
+        found = torch.empty_like(maps)
+        for piece in _pieces(maps):
+            onto_spectral = through_entropy(1, spectral, piece).add_(by_spectral[piece])
+            torch.add(
+                through_entropy(0, maps, piece),
+                _filtered(onto_spectral, axes, ctx.settings),
+                out=found[piece],
+            )
+        return found, None
+
+
+def _pieces(maps: Tensor) -> Iterator[slice]:
+    """Slices of the first axis with :data:`_PIECE` values at most, or one image."""
+    count = max(1, _PIECE // maps[0].numel()) if len(maps) else 1
+    return (slice(start, start + count) for start in range(0, len(maps), count))
 
 
 class Mdief(nn.Module):
@@ -228,16 +263,25 @@ class Mdief(nn.Module):
         weights : Tensor [B, P, C, 2]
             Of the spatial and of the spectral map; they sum to one.
         """
-        spectral = high_pass(features, phase_present, self.settings)
         with torch.autocast(features.device.type, enabled=False):
             spatial = at_least_float32(features)
-            entropy = torch.stack(
-                [channel_entropy(domain, self.settings.entropy) for domain in (spatial, spectral)], dim=2
-            )
+            spectral, entropy = self._domains(spatial, phase_present)
             if self.settings.standardise:
                 entropy = nn.functional.layer_norm(entropy, entropy.shape[-1:], eps=1e-8)
             weights = torch.softmax(entropy / self.settings.tau, dim=2).transpose(2, 3)
             return weighted_sum(spatial, spectral, weights).to(features.dtype), weights
+
+    def _domains(self, spatial: Tensor, phase_present: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The spectral map [B, P, C, *S], and the entropies [B, P, 2, C] of both maps."""
+        settings = self.settings
+        # exporters know plain operations only
+        if (settings.axes, settings.entropy) == ("space", "space") and not torch.compiler.is_exporting():
+            found = _SpectralAndEntropies.apply(spatial.flatten(0, 1), settings)  # type: ignore[no-untyped-call]
+            spectral, entropy = (values.unflatten(0, spatial.shape[:2]) for values in found)
+            return spectral, entropy
+        spectral = high_pass(spatial, phase_present, settings)
+        entropies = [channel_entropy(domain, settings.entropy) for domain in (spatial, spectral)]
+        return spectral, torch.stack(entropies, dim=2)
 
 
 def weighted_sum(spatial: Tensor, spectral: Tensor, weights: Tensor) -> Tensor:
