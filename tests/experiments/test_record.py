@@ -8,13 +8,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mtinet.cohort import Cohort
 from mtinet.config import resolve_settings
 from mtinet.config.variation import ScoringVariation
 from mtinet.experiments import record as recording
 from mtinet.experiments.execute import Campaign
+from mtinet.inference.predictor import Predictor
 from mtinet.records import RunRecord
 from mtinet.runs import Run
+from mtinet.workflows.claims import NetworkClaims
 from mtinet.workflows.evaluate import Evaluation, evaluate
+from mtinet.workflows.prepare import prepare
 
 Finished = tuple[Campaign, tuple[RunRecord, ...]]
 
@@ -91,6 +95,23 @@ def test_classes_are_those_of_the_summary(run: Run, evaluation: Evaluation):
     right = np.mean([score.oracle_label == score.label for score in known])
     oracle = evaluation.scored.find("classification", "accuracy", "oracle_mask")
     assert right == pytest.approx(oracle.value)
+
+
+def test_the_network_that_is_scored_answers_as_the_one_that_predicts(run: Run, cohort: Path):
+    prepared = prepare(Cohort.read(cohort), run.config, workers=1).studies
+    predictor, claims = Predictor.load(run, "cpu"), NetworkClaims(run)
+    lesions = 0
+    for study in prepared:
+        said, predicted = claims.claim(study), predictor.predict_prepared(study, measured=False)
+        np.testing.assert_array_equal(said.mask, predicted.result.mask.array)
+        np.testing.assert_array_equal(said.labels, predicted.labels)
+        assert said.label == predicted.result.label
+        for lesion in predicted.result.lesions:
+            assert said.probabilities[lesion.number] == lesion.probabilities
+            curve = said.enhancement[lesion.number][np.asarray(study.present)] * study.gain
+            assert curve.tolist() == pytest.approx(list(lesion.enhancement.values()))
+            lesions += 1
+    assert lesions
 
 
 def test_a_missed_lesion_takes_the_training_mean_and_no_class(
