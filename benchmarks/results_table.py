@@ -110,7 +110,7 @@ def _head(endpoint: str) -> str:
 def _title(own: pd.DataFrame, reference: str) -> str:
     first = own.iloc[0]
     marks = ["reference"] if first["row"] == reference else []
-    if first["unconverged"]:
+    if not first["at_rest"]:
         marks.append("not converged")
     return f"{first['title']} ({', '.join(marks)})" if marks else str(first["title"])
 

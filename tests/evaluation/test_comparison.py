@@ -128,6 +128,39 @@ def test_rows_that_still_move_support_no_claim(rows, record_maker):
     assert found(other_way, "full", "dice").verdict == "no claim"
 
 
+def test_a_row_is_judged_by_the_mean_movement_of_its_runs(record_maker):
+    """The watched Dice of a few studies jitters: some of five runs at rest always seem to move."""
+
+    def row(*dices: float | None, losses: tuple[float | None, ...] = (0.0,) * 5) -> RowRecords:
+        runs = record_maker(patients=25, folds=5).row()
+        plateaus = [
+            {"loss_percent": loss, "dice_points": dice} for loss, dice in zip(losses, dices, strict=True)
+        ]
+        return RowRecords(
+            "r", "r", tuple(r.model_copy(update={"plateau": p}) for r, p in zip(runs, plateaus))
+        )
+
+    assert row(0.9, -0.7, 0.6, -0.8, 0.1).at_rest
+    assert not row(0.9, 0.3, 0.6, 0.8, 0.1).at_rest
+    assert not row(-0.9, -0.3, -0.6, -0.8, -0.1).at_rest
+    assert row(*[None] * 5).at_rest  # nothing was watched: the loss decides
+    assert not row(*[0.0] * 5, losses=(0.0, 0.0, None, 0.0, 0.0)).at_rest
+    assert not row(*[0.0] * 5, losses=(-1.0, 0.0, -1.0, 0.0, -1.0)).at_rest
+
+
+def test_a_read_out_has_an_area_of_its_own(record_maker):
+    make = record_maker()
+    network = RowRecords("full", "f", make.row(0))
+    classifier = RowRecords(
+        "unet", "u", make.row(1, classes=False), enhancement="read_out", classes="logistic_regression"
+    )
+    comparison = compare([network, classifier], "full", settings=QUICK)
+    assert found(comparison, "unet", "auroc").difference.n == 60
+    assert 0.5 < comparison.row("unet").values["auroc"].value < 1
+    majority = RowRecords("m", "m", make.row(1, classes=False), classes="majority")
+    assert found(compare([network, majority], "full", settings=QUICK), "m", "auroc").verdict == "not scored"
+
+
 def test_only_patients_that_both_scored_are_paired(rows, record_maker):
     half = RowRecords("half", "half", record_maker().row(3, folds=(1,)), planned=2)
     comparison = compare([rows[0], half], "full", settings=QUICK)

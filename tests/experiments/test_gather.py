@@ -56,8 +56,10 @@ def test_a_record_without_a_scoring_of_the_row_is_missing(pair: Experiment, fast
 
 
 def test_rows_that_did_not_come_to_rest_are_named(planned: Plan, records):
-    restless = [record.model_copy(update={"converged": record is records[0]}) for record in records]
-    assert any(note.endswith("no-tdd (1 of 1).") for note in gather(planned, restless).notes)
+    moved = ({"loss_percent": 0.0, "dice_points": 0.5}, {"loss_percent": 0.0, "dice_points": -0.7})
+    restless = [r.model_copy(update={"plateau": own}) for r, own in zip(records, moved, strict=True)]
+    named = [note for note in gather(planned, restless).notes if "Not converged" in note]
+    assert named == ["Not converged, so no claim rests on them: no-tdd (loss +0.0 %, Dice -0.7 points)."]
 
 
 def test_mixed_revisions_are_refused_unless_asked_for(planned: Plan, records):

@@ -70,8 +70,11 @@ class RowSummary:
     number : float or None
     curve : str
         As of :class:`~mtinet.evaluation.pooling.RowRecords`.
-    runs, planned, unconverged : int
-        Finished runs, those planned (0 = not known), and those that had not come to rest.
+    runs, planned : int
+        Finished runs, and those planned (0 = not known).
+    moved : dict
+    at_rest : bool
+        How far its runs moved at their end on average, and whether that is rest.
     seeds : tuple of int
     blocks : tuple of str
         Folds or sites that were held out.
@@ -90,7 +93,8 @@ class RowSummary:
     curve: str
     runs: int
     planned: int
-    unconverged: int
+    moved: dict[str, float | None]
+    at_rest: bool
     seeds: tuple[int, ...]
     blocks: tuple[str, ...]
     patients: int
@@ -255,7 +259,8 @@ def _summary(
         curve=row.curve,
         runs=len(row.records),
         planned=row.planned,
-        unconverged=row.unconverged,
+        moved=row.moved,
+        at_rest=row.at_rest,
         seeds=row.seeds,
         blocks=row.blocks,
         patients=int(row.table["patient_id"].nunique()),
@@ -374,7 +379,7 @@ def _verdict(
         return "described", ""
     if math.isnan(item.p):
         return "not scored", "no test: too few patients, or nothing varies"
-    moving = [one.title for one in (row, base) if one.unconverged]
+    moving = [one.title for one in (row, base) if not one.at_rest]
     if moving:
         return "no claim", f"not converged: {', '.join(moving)}"
     if item.p_holm > level:

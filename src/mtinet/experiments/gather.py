@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mtinet.errors import UserError
+from mtinet.evaluation.convergence import in_words, is_at_rest, mean_movement
 from mtinet.experiments.identity import cell_key
 from mtinet.experiments.plan import Cell, Plan, Row
 from mtinet.records import Revision, RunRecord, StudyScore
@@ -217,11 +218,8 @@ def _notes(
     unfinished = [f"{name} ({len(cells)} of {len(plan.rows[name])})" for name, cells in missing.items()]
     if unfinished:
         notes.append(f"Runs are missing: {', '.join(unfinished)}.")
-    moving = [
-        f"{name} ({restless} of {len(own)})"
-        for name, own in records.items()
-        if (restless := sum(not record.converged for record in own))
-    ]
+    moved = {name: mean_movement(own) for name, own in records.items() if own}
+    moving = [f"{name} ({in_words(mean)})" for name, mean in moved.items() if not is_at_rest(mean)]
     if moving:
         notes.append(f"Not converged, so no claim rests on them: {', '.join(moving)}.")
     return notes
