@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mtinet.cohort import Cohort
 from mtinet.errors import UserError
 from mtinet.evaluation.convergence import in_words, is_at_rest, mean_movement
-from mtinet.experiments.identity import cell_key
-from mtinet.experiments.plan import Cell, Plan, Row
+from mtinet.experiments.identity import cell_key, cohort_content
+from mtinet.experiments.plan import Cell, Choice, Experiment, Plan, Row
+from mtinet.experiments.plan import plan as plan_of
 from mtinet.records import Revision, RunRecord, StudyScore
 from mtinet.results import Finding
 
@@ -117,6 +119,102 @@ def gather(
     return Gathered(plan, by_row, missing, (*notes, *_notes(plan, by_row, missing)))
 
 
+def gather_folder(
+    experiment: Experiment,
+    folder: Path,
+    choice: Choice | None = None,
+    cohort: Cohort | None = None,
+    *,
+    allow_mixed: bool = False,
+) -> tuple[Gathered, list[Finding]]:
+    """What a folder of records holds of an experiment: no run and no code of the runs is needed.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    folder : Path
+        Of the records.
+    choice : Choice, optional
+        As the runs were made: preset, settings, folds, seeds.
+    cohort : Cohort, optional
+        Only records of this state of it count; without, the records have to be of one cohort.
+    allow_mixed : bool
+        As for :func:`gather`.
+
+    Raises
+    ------
+    UserError
+        No record is one of the reference row with these settings, or they do not go together.
+    """
+    if experiment.division == "sites" and cohort is None:
+        raise UserError(f"experiment {experiment.name} goes by the sites of the cohort: give the cohort too")
+    sites = () if cohort is None else tuple(study.site for study in cohort.studies)
+    content = None if cohort is None else cohort_content(cohort)
+    records, findings = read_folder(folder)
+    gathered = gather(plan_of(experiment, choice, sites), records, content=content, allow_mixed=allow_mixed)
+    if not gathered.records[experiment.reference]:
+        of_cohort = "" if cohort is None else f" and of cohort {cohort.name} as it is (content {content})"
+        raise UserError(
+            f"{folder} holds {len(records)} records, and none of row {experiment.reference} of experiment "
+            f"{experiment.name} with these settings and folds{of_cohort}: give --preset, --config, --set and "
+            "--folds as for the runs"
+        )
+    return gathered, findings
+
+
+def made_otherwise(
+    plan: Plan, records: Iterable[RunRecord], content: str, revision: Revision
+) -> list[Finding]:
+    """Findings on runs that have no record here and now, but one of another cohort's state or by other code.
+
+    They would be done again, and their records could not stand in one table with the earlier ones.
+
+    Parameters
+    ----------
+    plan : Plan
+    records : iterable of RunRecord
+    content, revision : str, Revision
+        Of the cohort and of the code as they are.
+    """
+    by_key: dict[str, list[RunRecord]] = defaultdict(list)
+    for record in records:
+        by_key[_key(record)].append(record)
+    elsewhere: list[RunRecord] = []
+    otherwise: list[RunRecord] = []
+    for key in dict.fromkeys(_cell_key(cell) for cell in plan.cells):
+        here = [record for record in by_key[key] if record.manifest.get("content") == content]
+        if not any(record.revision == revision for record in here):
+            otherwise += here[-1:]
+            elsewhere += [] if here else by_key[key][-1:]
+    findings = []
+    if elsewhere:
+        theirs = ", ".join(sorted({f"{r.cohort}, content {r.manifest.get('content')}" for r in elsewhere}))
+        findings.append(
+            Finding(
+                "record-of-another-cohort",
+                "experiment",
+                "warning",
+                f"{len(elsewhere)} of the runs have a record on another cohort or another state of it "
+                f"({theirs}; here {content}), and will be done again",
+                "Stop, if they were to be one table.  Virtual patients have the same bytes on every processor "
+                "if they are simulated with OPENBLAS_CORETYPE=Haswell (docs/experiments.md).",
+            )
+        )
+    if otherwise:
+        changes = sorted({change for record in otherwise for change in _changes(record.revision, revision)})
+        findings.append(
+            Finding(
+                "record-of-other-code",
+                "experiment",
+                "warning",
+                f"{len(otherwise)} of the runs have a record that other code or libraries made "
+                f"({'; '.join(changes)}), and will be done again",
+                "Stop, if they were to be one table, and go on with the commit and the libraries of the records.",
+            )
+        )
+    return findings
+
+
 def row_means(row: Row, records: Sequence[RunRecord]) -> dict[str, float | None]:
     """Plain means over the held-out studies: ``dice``, ``enhancement_error``, ``accuracy``; None = undefined.
 
@@ -142,6 +240,16 @@ def predicted_class(row: Row, study: StudyScore) -> str:
 
 
 # ---------------------------------------------------------------------- parts
+def _changes(theirs: Revision, ours: Revision) -> list[str]:
+    """What differs between two revisions: ``torch 2.1, here 2.2``."""
+    one, other = ({"sources": r.sources[:8], **r.versions} for r in (theirs, ours))
+    return [
+        f"{name} {one.get(name, 'none')}, here {other.get(name, 'none')}"
+        for name in sorted({*one, *other})
+        if one.get(name) != other.get(name)
+    ]
+
+
 def _key(record: RunRecord) -> str:
     return cell_key(record.config, record.learning, record.seed, record.fold, record.folds)
 
