@@ -111,6 +111,25 @@ def test_families_are_corrected_apart_and_described_endpoints_not_tested(rows):
     assert math.isnan(beside.p)
 
 
+def test_two_readings_of_the_same_runs_are_one_test_where_they_say_the_same(rows, record_maker):
+    records = record_maker().row(1, dice=-0.02)
+    two = [RowRecords(name, name, records, "read_out", name) for name in ("logistic_regression", "network")]
+    comparison = compare([rows[0], *two], "full", settings=QUICK)
+    alone = compare([rows[0], two[0]], "full", settings=QUICK)
+    # one Dice, one enhancement error; of the classes and their areas two
+    assert [comparison.family_size(family) for family in ("primary", "secondary")] == [2, 4]
+    for endpoint in ("dice", "enhancement_error"):
+        first, second = (found(comparison, row.name, endpoint) for row in two)
+        assert (first.same_as, second.same_as) == ("", "logistic_regression")
+        assert first.p_holm == second.p_holm == found(alone, two[0].name, endpoint).p_holm
+        assert first.verdict == second.verdict
+    # the same runs under another variation, and other runs, are tests of their own
+    hidden = record_maker().row(5, dice=-0.02, phases=("pre", "arterial"))
+    variation = ScoringVariation(phases=("pre", "arterial"))
+    apart = [RowRecords("a", "a", hidden), RowRecords("b", "b", hidden, scoring=variation), rows[1]]
+    assert compare([rows[0], *apart], "full", ["dice"], QUICK).family_size("primary") == 3
+
+
 def test_one_seed_takes_mcnemar_and_several_the_permutation(rows, record_maker):
     assert found(compare(rows, "full", settings=QUICK), "poor", "accuracy").test == "McNemar, exact"
     several = [RowRecords("full", "f", record_maker().row(0, seeds=2)), rows[1]]
