@@ -188,6 +188,23 @@ def test_only_patients_that_both_scored_are_paired(rows, record_maker):
     assert any("different folds" in note for note in comparison.notes)
 
 
+def test_a_study_without_lesion_has_no_overlap_whatever_was_predicted(record_maker):
+    """Its overlap is 0 where something was found and undefined where nothing was: no number of the pair."""
+
+    def row(name: str, dice: float | None) -> RowRecords:
+        (record,) = record_maker(patients=12, folds=1).row(0)
+        first, *others = record.scorings[0].studies
+        healthy = first.model_copy(update={"dice": dice, "iou": dice, "volume_ml": 0.0, "label": "none"})
+        scoring = record.scorings[0].model_copy(update={"studies": (healthy, *others)})
+        return RowRecords(name, name, (record.model_copy(update={"id": name, "scorings": (scoring,)}),))
+
+    right, wrong = row("right", None), row("wrong", 0.0)
+    assert right.patients("dice").equals(wrong.patients("dice"))
+    assert len(right.patients("dice")) == 11
+    difference = found(compare([right, wrong], "right", ["dice"], QUICK), "wrong", "dice").difference
+    assert (difference.value, difference.n) == (0.0, 11)
+
+
 def test_what_a_row_does_not_have_is_not_scored(rows, record_maker):
     network = RowRecords("unet", "U-Net", record_maker().row(3, classes=False))
     comparison = compare([rows[0], network], "full", settings=QUICK)

@@ -83,7 +83,7 @@ def test_a_truncated_checkpoint_is_passed_over(toy_cohort: Cohort, tmp_path: Pat
 def test_a_training_in_plain_forms_goes_the_same_way(
     toy_cohort: Cohort, tmp_path: Path, config: Config, monkeypatch
 ):
-    """The exact tricks gain time alone: losses differ by rounding, which Adam magnifies at small gradients."""
+    """What the exact tricks gain is time alone: losses differ by rounding, which Adam magnifies where gradients are small."""
     fast = train(toy_cohort.folder, tmp_path / "fast", config, OPTIONS)
     calls = []
 

@@ -281,7 +281,10 @@ def _own_area(row: RowRecords, classes: Sequence[str]) -> tuple[Estimate, dict[i
     scores = class_scores(row, classes)
     area = area_of(scores)
     seeds = {seed: area_of(scores[scores["seed"] == seed]) for seed in row.seeds}
-    return _area_estimate(area), {seed: found.value for seed, found in seeds.items() if found is not None}
+    found = _area_estimate(area)
+    # the normal interval of an area near 1 reaches beyond
+    found = replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0)) if found.n else found
+    return found, {seed: found.value for seed, found in seeds.items() if found is not None}
 
 
 def _area_estimate(area: AreaDifference | None) -> Estimate:

@@ -30,6 +30,7 @@ ENHANCEMENT_ERRORS = {
 """Fields of a score that hold the raw and the relative error, by the method a row stands for."""
 
 NETWORK, ORACLE = "network", "oracle_mask"
+OVERLAPS = ("dice", "iou", "nsd", "hd95_mm")
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,9 @@ class RowRecords:
 
         ``study_id, patient_id, site, label, seed, block`` (the fold or site that held it out), the endpoints
         ``enhancement_error, relative_error_percent, dice, iou, nsd, hd95_mm, accuracy, volume_bias_ml,
-        enhancement_bias`` (NaN = not defined) and ``probabilities`` (None = the row has none).
+        enhancement_bias`` (NaN = not defined) and ``probabilities`` (None = the row has none).  Overlaps are
+        those of studies with a lesion: without one they are 0 or undefined by what was predicted, and a pair
+        would be left out just where one row was right.
 
         Raises
         ------
@@ -208,10 +211,7 @@ def _endpoints(
         "label": score.label,
         "enhancement_error": _number(getattr(score, raw)),
         "relative_error_percent": _number(getattr(score, relative)),
-        "dice": _number(score.dice),
-        "iou": _number(score.iou),
-        "nsd": _number(score.nsd),
-        "hd95_mm": _number(score.hd95_mm),
+        **{name: _number(getattr(score, name)) if score.volume_ml else math.nan for name in OVERLAPS},
         "accuracy": float(_class_of(row, score) == score.label) if known else math.nan,
         "volume_bias_ml": _number(score.predicted_volume_ml) - _number(score.volume_ml),
         "enhancement_bias": _bias(read, score.true),

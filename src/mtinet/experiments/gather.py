@@ -216,17 +216,19 @@ def made_otherwise(
 
 
 def row_means(row: Row, records: Sequence[RunRecord]) -> dict[str, float | None]:
-    """Plain means over the held-out studies: ``dice``, ``enhancement_error``, ``accuracy``; None = undefined.
+    """Plain means over the held-out studies with a lesion: ``dice``, ``enhancement_error``, ``accuracy``.
 
-    For a first look: intervals and tests are those of a comparison.
+    None = undefined.  For a first look: intervals and tests are those of a comparison.
     """
     studies = [study for record in records for study in record.scorings[0].studies]
-    labelled = [study for study in studies if study.label]
+    classes = {name for record in records for name in record.classes}
     right = [
-        float(predicted_class(row, study) == study.label) for study in labelled if predicted_class(row, study)
+        float(predicted_class(row, study) == study.label)
+        for study in studies
+        if study.label in classes and predicted_class(row, study)
     ]
     return {
-        "dice": _mean(study.dice for study in studies),
+        "dice": _mean(study.dice for study in studies if study.volume_ml),
         "enhancement_error": _mean(getattr(study, ERRORS[row.enhancement]) for study in studies),
         "accuracy": _mean(right),
     }
