@@ -86,20 +86,25 @@ def experiment_block(folder: Path) -> str:
         raise UserError(f"{folder / EXPERIMENT_FILE} is newer than this mtinet reads; update mtinet")
     table = pd.read_csv(folder / CSV_FILE, keep_default_na=False, na_values=[""])
     shown = [name for name in ENDPOINTS if name in set(table["endpoint"])]
-    heads = ["", *(_head(name) for name in shown)]
+    by_row = [own for _, own in table[table["endpoint"].isin(shown)].groupby("row", sort=False)]
+    patients = [int(own["patients"].max()) for own in by_row]
+    heads = ["", "patients", *(_head(name) for name in shown)]
     rows = [
-        [_title(own, described["reference"]), *(_cell(own, name) for name in shown)]
-        for _, own in table.groupby("row", sort=False)
+        [_title(own, described["reference"]), str(count), *(_cell(own, name) for name in shown)]
+        for own, count in zip(by_row, patients, strict=True)
     ]
     kind = "virtual patients" if described["virtual"] else "cohort"
-    patients = int(table["patients"].max())
-    return "\n\n".join(
-        [
-            f"**{described['title']}** ({kind} {described['cohort']}, hash `{described['cohort_hash']}`, up to "
-            f"{patients} patients, out of fold; [all numbers](docs/results/{folder.name}/results.md))",
-            markdown(heads, rows),
-        ]
-    )
+    parts = [
+        f"**{described['title']}** ({kind} {described['cohort']}, hash `{described['cohort_hash']}`, out of fold; "
+        f"[all numbers](docs/results/{folder.name}/results.md))",
+        markdown(heads, rows),
+    ]
+    if len(set(patients)) > 1:
+        parts.append(
+            "Rows with fewer patients were scored on fewer folds: values of two rows compare only where their "
+            "patients are the same. A verdict is about the patients that the row and the reference both scored."
+        )
+    return "\n\n".join(parts)
 
 
 def _head(endpoint: str) -> str:
@@ -110,7 +115,7 @@ def _head(endpoint: str) -> str:
 def _title(own: pd.DataFrame, reference: str) -> str:
     first = own.iloc[0]
     marks = ["reference"] if first["row"] == reference else []
-    if first["unconverged"]:
+    if not first["at_rest"]:
         marks.append("not converged")
     return f"{first['title']} ({', '.join(marks)})" if marks else str(first["title"])
 

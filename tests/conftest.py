@@ -311,7 +311,7 @@ class RecordMaker:
                 ),
                 course=self._course(number) if course else Course(step=(), numbers={}),
                 converged=converged,
-                plateau={"loss_percent": 0.1, "dice_points": 0.2},
+                plateau={"loss_percent": 0.1, "dice_points": 0.2 if converged else 2.0},
                 seconds=100.0,
                 step_s=0.2,
                 manifest={"created": "2026-01-01T00:00:00", "python": "3.11", "versions": {"torch": "2.0"}},
@@ -360,7 +360,10 @@ class RecordMaker:
             measured_error=wrong / 3,
             measured_relative_error_percent=wrong / 6,
             probabilities=dict(zip(RECORD_CLASSES, map(float, share))) if classes and not lost else {},
-            baselines={"logistic_regression": "" if lost else guess},
+            baselines={"logistic_regression": "none" if lost else guess},
+            baseline_probabilities={}
+            if lost
+            else {"logistic_regression": dict(zip(RECORD_CLASSES, map(float, share)))},
             true=true,
             predicted={} if lost else {phase: value + 5.0 for phase, value in true.items()},
             measured={} if lost else {phase: value + 1.0 for phase, value in true.items()},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from mtinet.config.comparison import ComparisonSettings
 from mtinet.errors import UserError
 from mtinet.evaluation.comparison import compare
 from mtinet.evaluation.pooling import RowRecords
+from mtinet.experiments.catalogue import EXPERIMENTS
+from mtinet.experiments.plan import Choice, plan
 from mtinet.reporting.experiment import ExperimentResults, write_tables
 
 ROOT = Path(__file__).parents[1]
@@ -80,6 +83,58 @@ def test_the_table_holds_every_row_with_its_verdict(tool, page, results):
     assert "not converged" in late
     assert ", no claim" in late
     assert any(line.startswith("| MTI-Net (reference)") for line in lines)
+
+
+def test_rows_on_fewer_folds_are_told_apart(tool, tmp_path, record_maker):
+    make = record_maker(patients=18)
+    rows = (
+        RowRecords("full", "MTI-Net", make.row(0), planned=2),
+        RowRecords("half", "Half", make.row(1, folds=(1,)), planned=2),
+    )
+    comparison = compare(rows, "full", settings=ComparisonSettings(permutations=199, bootstrap=50))
+    write_tables(ExperimentResults("baselines", "t", "q?", comparison, rows), tmp_path / "baselines")
+    text = tool.block(tmp_path)
+    assert "| MTI-Net (reference) | 18 |" in text
+    assert "| Half | 9 |" in text
+    assert "compare only where their patients are the same" in text
+    write_tables(
+        ExperimentResults("baselines", "t", "q?", compare(rows[:1], "full"), rows[:1]), tmp_path / "baselines"
+    )
+    assert "compare only" not in tool.block(tmp_path)
+
+
+def test_a_campaign_that_is_half_done_gives_its_table(tool, page, tmp_path, record_maker):
+    """As at its first commits: records of some rows and folds, no cohort, no run, other code by now."""
+    planned = plan(EXPERIMENTS["baselines"], Choice(preset="tiny", folds=(0, 1, 2, 3, 4)))
+    runs = tmp_path / "results" / "runs"
+    make = record_maker(patients=25, folds=5)
+    for number, (row, folds) in enumerate(
+        {"mtinet": range(5), "basic_unet": range(2), "dynunet": ()}.items()
+    ):
+        for record, cell in zip(make.row(number, classes=row == "mtinet"), planned.rows[row], strict=True):
+            if cell.fold in folds:
+                manifest = {**record.manifest, "content": "c", "virtual": True}
+                made = record.model_copy(
+                    update={"config": cell.config, "learning": cell.learning, "manifest": manifest}
+                )
+                made.write(runs / f"{record.id}.json")
+    # records alone are no finished experiment: nothing has to be in the README yet
+    assert tool.block(tmp_path / "results") == tool.NOT_MEASURED
+    call = [sys.executable, "-m", "mtinet.cli", "experiment", "baselines", "--preset", "tiny"]
+    call += ["--folds", "0,1,2,3,4", "--records", runs, "--report", tmp_path / "results" / "baselines"]
+    done = subprocess.run(list(map(str, call)), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Runs are missing: mtinet-paper (5 of 5), basic_unet (3 of 5), dynunet (5 of 5)" in done.stdout
+    tool.update(page, tmp_path / "results")
+    assert not tool.drifted(page, tmp_path / "results")
+    text = page.read_text(encoding="utf-8")
+    assert "virtual patients virtual" in text
+    assert "| MTI-Net (reference) | 25 |" in text
+    assert "| BasicUNet, signal under the mask, logistic regression | 10 |" in text
+    assert "DynUNet" not in text
+    markdown = (tmp_path / "results" / "baselines" / "results.md").read_text(encoding="utf-8")
+    assert "Virtual patients are not patients" in markdown
+    assert "different folds" in markdown
 
 
 def test_an_edited_number_is_drift(tool, page, results):

@@ -7,7 +7,7 @@ pages of experiments read: they need neither the run folder nor the cohort.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from mtinet.config import Config, Settings
 from mtinet.config.variation import LearningVariation, ScoringVariation
 from mtinet.errors import UnusableError
 
-RECORD_FORMAT = 1
-"""Version of a record; readers refuse a newer one."""
+RECORD_FORMAT = 2
+"""Version of a record; readers refuse a newer one.  2 added the probabilities of the read-out baselines."""
 
 
 class Revision(Settings):
@@ -66,6 +66,8 @@ class StudyScore(Settings):
         By class, of the dominant lesion's component; empty where it was missed.
     baselines : dict
         Class that each read-out baseline (logistic regression, gradient boosting, ...) gives, by name.
+    baseline_probabilities : dict of dict
+        Probability by class of each classifier among them, by name; empty where the lesion was missed.
     true, predicted, measured : dict
         Enhancement of the dominant lesion in raw signal by phase; ``predicted`` and ``measured`` are empty
         where it was missed.
@@ -95,6 +97,7 @@ class StudyScore(Settings):
     oracle_relative_error_percent: float | None = None
     probabilities: dict[str, float] = Field(default_factory=dict)
     baselines: dict[str, str] = Field(default_factory=dict)
+    baseline_probabilities: dict[str, dict[str, float]] = Field(default_factory=dict)
     true: dict[str, float] = Field(default_factory=dict)
     predicted: dict[str, float] = Field(default_factory=dict)
     measured: dict[str, float] = Field(default_factory=dict)
@@ -110,7 +113,7 @@ class Scoring(Settings):
 
 
 class Course(Settings):
-    """How the training went, at the steps of its log (at most about 200 of them, evenly chosen).
+    """How the training went: means over at most about 50 spans of its log.
 
     Attributes
     ----------
@@ -131,16 +134,18 @@ class RunRecord(Settings):
     id : str
         Hash of everything that decides the numbers (:mod:`mtinet.experiments`).
     converged : bool
-        Whether over the last fifth of the steps neither the mean loss nor the held-out Dice of the monitor
-        moved by more than 0.5 points (Dice in percent; loss in percent of its value at the fifth's start).
+        Whether this run by itself had come to rest (:mod:`mtinet.evaluation.convergence`).  A row is judged by
+        the mean movement of its runs.
     plateau : dict
-        The two movements: ``loss_percent``, ``dice_points`` (None where not monitored).
+        The two movements over the last fifth of the steps: ``loss_percent``, ``dice_points`` (None where not
+        monitored).
     seconds, step_s : float
         Whole training, and the median of a step, on the machine of the manifest.
     findings : tuple of str
         Identifiers of the run's findings other than notes.
     manifest : dict
-        Versions, machine and time (:mod:`mtinet.provenance`), without a path.
+        Versions, machine (its processor and the threads of the training too) and time
+        (:mod:`mtinet.provenance`), content and nature of the cohort, without a path.
     """
 
     format: int = RECORD_FORMAT
@@ -164,8 +169,13 @@ class RunRecord(Settings):
     manifest: dict[str, Any] = Field(default_factory=dict)
 
     def write(self, path: Path) -> None:
-        """Write the record as JSON, atomically."""
-        files.write_json(path, self.model_dump(mode="json"))
+        """Write the record as JSON, atomically: a line a study, without what has its default."""
+        values = self.model_dump(mode="json")
+        for scoring, own in zip(values["scorings"], self.scorings, strict=True):
+            scoring["studies"] = [
+                study.model_dump(mode="json", exclude_defaults=True) for study in own.studies
+            ]
+        files.write_text(path, _in_lines(files.plain(values)))
 
     @classmethod
     def read(cls, path: Path) -> RunRecord:
@@ -195,6 +205,21 @@ class RunRecord(Settings):
                 f"{path} is no record of a run ({error.errors()[0]['msg']} at "
                 f"{'.'.join(map(str, error.errors()[0]['loc']))}); remove it and the run is done again"
             ) from None
+
+
+def _in_lines(values: Mapping[str, Any]) -> str:
+    """JSON with a line a field, and a line a study: small, and small in its differences."""
+
+    def text(value: Any) -> str:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+    def of_scoring(scoring: Mapping[str, Any]) -> str:
+        studies = ",\n".join(map(text, scoring["studies"]))
+        return f'{{"variation":{text(scoring["variation"])},"studies":[\n{studies}\n]}}'
+
+    fields = {name: text(value) for name, value in values.items()}
+    fields["scorings"] = f"[{','.join(map(of_scoring, values['scorings']))}]"
+    return "{\n" + ",\n".join(f"{text(name)}:{value}" for name, value in fields.items()) + "\n}\n"
 
 
 def read_records(paths: Iterable[Path]) -> list[RunRecord]:

@@ -111,6 +111,25 @@ def test_families_are_corrected_apart_and_described_endpoints_not_tested(rows):
     assert math.isnan(beside.p)
 
 
+def test_two_readings_of_the_same_runs_are_one_test_where_they_say_the_same(rows, record_maker):
+    records = record_maker().row(1, dice=-0.02)
+    two = [RowRecords(name, name, records, "read_out", name) for name in ("logistic_regression", "network")]
+    comparison = compare([rows[0], *two], "full", settings=QUICK)
+    alone = compare([rows[0], two[0]], "full", settings=QUICK)
+    # one Dice, one enhancement error; of the classes and their areas two
+    assert [comparison.family_size(family) for family in ("primary", "secondary")] == [2, 4]
+    for endpoint in ("dice", "enhancement_error"):
+        first, second = (found(comparison, row.name, endpoint) for row in two)
+        assert (first.same_as, second.same_as) == ("", "logistic_regression")
+        assert first.p_holm == second.p_holm == found(alone, two[0].name, endpoint).p_holm
+        assert first.verdict == second.verdict
+    # the same runs under another variation, and other runs, are tests of their own
+    hidden = record_maker().row(5, dice=-0.02, phases=("pre", "arterial"))
+    variation = ScoringVariation(phases=("pre", "arterial"))
+    apart = [RowRecords("a", "a", hidden), RowRecords("b", "b", hidden, scoring=variation), rows[1]]
+    assert compare([rows[0], *apart], "full", ["dice"], QUICK).family_size("primary") == 3
+
+
 def test_one_seed_takes_mcnemar_and_several_the_permutation(rows, record_maker):
     assert found(compare(rows, "full", settings=QUICK), "poor", "accuracy").test == "McNemar, exact"
     several = [RowRecords("full", "f", record_maker().row(0, seeds=2)), rows[1]]
@@ -128,12 +147,62 @@ def test_rows_that_still_move_support_no_claim(rows, record_maker):
     assert found(other_way, "full", "dice").verdict == "no claim"
 
 
+def test_a_row_is_judged_by_the_mean_movement_of_its_runs(record_maker):
+    """The watched Dice of a few studies jitters: some of five runs at rest always seem to move."""
+
+    def row(*dices: float | None, losses: tuple[float | None, ...] = (0.0,) * 5) -> RowRecords:
+        runs = record_maker(patients=25, folds=5).row()
+        plateaus = [
+            {"loss_percent": loss, "dice_points": dice} for loss, dice in zip(losses, dices, strict=True)
+        ]
+        return RowRecords(
+            "r", "r", tuple(r.model_copy(update={"plateau": p}) for r, p in zip(runs, plateaus))
+        )
+
+    assert row(0.9, -0.7, 0.6, -0.8, 0.1).at_rest
+    assert not row(0.9, 0.3, 0.6, 0.8, 0.1).at_rest
+    assert not row(-0.9, -0.3, -0.6, -0.8, -0.1).at_rest
+    assert row(*[None] * 5).at_rest  # nothing was watched: the loss decides
+    assert not row(*[0.0] * 5, losses=(0.0, 0.0, None, 0.0, 0.0)).at_rest
+    assert not row(*[0.0] * 5, losses=(-1.0, 0.0, -1.0, 0.0, -1.0)).at_rest
+
+
+def test_a_read_out_has_an_area_of_its_own(record_maker):
+    make = record_maker()
+    network = RowRecords("full", "f", make.row(0))
+    classifier = RowRecords(
+        "unet", "u", make.row(1, classes=False), enhancement="read_out", classes="logistic_regression"
+    )
+    comparison = compare([network, classifier], "full", settings=QUICK)
+    assert found(comparison, "unet", "auroc").difference.n == 60
+    assert 0.5 < comparison.row("unet").values["auroc"].value < 1
+    majority = RowRecords("m", "m", make.row(1, classes=False), classes="majority")
+    assert found(compare([network, majority], "full", settings=QUICK), "m", "auroc").verdict == "not scored"
+
+
 def test_only_patients_that_both_scored_are_paired(rows, record_maker):
     half = RowRecords("half", "half", record_maker().row(3, folds=(1,)), planned=2)
     comparison = compare([rows[0], half], "full", settings=QUICK)
     assert found(comparison, "half", "dice").difference.n == 30
     assert any("1 of 2" in note for note in comparison.notes)
     assert any("different folds" in note for note in comparison.notes)
+
+
+def test_a_study_without_lesion_has_no_overlap_whatever_was_predicted(record_maker):
+    """Its overlap is 0 where something was found and undefined where nothing was: no number of the pair."""
+
+    def row(name: str, dice: float | None) -> RowRecords:
+        (record,) = record_maker(patients=12, folds=1).row(0)
+        first, *others = record.scorings[0].studies
+        healthy = first.model_copy(update={"dice": dice, "iou": dice, "volume_ml": 0.0, "label": "none"})
+        scoring = record.scorings[0].model_copy(update={"studies": (healthy, *others)})
+        return RowRecords(name, name, (record.model_copy(update={"id": name, "scorings": (scoring,)}),))
+
+    right, wrong = row("right", None), row("wrong", 0.0)
+    assert right.patients("dice").equals(wrong.patients("dice"))
+    assert len(right.patients("dice")) == 11
+    difference = found(compare([right, wrong], "right", ["dice"], QUICK), "wrong", "dice").difference
+    assert (difference.value, difference.n) == (0.0, 11)
 
 
 def test_what_a_row_does_not_have_is_not_scored(rows, record_maker):

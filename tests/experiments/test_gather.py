@@ -7,7 +7,8 @@ import pytest
 
 from mtinet.config.variation import ScoringVariation
 from mtinet.errors import UserError
-from mtinet.experiments.gather import gather, read_folder, row_means
+from mtinet.experiments.catalogue import EXPERIMENTS
+from mtinet.experiments.gather import gather, gather_folder, made_otherwise, read_folder, row_means
 from mtinet.experiments.plan import Choice, Experiment, Plan, Row, plan
 from mtinet.records import RunRecord
 
@@ -56,8 +57,10 @@ def test_a_record_without_a_scoring_of_the_row_is_missing(pair: Experiment, fast
 
 
 def test_rows_that_did_not_come_to_rest_are_named(planned: Plan, records):
-    restless = [record.model_copy(update={"converged": record is records[0]}) for record in records]
-    assert any(note.endswith("no-tdd (1 of 1).") for note in gather(planned, restless).notes)
+    moved = ({"loss_percent": 0.0, "dice_points": 0.5}, {"loss_percent": 0.0, "dice_points": -0.7})
+    restless = [r.model_copy(update={"plateau": own}) for r, own in zip(records, moved, strict=True)]
+    named = [note for note in gather(planned, restless).notes if "Not converged" in note]
+    assert named == ["Not converged, so no claim rests on them: no-tdd (loss +0.0 %, Dice -0.7 points)."]
 
 
 def test_mixed_revisions_are_refused_unless_asked_for(planned: Plan, records):
@@ -84,6 +87,52 @@ def test_records_of_two_cohorts_are_refused(planned: Plan, records):
     with pytest.raises(UserError, match="2 states of cohorts"):
         gather(planned, [records[0], other])
     assert list(gather(planned, [records[0], other], content="else").missing) == ["full"]
+
+
+def test_a_folder_of_records_is_all_that_is_needed(
+    pair: Experiment, fast: Choice, records, whole_cohort, tmp_path
+):
+    for record in records:
+        record.write(tmp_path / f"{record.id}.json")
+    for cohort in (None, whole_cohort):
+        gathered, findings = gather_folder(pair, tmp_path, fast, cohort)
+        assert not gathered.missing
+        assert not findings
+    with pytest.raises(UserError, match=r"holds 2 records, and none of row full.*give --preset"):
+        gather_folder(pair, tmp_path, replace(fast, assignments=()))
+    other = replace(whole_cohort, studies=whole_cohort.studies[1:])
+    with pytest.raises(UserError, match=r"none of row full.*cohort toy as it is"):
+        gather_folder(pair, tmp_path, fast, other)
+    with pytest.raises(UserError, match="give the cohort too"):
+        gather_folder(EXPERIMENTS["sites"], tmp_path)
+
+
+def test_records_of_another_revision_need_not_be_those_of_this_code(
+    pair: Experiment, fast: Choice, records, tmp_path
+):
+    """Tables of a campaign are made after it, by whatever code there is then."""
+    for record in records:
+        old = of_revision(record, "old", "2020")
+        old.write(tmp_path / f"{record.id}.json")
+    assert not gather_folder(pair, tmp_path, fast)[0].missing
+
+
+def test_what_would_be_done_again_is_said(planned: Plan, records):
+    content, revision = records[0].manifest["content"], records[0].revision
+    assert not made_otherwise(planned, records, content, revision)
+    assert not made_otherwise(planned, [], content, revision)
+    changed = revision.model_copy(update={"versions": {**revision.versions, "torch": "9.9"}})
+    (code,) = made_otherwise(planned, records, content, changed)
+    assert code.id == "record-of-other-code"
+    assert code.meaning.startswith("2 of the runs")
+    assert f"torch {revision.versions['torch']}, here 9.9" in code.meaning
+    assert "sources" not in code.meaning
+    (cohort,) = made_otherwise(planned, records, "elsewhere", revision)
+    assert cohort.id == "record-of-another-cohort"
+    assert f"content {content}; here elsewhere" in cohort.meaning
+    # one that was done again already is not
+    old = of_revision(records[0], "old", "2020")
+    assert not made_otherwise(planned, [old, *records], content, revision)
 
 
 def test_damaged_records_are_findings(records, tmp_path: Path):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ def changed(cell: Cell, *assignments: str) -> Cell:
     [
         lambda cell: changed(cell, "training.workers=3"),
         lambda cell: changed(cell, "training.checkpoint_every=7"),
+        lambda cell: changed(cell, "measurement.capsule_mm=3"),
         lambda cell: replace(cell, scorings=(ScoringVariation(noise=0.1),)),
     ],
 )
@@ -60,16 +62,60 @@ def test_the_content_of_a_cohort_is_its_bytes_and_not_its_place(cohort: Path, tm
 def test_sources_are_those_that_decide_numbers():
     names = identity.decisive_modules()
     for name in (
-        "training.loop",
-        "model.mtinet",
+        "config.run",
         "data.augmentation",
+        "data.folds",
+        "data.preparation",
         "evaluation.metrics",
+        "evaluation.readouts",
+        "experiments.record",
+        "inference.forward",
+        "inference.lesions",
+        "inference.reader",
+        "model.baselines",
+        "model.mtinet",
+        "training.diagnostics",  # it halves the discriminator's rate
+        "training.loop",
+        "workflows.claims",
+        "workflows.evaluate",
         "workflows.train",
     ):
         assert f"mtinet.{name}" in names
-    assert not [
-        name for name in names if name.startswith(("mtinet.cli", "mtinet.reporting", "mtinet.phantom"))
+
+
+def test_what_users_see_beside_the_scores_is_no_source():
+    places = (
+        *("cli", "reporting", "phantom", "dicom", "workflows.imports", "workflows.predictions"),
+        *("workflows.save", "workflows.predict", "workflows.calibrate", "cohort.checks", "config.presets"),
+        *("inference.predictor", "inference.backends", "inference.graphs", "inference.certainty"),
+        *("inference.measure", "inference.signs", "inference.describe", "results", "records", "progress"),
+    )
+    inside = [
+        n for n in identity.decisive_modules() if any(identity._inside(n, f"mtinet.{p}") for p in places)
     ]
+    assert not inside
+
+
+def test_packages_that_are_passed_over_hand_on_only():
+    """Code in an ``__init__.py`` would decide numbers without being counted."""
+    root = Path(identity.mtinet.__file__).parent
+    packages = {name.rpartition(".")[0] for name in identity.decisive_modules()} - {"mtinet"}
+    assert packages
+    for package in packages:
+        path = root.joinpath(*package.split(".")[1:]) / "__init__.py"
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            listed = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+            assert listed or isinstance(node, (ast.Expr, ast.Import, ast.ImportFrom)), (package, node.lineno)
+
+
+def test_nobody_takes_from_the_package_itself():
+    """``from mtinet import name`` of anything but a module would be a source that is not followed."""
+    root = Path(identity.mtinet.__file__).parent
+    for name in identity.decisive_modules():
+        for node in ast.walk(ast.parse(identity._module_file(name).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module == "mtinet":
+                for alias in node.names:
+                    assert (root / alias.name).is_dir() or (root / f"{alias.name}.py").is_file(), name
 
 
 def test_comments_and_docstrings_are_no_code():

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
-from mtinet.config import PRESETS, SettingsError
+from mtinet.config import PRESETS, SettingsError, difference
 from mtinet.config.variation import LearningVariation
 from mtinet.errors import UserError
 from mtinet.experiments.catalogue import EXPERIMENTS, experiment
 from mtinet.experiments.plan import Choice, Experiment, Row, plan, row_config
+from mtinet.experiments.tuned import TUNED
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -42,6 +48,85 @@ def test_every_network_gets_the_same_tuning_trials():
     assert len(set(map(frozenset, by_network.values()))) == 1
 
 
+def test_baselines_differ_in_nothing_but_their_network_and_its_optimisation():
+    """Same images, patches, augmentation, steps and rules of what a lesion is, also under the campaign's settings."""
+    baselines, file = experiment("baselines"), ROOT / "docs" / "results" / "settings.yaml"
+    same = ("phases", "preparation", "sampling", "augmentation", "inference", "evaluation", "spatial_dims")
+    budget = (
+        "steps",
+        "batch_size",
+        "ema",
+        "clip",
+        "warmup",
+        "precision",
+        "validate_every",
+        "validate_studies",
+    )
+    configs = [row_config(baselines, row, Choice(file=file)) for row in baselines.rows]
+    for config in configs:
+        for name in same:
+            assert getattr(config, name) == getattr(configs[0], name), name
+        for name in budget:
+            assert getattr(config.training, name) == getattr(configs[0].training, name), name
+        assert config.sampling.patch_size == (96, 96)
+    networks = {config.baseline for config in configs}
+    assert len(networks) == 1
+
+
+def test_the_published_row_takes_the_papers_side_at_the_campaigns_size():
+    """Of what the preset ``paper`` sets otherwise than the defaults, all but sizes and the optimisation."""
+    baselines, file = experiment("baselines"), ROOT / "docs" / "results" / "settings.yaml"
+    row = row_config(baselines, baselines.row("mtinet-paper"), Choice(file=file))
+    paper, ours = PRESETS["paper"](), row_config(baselines, baselines.row("mtinet"), Choice(file=file))
+    sizes = {
+        *("sampling.patch_size", "preparation.spacing_mm", "encoder.channels", "decoder.channels"),
+        *("head.width", "head.heads", "head.dropout", "training"),
+    }
+    published = {name: there for name, (there, _) in difference(paper, ours).items()}
+    for name, value in published.items():
+        group, _, setting = name.partition(".")
+        if name not in sizes and group not in sizes:
+            assert getattr(getattr(row, group), setting) == value, name
+    assert {
+        name for name in difference(row, ours) if name.partition(".")[0] in ("encoder", "decoder", "head")
+    } == {*("encoder.shared", "decoder.skips", "head.levels", "head.pooling", "head.readout")}
+
+
+def test_what_won_the_trials_is_where_every_row_of_a_network_starts(monkeypatch):
+    won = {"mtinet": ("training.learning_rate=0.002",), "basic_unet": ("training.optimizer=sgd",)}
+    monkeypatch.setitem(TUNED, "small", won)
+    for found in (experiment("baselines"), experiment("ablation"), experiment("depth")):
+        for row in found.rows:
+            config = row_config(found, row)
+            mtinet, sgd = config.model == "mtinet", config.model in ("basic_unet", "unet_cnn")
+            assert config.training.learning_rate == (0.002 if mtinet else 0.004), row.name
+            assert config.training.optimizer == ("sgd" if sgd else "adamw"), row.name
+    # experiments share the run of the full model, and the trials stay what they are
+    full, mtinet = (plan(experiment(name)).cells[0] for name in ("ablation", "baselines"))
+    assert full.config == mtinet.config
+    tuned = {row.name: row_config(experiment("tuning"), row).training for row in experiment("tuning").rows}
+    monkeypatch.setitem(TUNED, "small", {})
+    assert tuned == {
+        row.name: row_config(experiment("tuning"), row).training for row in experiment("tuning").rows
+    }
+    # other presets have their own optimisation, and a user's word counts more
+    monkeypatch.setitem(TUNED, "small", won)
+    baselines = experiment("baselines")
+    assert (
+        row_config(baselines, baselines.row("mtinet"), Choice(preset="paper")).training.learning_rate == 1e-4
+    )
+    asked = Choice(assignments=("training.learning_rate=0.1",))
+    assert row_config(baselines, baselines.row("mtinet"), asked).training.learning_rate == 0.1
+
+
+def test_under_the_reference_mask_the_signal_is_no_answer():
+    """There it is the truth by definition: a row that is read so has to regress by itself."""
+    for found in EXPERIMENTS.values():
+        for row in found.rows:
+            if row.enhancement == "oracle_mask":
+                assert row_config(found, row).head.readout == "none", (found.name, row.name)
+
+
 def test_a_rows_changes_come_after_the_users(pair: Experiment):
     choice = Choice(assignments=("tdd.enabled=true", "head.depth=2"))
     config = row_config(pair, pair.row("no-tdd"), choice)
@@ -52,6 +137,14 @@ def test_a_rows_changes_come_after_the_users(pair: Experiment):
 def test_a_row_that_is_the_reference_is_left_out(pair: Experiment):
     planned = plan(pair, Choice(assignments=("tdd.enabled=false",)))
     assert list(planned.rows) == ["full"]
+    twice = replace(
+        pair, rows=(*pair.rows, replace(pair.rows[1], name="again"), Row("depth", "d", ("head.depth=2",)))
+    )
+    assert list(plan(twice).rows) == ["full", "no-tdd", "depth"]
+    read_otherwise = replace(
+        pair, rows=(*pair.rows, replace(pair.rows[1], name="again", enhancement="read_out"))
+    )
+    assert list(plan(read_otherwise).rows) == ["full", "no-tdd", "again"]
 
 
 def test_seeds_count_up_from_the_given_one(pair: Experiment):

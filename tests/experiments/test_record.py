@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from pathlib import Path
@@ -8,13 +9,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mtinet.cohort import Cohort
 from mtinet.config import resolve_settings
 from mtinet.config.variation import ScoringVariation
+from mtinet.evaluation.convergence import is_at_rest
 from mtinet.experiments import record as recording
 from mtinet.experiments.execute import Campaign
+from mtinet.inference.predictor import Predictor
 from mtinet.records import RunRecord
 from mtinet.runs import Run
+from mtinet.workflows.claims import NetworkClaims
 from mtinet.workflows.evaluate import Evaluation, evaluate
+from mtinet.workflows.prepare import prepare
 
 Finished = tuple[Campaign, tuple[RunRecord, ...]]
 
@@ -93,6 +99,23 @@ def test_classes_are_those_of_the_summary(run: Run, evaluation: Evaluation):
     assert right == pytest.approx(oracle.value)
 
 
+def test_the_network_that_is_scored_answers_as_the_one_that_predicts(run: Run, cohort: Path):
+    prepared = prepare(Cohort.read(cohort), run.config, workers=1).studies
+    predictor, claims = Predictor.load(run, "cpu"), NetworkClaims(run)
+    lesions = 0
+    for study in prepared:
+        said, predicted = claims.claim(study), predictor.predict_prepared(study, measured=False)
+        np.testing.assert_array_equal(said.mask, predicted.result.mask.array)
+        np.testing.assert_array_equal(said.labels, predicted.labels)
+        assert said.label == predicted.result.label
+        for lesion in predicted.result.lesions:
+            assert said.probabilities[lesion.number] == lesion.probabilities
+            curve = said.enhancement[lesion.number][np.asarray(study.present)] * study.gain
+            assert curve.tolist() == pytest.approx(list(lesion.enhancement.values()))
+            lesions += 1
+    assert lesions
+
+
 def test_a_missed_lesion_takes_the_training_mean_and_no_class(
     run: Run, evaluation: Evaluation, tmp_path: Path
 ):
@@ -110,6 +133,35 @@ def test_a_missed_lesion_takes_the_training_mean_and_no_class(
             assert not score.probabilities
             assert not score.predicted
             assert score.oracle_label in run.classes
+
+
+def test_read_outs_leave_probabilities_of_the_lesions_that_were_found(
+    run: Run, evaluation: Evaluation, tmp_path: Path
+):
+    folder = tmp_path / "tables"
+    folder.mkdir()
+    (folder / "studies.csv").write_bytes((evaluation.folder / "studies.csv").read_bytes())
+    lesions = pd.read_csv(evaluation.folder / "lesions.csv", dtype={"study_id": str})
+    lesions = lesions[lesions["reference"].notna()].reset_index(drop=True)
+    found = lesions.index > 0  # all but the first, exactly as they are
+    lesions["predicted"] = np.where(found, lesions["reference"], np.nan)
+    for phase in run.config.phases:
+        lesions[f"measured_{phase}"] = lesions[f"true_{phase}"].where(found)
+    for name in run.classes:
+        lesions[f"p_{name}"] = np.where(found, 1 / len(run.classes), np.nan)
+    lesions["predicted_label"] = np.where(found, run.classes[0], "")
+    lesions.to_csv(folder / "lesions.csv", index=False)
+    scores = {s.study_id: s for s in recording.scoring(run, folder, ScoringVariation()).studies if s.true}
+    assert len(scores) > 1
+    for study_id, there in zip(lesions["study_id"], found, strict=True):
+        score = scores[study_id]
+        for method in ("logistic_regression", "gradient_boosting"):
+            given = score.baseline_probabilities.get(method, {})
+            assert bool(given) == there
+            if there:
+                assert sum(given.values()) == pytest.approx(1.0, abs=1e-5)
+                assert max(given, key=lambda name: given[name]) == score.baselines[method]
+        assert "majority" not in score.baseline_probabilities
 
 
 @pytest.mark.parametrize(
@@ -145,9 +197,9 @@ def test_the_course_keeps_means_of_spans(run: Run):
     lines = [{"step": n, "total": float(n)} for n in range(1, 1001)]
     lines += [{"step": 500, "held_out_dice": 0.5}]
     course = recording.course(Log(run, lines, 1000))
-    assert len(course.step) == 200
+    assert len(course.step) == 50
     assert course.step[-1] == 1000
-    assert course.numbers["total"][:2] == (3.0, 8.0)
+    assert course.numbers["total"][:2] == (10.5, 30.5)
     dice = course.numbers["held_out_dice"]
     assert [v for v in dice if v is not None] == [0.5]
     assert course.step[dice.index(0.5)] == 500
@@ -159,7 +211,7 @@ def test_a_falling_loss_moves_by_its_slope(run: Run):
     moved = recording.plateau(Log(run, lines, 1000))
     assert moved["loss_percent"] == pytest.approx(-10.0)
     assert moved["dice_points"] is None
-    assert not recording.is_at_rest(moved)
+    assert not is_at_rest(moved)
 
 
 def test_noise_around_a_rest_is_rest(run: Run):
@@ -168,7 +220,7 @@ def test_noise_around_a_rest_is_rest(run: Run):
     lines += [{"step": n, "held_out_dice": 0.8} for n in (250, 500, 750, 1000)]
     moved = recording.plateau(Log(run, lines, 1000))
     assert moved == {"loss_percent": 0.0, "dice_points": 0.0}
-    assert recording.is_at_rest(moved)
+    assert is_at_rest(moved)
 
 
 def test_one_odd_batch_does_not_decide(run: Run):
@@ -183,12 +235,12 @@ def test_dice_may_move_by_half_a_point(run: Run, last, rests):
     lines += [{"step": 800, "held_out_dice": 0.8}, {"step": 1000, "held_out_dice": last}]
     moved = recording.plateau(Log(run, lines, 1000))
     assert moved["dice_points"] == pytest.approx(100 * (last - 0.8))
-    assert recording.is_at_rest(moved) == rests
+    assert is_at_rest(moved) == rests
 
 
 def test_what_was_not_logged_shows_no_rest(run: Run):
     assert recording.plateau(Log(run, [], 1000)) == {"loss_percent": None, "dice_points": None}
-    assert not recording.is_at_rest({"loss_percent": None, "dice_points": None})
+    assert not is_at_rest({"loss_percent": None, "dice_points": None})
 
 
 def test_terms_outside_the_tasks_do_not_count(run: Run):
@@ -206,3 +258,27 @@ def test_a_record_survives_its_file_and_holds_no_path(finished: Finished, tmp_pa
     assert str(campaign.cohort) not in text
     assert record.step_s > 0
     assert record.seconds > 0
+    assert record.manifest["threads"] >= 1
+    assert record.manifest["processor"]
+    assert record.manifest["virtual"] is False
+
+
+def test_a_record_is_small_and_an_earlier_one_is_read(record_maker, tmp_path: Path):
+    """As one of five folds of 238 patients leaves it; the numbers here have all their digits."""
+    (record,) = record_maker(patients=48, folds=1).row()
+    rng = np.random.default_rng(0)
+    numbers = {f"number_{n}": tuple(np.round(rng.random(50), 4).tolist()) for n in range(40)}
+    course = record.course.model_copy(update={"step": tuple(range(50)), "numbers": numbers})
+    record = record.model_copy(update={"course": course})
+    record.write(tmp_path / "r.json")
+    text = (tmp_path / "r.json").read_text()
+    assert len(text) < 100_000
+    assert RunRecord.read(tmp_path / "r.json") == record
+    assert all(f'\n{{"study_id":"{score.study_id}"' in text for score in record.scorings[0].studies)
+    earlier = {**record.model_dump(mode="json"), "format": 1}
+    for scoring in earlier["scorings"]:
+        for score in scoring["studies"]:
+            del score["baseline_probabilities"]
+    (tmp_path / "old.json").write_text(json.dumps(earlier, indent=2))
+    read = RunRecord.read(tmp_path / "old.json")
+    assert [s.dice for s in read.scorings[0].studies] == [s.dice for s in record.scorings[0].studies]

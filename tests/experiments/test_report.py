@@ -39,7 +39,12 @@ def test_the_report_compares_every_row_with_the_reference(gathered: Gathered, tm
     assert described["reference"] == "full"
     table = pd.read_csv(tmp_path / "results.csv")
     assert {"full", "no-tdd"} <= set(table["row"])
-    dice = [s.dice for r in gathered.records["no-tdd"] for s in r.scorings[0].studies if s.dice is not None]
+    dice = [
+        s.dice
+        for r in gathered.records["no-tdd"]
+        for s in r.scorings[0].studies
+        if s.dice is not None and s.volume_ml
+    ]
     own = table[(table["row"] == "no-tdd") & (table["endpoint"] == "dice")]
     assert own["value"].iloc[0] == pytest.approx(sum(dice) / len(dice), rel=1e-4)
 

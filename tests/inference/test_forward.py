@@ -6,8 +6,9 @@ import torch
 
 from mtinet.config import resolve
 from mtinet.data.prepared import PreparedStudy
+from mtinet.inference.describe import describe_lesions
 from mtinet.inference.forward import _batch, _covering, _windows, read_lesions, survey
-from mtinet.inference.lesions import describe_lesions, find_lesions, mask_on_source, numbered_as_written
+from mtinet.inference.lesions import find_lesions, mask_on_source, numbered_as_written
 from mtinet.inference.passes import TorchPasses
 from mtinet.model.build import build_network
 from mtinet.volume import Volume

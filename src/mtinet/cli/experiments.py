@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mtinet.experiments.execute import Outcome
     from mtinet.experiments.gather import Gathered
     from mtinet.experiments.grid import Grid, Means
+    from mtinet.experiments.plan import Choice, Experiment
     from mtinet.experiments.ray_pool import Cluster
     from mtinet.results import Finding
 
@@ -129,6 +130,8 @@ def experiment(
 ) -> None:
     """Run an experiment: a grid of trainings that differ in one thing, scored on the same patients.
 
+    Without --out nothing is run: the tables are those of the records that are there (--records, --report).
+
     Each finished run leaves a small record; runs that have one are skipped, interrupted ones go on, and
     experiments share the runs that they have in common.  The rows are then compared with the reference, patient
     by patient: results.csv, results.md, checklists.md and report.html.  Example:
@@ -150,8 +153,6 @@ def experiment(
         show(listed, text, json_)
         return
     chosen = find(name)
-    if cohort is None or out is None:
-        raise typer.BadParameter("give a cohort and --out: mtinet experiment NAME COHORT -o OUT")
     picked = names(rows)
     choice = Choice(
         preset,
@@ -161,6 +162,14 @@ def experiment(
         _folds(folds),
         None if picked is None else tuple(picked),
     )
+    if out is None and records is not None and report is not None:
+        _report_records(chosen, choice, records, report, cohort, mixed=mixed, latex=latex, json_=json_)
+        return
+    if cohort is None or out is None:
+        raise typer.BadParameter(
+            "give a cohort and --out: mtinet experiment NAME COHORT -o OUT; or, for the tables of records that "
+            "are there: mtinet experiment NAME --records FOLDER --report FOLDER"
+        )
     means = Means(workers, _cluster(ray, cpus, gpus), records, cache, keep, allow_mixed=mixed)
     grid, outcomes, findings = _run(chosen, cohort, out, choice, means, resume, budget)
     if budget:
@@ -174,7 +183,7 @@ def experiment(
         page = write_report(gathered, report or out, described, allow_mixed=mixed, latex=latex)
         written += f"\nreport: {page}"
     text = f"{_text(gathered)}\n\n{written}\n{findings_text(findings)}"
-    show(_to_dict(grid, gathered, outcomes, findings), text, json_)
+    show(_to_dict(grid.campaign.records, gathered, outcomes, findings), text, json_)
     exit_for(findings, bool(gathered.rows))
 
 
@@ -183,6 +192,34 @@ def _cluster(address: str | None, cpus: float, gpus: float) -> Cluster | None:
     from mtinet.experiments.ray_pool import Cluster
 
     return None if address is None else Cluster(address, cpus, gpus)
+
+
+def _report_records(
+    chosen: Experiment,
+    choice: Choice,
+    records: Path,
+    report: Path,
+    cohort: Path | None,
+    *,
+    mixed: bool,
+    latex: bool,
+    json_: bool,
+) -> None:
+    """Tables and page of the records of a folder, and "Table 1" where the cohort is at hand."""
+    from mtinet.experiments.gather import gather_folder
+    from mtinet.experiments.report import write_report
+    from mtinet.workflows.table1 import table1
+
+    described = None
+    if cohort is not None:
+        with progress("Describing the cohort") as advance:
+            described = table1(cohort, on_progress=advance)
+    of = None if described is None else described.cohort
+    gathered, findings = gather_folder(chosen, records, choice, of, allow_mixed=mixed)
+    page = write_report(gathered, report, described, allow_mixed=mixed, latex=latex)
+    text = f"{_text(gathered)}\n\nreport: {page}\n{findings_text(findings)}"
+    show(_to_dict(records, gathered, [], findings), text, json_)
+    exit_for(findings, True)
 
 
 def _folds(text: str | None) -> tuple[int, ...] | None:
@@ -210,11 +247,14 @@ def _run(
         )
     with progress("Preparing") as advance:
         grid = Grid.open(chosen, cohort, out, choice, means, advance)
+    again = grid.made_otherwise()
+    if again:
+        typer.echo(findings_text(again), err=True)
     with progress("Measuring steps") as advance:
         price = grid.budget(advance)
     typer.echo(price.text, err=not budget_only)
     if budget_only:
-        return grid, [], list(grid.findings)
+        return grid, [], [*grid.findings, *again]
     steps = {grid.campaign.id(cell): cell.config.training.steps for cell in grid.plan.cells}
     with GridProgress(chosen.name, len(steps), sum(steps.values())) as bar:
         outcomes = grid.run(
@@ -223,7 +263,8 @@ def _run(
                 done=lambda found: bar.done(found.id, steps[found.id]),
             )
         )
-    return grid, outcomes, [*grid.findings, *(finding for found in outcomes for finding in found.findings)]
+    found = [finding for outcome in outcomes for finding in outcome.findings]
+    return grid, outcomes, [*grid.findings, *again, *found]
 
 
 def _stop_on_failure(outcomes: list[Outcome], findings: list[Finding]) -> None:
@@ -249,13 +290,13 @@ def _text(gathered: Gathered) -> str:
 
 
 def _to_dict(
-    grid: Grid, gathered: Gathered, outcomes: list[Outcome], findings: list[Finding]
+    records: Path, gathered: Gathered, outcomes: list[Outcome], findings: list[Finding]
 ) -> dict[str, Any]:
     from mtinet.experiments.gather import row_means
 
     return {
         "experiment": gathered.plan.experiment.name,
-        "records": str(grid.campaign.records),
+        "records": str(records),
         "rows": [
             {
                 "name": row.name,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mtinet.errors import UserError
+from mtinet.evaluation.convergence import in_words
 from mtinet.evaluation.pooling import RowRecords
 from mtinet.records import RunRecord
 
@@ -61,7 +62,7 @@ def limits(rows: Sequence[RowRecords], done: Sequence[RowRecords], base: RowReco
     ]
     if partial:
         notes.append(f"Unfinished, with the runs that there are: {', '.join(partial)}.")
-    if moving := [row.title for row in done if row.unconverged]:
+    if moving := [f"{row.title} ({in_words(row.moved)})" for row in done if not row.at_rest]:
         notes.append(f"Not converged, so no claim rests on them: {', '.join(moving)}.")
     if any(set(row.blocks) != set(base.blocks) for row in done):
         notes.append(

@@ -1,7 +1,8 @@
 """The rows of an experiment against their reference: paired tests, corrected, and a verdict for each.
 
 Families as in the paper's order: the enhancement error, then Dice, are primary; accuracy and the area under
-the ROC curve are secondary.  Holm's procedure runs over rows x endpoints of each family.  What is only
+the ROC curve are secondary.  Holm's procedure runs over rows x endpoints of each family; rows that read the
+same number from the same runs (the Dice of a network with two classifiers) are one test.  What is only
 described (the relative error beside the raw one, other overlaps, signed biases) is given with its interval and
 without a test.  Intervals cover patients, not another training: seeds are shown as seeds.
 """
@@ -70,8 +71,11 @@ class RowSummary:
     number : float or None
     curve : str
         As of :class:`~mtinet.evaluation.pooling.RowRecords`.
-    runs, planned, unconverged : int
-        Finished runs, those planned (0 = not known), and those that had not come to rest.
+    runs, planned : int
+        Finished runs, and those planned (0 = not known).
+    moved : dict
+    at_rest : bool
+        How far its runs moved at their end on average, and whether that is rest.
     seeds : tuple of int
     blocks : tuple of str
         Folds or sites that were held out.
@@ -90,7 +94,8 @@ class RowSummary:
     curve: str
     runs: int
     planned: int
-    unconverged: int
+    moved: dict[str, float | None]
+    at_rest: bool
     seeds: tuple[int, ...]
     blocks: tuple[str, ...]
     patients: int
@@ -123,6 +128,8 @@ class PairedDifference:
     verdict : str
     reason : str
         Why there is no claim, or nothing was scored; empty otherwise.
+    same_as : str
+        Earlier row that reads the same number from the same runs, and so shares its test; empty otherwise.
     """
 
     row: str
@@ -137,6 +144,7 @@ class PairedDifference:
     detectable: float = math.nan
     verdict: Verdict = "not scored"
     reason: str = ""
+    same_as: str = ""
 
 
 @dataclass(frozen=True)
@@ -176,7 +184,7 @@ class Comparison:
 
     def family_size(self, family: Family) -> int:
         """Tests that Holm's procedure runs over."""
-        return sum(item.family == family and not math.isnan(item.p) for item in self.differences)
+        return len(_tests(self.differences, family))
 
 
 def compare(
@@ -218,12 +226,15 @@ def compare(
     base = next(row for row in done if row.name == reference)
     everybody = sorted({patient for row in done for patient in row.table["patient_id"]})
     bootstrap = PatientBootstrap(everybody, settings.bootstrap, settings.seed)
-    differences = [
-        _difference(row, base, endpoint, classes, bootstrap, settings)
-        for endpoint in chosen
-        for row in done
-        if row.name != reference
-    ]
+    differences = []
+    for endpoint in chosen:
+        first: dict[tuple[object, ...], str] = {}
+        for row in done:
+            if row.name == reference:
+                continue
+            found = _difference(row, base, endpoint, classes, bootstrap, settings)
+            source = first.setdefault(_source(row, endpoint), row.name)
+            differences.append(replace(found, same_as="" if source == row.name else source))
     return Comparison(
         reference=reference,
         endpoints=chosen,
@@ -255,7 +266,8 @@ def _summary(
         curve=row.curve,
         runs=len(row.records),
         planned=row.planned,
-        unconverged=row.unconverged,
+        moved=row.moved,
+        at_rest=row.at_rest,
         seeds=row.seeds,
         blocks=row.blocks,
         patients=int(row.table["patient_id"].nunique()),
@@ -269,7 +281,10 @@ def _own_area(row: RowRecords, classes: Sequence[str]) -> tuple[Estimate, dict[i
     scores = class_scores(row, classes)
     area = area_of(scores)
     seeds = {seed: area_of(scores[scores["seed"] == seed]) for seed in row.seeds}
-    return _area_estimate(area), {seed: found.value for seed, found in seeds.items() if found is not None}
+    found = _area_estimate(area)
+    # the normal interval of an area near 1 reaches beyond
+    found = replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0)) if found.n else found
+    return found, {seed: found.value for seed, found in seeds.items() if found is not None}
 
 
 def _area_estimate(area: AreaDifference | None) -> Estimate:
@@ -340,14 +355,14 @@ def _judged(
     adjusted: dict[tuple[str, str], float] = {}
     sizes: dict[str, int] = {}
     for family in ("primary", "secondary"):
-        own = {(item.row, item.endpoint): item.p for item in differences if item.family == family}
-        adjusted |= paired.holm(own)
-        sizes[family] = max(1, sum(not math.isnan(p) for p in own.values()))
+        tests = _tests(differences, family)
+        adjusted |= paired.holm(tests)
+        sizes[family] = max(1, len(tests))
     better = {endpoint.name: endpoint.better for endpoint in ENDPOINTS}
     judged = []
     for item in differences:
         level = settings.level / sizes.get(item.family, 1)
-        p_holm = adjusted.get((item.row, item.endpoint), math.nan)
+        p_holm = adjusted.get((item.same_as or item.row, item.endpoint), math.nan)
         verdict, reason = _verdict(
             replace(item, p_holm=p_holm), rows[item.row], base, better[item.endpoint], settings.level
         )
@@ -365,6 +380,23 @@ def _judged(
     return tuple(judged)
 
 
+def _tests(differences: Sequence[PairedDifference], family: str) -> dict[tuple[str, str], float]:
+    """The p-values of a family by row and endpoint, each test once."""
+    return {
+        (item.row, item.endpoint): item.p
+        for item in differences
+        if item.family == family and not item.same_as and not math.isnan(item.p)
+    }
+
+
+def _source(row: RowRecords, endpoint: Endpoint) -> tuple[object, ...]:
+    """Where a row has an endpoint's number from: rows that agree in it are one method there."""
+    by_enhancement = endpoint.name in ("enhancement_error", "relative_error_percent", "enhancement_bias")
+    by_class = endpoint.name in ("accuracy", AUROC)
+    method = row.enhancement if by_enhancement else row.classes if by_class else ""
+    return (method, row.scoring, *sorted(record.id for record in row.records))
+
+
 def _verdict(
     item: PairedDifference, row: RowRecords, base: RowRecords, better: str, level: float
 ) -> tuple[Verdict, str]:
@@ -374,7 +406,7 @@ def _verdict(
         return "described", ""
     if math.isnan(item.p):
         return "not scored", "no test: too few patients, or nothing varies"
-    moving = [one.title for one in (row, base) if one.unconverged]
+    moving = [one.title for one in (row, base) if not one.at_rest]
     if moving:
         return "no claim", f"not converged: {', '.join(moving)}"
     if item.p_holm > level:

@@ -18,6 +18,7 @@ import pandas as pd
 from mtinet.config.variation import ScoringVariation
 from mtinet.errors import UserError
 from mtinet.evaluation.classification import ClassPredictions
+from mtinet.evaluation.convergence import is_at_rest, mean_movement
 from mtinet.records import RunRecord, StudyScore
 
 ENHANCEMENT_ERRORS = {
@@ -29,6 +30,7 @@ ENHANCEMENT_ERRORS = {
 """Fields of a score that hold the raw and the relative error, by the method a row stands for."""
 
 NETWORK, ORACLE = "network", "oracle_mask"
+OVERLAPS = ("dice", "iou", "nsd", "hd95_mm")
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,9 @@ class RowRecords:
 
         ``study_id, patient_id, site, label, seed, block`` (the fold or site that held it out), the endpoints
         ``enhancement_error, relative_error_percent, dice, iou, nsd, hd95_mm, accuracy, volume_bias_ml,
-        enhancement_bias`` (NaN = not defined) and ``probabilities`` (None = the row has none).
+        enhancement_bias`` (NaN = not defined) and ``probabilities`` (None = the row has none).  Overlaps are
+        those of studies with a lesion: without one they are 0 or undefined by what was predicted, and a pair
+        would be left out just where one row was right.
 
         Raises
         ------
@@ -103,10 +107,15 @@ class RowRecords:
         """Folds or sites that have a record."""
         return tuple(sorted({block_of(record) for record in self.records}))
 
+    @cached_property
+    def moved(self) -> dict[str, float | None]:
+        """Mean movement of its runs at their end (:mod:`mtinet.evaluation.convergence`)."""
+        return mean_movement(self.records)
+
     @property
-    def unconverged(self) -> int:
-        """Runs that had not come to rest."""
-        return sum(not record.converged for record in self.records)
+    def at_rest(self) -> bool:
+        """Whether its runs had come to rest."""
+        return is_at_rest(self.moved)
 
     def patients(self, endpoint: str) -> pd.Series[float]:
         """Values by patient: the mean over studies, then over seeds; undefined ones are left out."""
@@ -184,10 +193,8 @@ def class_scores(row: RowRecords, classes: Sequence[str]) -> pd.DataFrame:
 def _classifies(row: RowRecords, record: RunRecord) -> tuple[bool, bool]:
     """Whether the run gives classes at all, and probabilities, by the method that the row stands for."""
     studies = scored_studies(row, record)
-    if row.classes != NETWORK:
-        return any(_class_of(row, score) for score in studies), False
-    with_probabilities = any(score.probabilities for score in studies)
-    return with_probabilities or any(score.predicted_label for score in studies), with_probabilities
+    with_probabilities = any(_probabilities_of(row, score) for score in studies)
+    return with_probabilities or any(_class_of(row, score) for score in studies), with_probabilities
 
 
 def _endpoints(
@@ -204,14 +211,11 @@ def _endpoints(
         "label": score.label,
         "enhancement_error": _number(getattr(score, raw)),
         "relative_error_percent": _number(getattr(score, relative)),
-        "dice": _number(score.dice),
-        "iou": _number(score.iou),
-        "nsd": _number(score.nsd),
-        "hd95_mm": _number(score.hd95_mm),
+        **{name: _number(getattr(score, name)) if score.volume_ml else math.nan for name in OVERLAPS},
         "accuracy": float(_class_of(row, score) == score.label) if known else math.nan,
         "volume_bias_ml": _number(score.predicted_volume_ml) - _number(score.volume_ml),
         "enhancement_bias": _bias(read, score.true),
-        "probabilities": score.probabilities if has_probabilities else None,
+        "probabilities": _probabilities_of(row, score) if has_probabilities else None,
     }
 
 
@@ -219,6 +223,13 @@ def _class_of(row: RowRecords, score: StudyScore) -> str:
     if row.classes == NETWORK:
         return score.predicted_label
     return score.oracle_label if row.classes == ORACLE else score.baselines.get(row.classes, "")
+
+
+def _probabilities_of(row: RowRecords, score: StudyScore) -> dict[str, float]:
+    """Empty for a missed lesion, and for a method without."""
+    if row.classes == NETWORK:
+        return score.probabilities
+    return score.baseline_probabilities.get(row.classes, {})
 
 
 def _number(value: float | None) -> float:

@@ -19,19 +19,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+import torch
 from filelock import FileLock, Timeout
 
 from mtinet.cohort import Cohort
 from mtinet.config import Config
 from mtinet.config.variation import ScoringVariation
 from mtinet.errors import UserError
+from mtinet.evaluation.convergence import is_at_rest
 from mtinet.experiments import record as recording
 from mtinet.experiments.identity import cohort_content, current_revision, run_id
 from mtinet.experiments.plan import Cell
 from mtinet.records import Revision, RunRecord, Scoring
+from mtinet.reporting.cohort_table import is_virtual
 from mtinet.results import Finding
 from mtinet.runs import Run
 from mtinet.training.loop import TrainingError
+from mtinet.workflows.bench_machine import processor
 from mtinet.workflows.evaluate import evaluate
 from mtinet.workflows.prepare import prepare
 from mtinet.workflows.train import TrainOptions, train
@@ -60,6 +64,8 @@ class Campaign:
         Of the code that runs.
     records : Path
         Folder of the records.
+    virtual : bool
+        Whether the patients were simulated.
     cache : Path or None
         Where prepared studies are kept.
     keep : bool
@@ -71,6 +77,7 @@ class Campaign:
     content: str
     revision: Revision
     records: Path
+    virtual: bool = False
     cache: Path | None = None
     keep: bool = False
 
@@ -85,12 +92,14 @@ class Campaign:
         keep: bool = False,
     ) -> Campaign:
         """A campaign on a cohort as it is now, with the code that runs now."""
+        read = Cohort.read(cohort)
         return cls(
             cohort.resolve(),
             folder.resolve(),
-            cohort_content(Cohort.read(cohort)),
+            cohort_content(read),
             current_revision(),
             (folder / "records" if records is None else records).resolve(),
+            is_virtual(read),
             None if cache is None else cache.resolve(),
             keep,
         )
@@ -302,7 +311,8 @@ def _train(campaign: Campaign, cell: Cell, folder: Path, on_step: OnStep | None)
     )
     run = train(campaign.cohort, folder, cell.config, options, on_step=clock)
     if clock.seconds:
-        run.write_document(TIMING, clock.timing(cell.config.training.steps))
+        timing = clock.timing(cell.config.training.steps)
+        run.write_document(TIMING, {**timing, "threads": torch.get_num_threads()})
     return run
 
 
@@ -332,12 +342,18 @@ def _record(campaign: Campaign, cell: Cell, run: Run, scorings: Sequence[Scoring
         revision=campaign.revision,
         scorings=tuple(sorted(scorings, key=lambda item: item.variation != PLAIN)),
         course=recording.course(run),
-        converged=recording.is_at_rest(moved),
+        converged=is_at_rest(moved),
         plateau=moved,
         seconds=float(timing["seconds"]),
         step_s=float(timing["step_s"]),
         findings=tuple(sorted({f.id for f in run.findings() if f.severity != "note"})),
-        manifest={k: v for k, v in manifest.items() if k not in left_out} | {"content": campaign.content},
+        manifest={
+            **{k: v for k, v in manifest.items() if k not in left_out},
+            "content": campaign.content,
+            "virtual": campaign.virtual,
+            "processor": processor(),
+            "threads": timing.get("threads"),
+        },
     )
 
 

@@ -7,9 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mtinet.cohort import Cohort
 from mtinet.errors import UserError
-from mtinet.experiments.identity import cell_key
-from mtinet.experiments.plan import Cell, Plan, Row
+from mtinet.evaluation.convergence import in_words, is_at_rest, mean_movement
+from mtinet.experiments.identity import cell_key, cohort_content
+from mtinet.experiments.plan import Cell, Choice, Experiment, Plan, Row
+from mtinet.experiments.plan import plan as plan_of
 from mtinet.records import Revision, RunRecord, StudyScore
 from mtinet.results import Finding
 
@@ -116,18 +119,116 @@ def gather(
     return Gathered(plan, by_row, missing, (*notes, *_notes(plan, by_row, missing)))
 
 
-def row_means(row: Row, records: Sequence[RunRecord]) -> dict[str, float | None]:
-    """Plain means over the held-out studies: ``dice``, ``enhancement_error``, ``accuracy``; None = undefined.
+def gather_folder(
+    experiment: Experiment,
+    folder: Path,
+    choice: Choice | None = None,
+    cohort: Cohort | None = None,
+    *,
+    allow_mixed: bool = False,
+) -> tuple[Gathered, list[Finding]]:
+    """What a folder of records holds of an experiment: no run and no code of the runs is needed.
 
-    For a first look: intervals and tests are those of a comparison.
+    Parameters
+    ----------
+    experiment : Experiment
+    folder : Path
+        Of the records.
+    choice : Choice, optional
+        As the runs were made: preset, settings, folds, seeds.
+    cohort : Cohort, optional
+        Only records of this state of it count; without, the records have to be of one cohort.
+    allow_mixed : bool
+        As for :func:`gather`.
+
+    Raises
+    ------
+    UserError
+        No record is one of the reference row with these settings, or they do not go together.
+    """
+    if experiment.division == "sites" and cohort is None:
+        raise UserError(f"experiment {experiment.name} goes by the sites of the cohort: give the cohort too")
+    sites = () if cohort is None else tuple(study.site for study in cohort.studies)
+    content = None if cohort is None else cohort_content(cohort)
+    records, findings = read_folder(folder)
+    gathered = gather(plan_of(experiment, choice, sites), records, content=content, allow_mixed=allow_mixed)
+    if not gathered.records[experiment.reference]:
+        of_cohort = "" if cohort is None else f" and of cohort {cohort.name} as it is (content {content})"
+        raise UserError(
+            f"{folder} holds {len(records)} records, and none of row {experiment.reference} of experiment "
+            f"{experiment.name} with these settings and folds{of_cohort}: give --preset, --config, --set and "
+            "--folds as for the runs"
+        )
+    return gathered, findings
+
+
+def made_otherwise(
+    plan: Plan, records: Iterable[RunRecord], content: str, revision: Revision
+) -> list[Finding]:
+    """Findings on runs that have no record here and now, but one of another cohort's state or by other code.
+
+    They would be done again, and their records could not stand in one table with the earlier ones.
+
+    Parameters
+    ----------
+    plan : Plan
+    records : iterable of RunRecord
+    content, revision : str, Revision
+        Of the cohort and of the code as they are.
+    """
+    by_key: dict[str, list[RunRecord]] = defaultdict(list)
+    for record in records:
+        by_key[_key(record)].append(record)
+    elsewhere: list[RunRecord] = []
+    otherwise: list[RunRecord] = []
+    for key in dict.fromkeys(_cell_key(cell) for cell in plan.cells):
+        here = [record for record in by_key[key] if record.manifest.get("content") == content]
+        if not any(record.revision == revision for record in here):
+            otherwise += here[-1:]
+            elsewhere += [] if here else by_key[key][-1:]
+    findings = []
+    if elsewhere:
+        theirs = ", ".join(sorted({f"{r.cohort}, content {r.manifest.get('content')}" for r in elsewhere}))
+        findings.append(
+            Finding(
+                "record-of-another-cohort",
+                "experiment",
+                "warning",
+                f"{len(elsewhere)} of the runs have a record on another cohort or another state of it "
+                f"({theirs}; here {content}), and will be done again",
+                "Stop, if they were to be one table.  Virtual patients have the same bytes on every processor "
+                "if they are simulated with OPENBLAS_CORETYPE=Haswell (docs/experiments.md).",
+            )
+        )
+    if otherwise:
+        changes = sorted({change for record in otherwise for change in _changes(record.revision, revision)})
+        findings.append(
+            Finding(
+                "record-of-other-code",
+                "experiment",
+                "warning",
+                f"{len(otherwise)} of the runs have a record that other code or libraries made "
+                f"({'; '.join(changes)}), and will be done again",
+                "Stop, if they were to be one table, and go on with the commit and the libraries of the records.",
+            )
+        )
+    return findings
+
+
+def row_means(row: Row, records: Sequence[RunRecord]) -> dict[str, float | None]:
+    """Plain means over the held-out studies with a lesion: ``dice``, ``enhancement_error``, ``accuracy``.
+
+    None = undefined.  For a first look: intervals and tests are those of a comparison.
     """
     studies = [study for record in records for study in record.scorings[0].studies]
-    labelled = [study for study in studies if study.label]
+    classes = {name for record in records for name in record.classes}
     right = [
-        float(predicted_class(row, study) == study.label) for study in labelled if predicted_class(row, study)
+        float(predicted_class(row, study) == study.label)
+        for study in studies
+        if study.label in classes and predicted_class(row, study)
     ]
     return {
-        "dice": _mean(study.dice for study in studies),
+        "dice": _mean(study.dice for study in studies if study.volume_ml),
         "enhancement_error": _mean(getattr(study, ERRORS[row.enhancement]) for study in studies),
         "accuracy": _mean(right),
     }
@@ -141,6 +242,16 @@ def predicted_class(row: Row, study: StudyScore) -> str:
 
 
 # ---------------------------------------------------------------------- parts
+def _changes(theirs: Revision, ours: Revision) -> list[str]:
+    """What differs between two revisions: ``torch 2.1, here 2.2``."""
+    one, other = ({"sources": r.sources[:8], **r.versions} for r in (theirs, ours))
+    return [
+        f"{name} {one.get(name, 'none')}, here {other.get(name, 'none')}"
+        for name in sorted({*one, *other})
+        if one.get(name) != other.get(name)
+    ]
+
+
 def _key(record: RunRecord) -> str:
     return cell_key(record.config, record.learning, record.seed, record.fold, record.folds)
 
@@ -217,11 +328,8 @@ def _notes(
     unfinished = [f"{name} ({len(cells)} of {len(plan.rows[name])})" for name, cells in missing.items()]
     if unfinished:
         notes.append(f"Runs are missing: {', '.join(unfinished)}.")
-    moving = [
-        f"{name} ({restless} of {len(own)})"
-        for name, own in records.items()
-        if (restless := sum(not record.converged for record in own))
-    ]
+    moved = {name: mean_movement(own) for name, own in records.items() if own}
+    moving = [f"{name} ({in_words(mean)})" for name, mean in moved.items() if not is_at_rest(mean)]
     if moving:
         notes.append(f"Not converged, so no claim rests on them: {', '.join(moving)}.")
     return notes

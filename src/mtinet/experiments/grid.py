@@ -9,7 +9,7 @@ from pathlib import Path
 from mtinet.cohort import Cohort
 from mtinet.experiments.budget import Budget, budget
 from mtinet.experiments.execute import Campaign, Outcome, prepare_once
-from mtinet.experiments.gather import Gathered, gather, read_folder
+from mtinet.experiments.gather import Gathered, gather, made_otherwise, read_folder
 from mtinet.experiments.plan import Choice, Experiment, Plan, plan
 from mtinet.experiments.pool import Progress, run_cells
 from mtinet.experiments.ray_pool import Cluster, run_cells_on_ray
@@ -87,6 +87,11 @@ class Grid:
         campaign = Campaign.of(cohort, out, records=means.records, cache=means.cache, keep=means.keep)
         findings = prepare_once(campaign, planned.cells, None, on_prepared)
         return cls(campaign, planned, means, tuple(findings))
+
+    def made_otherwise(self) -> list[Finding]:
+        """Findings on runs that will be done again, because other code or another cohort's state made their records."""
+        records, _ = read_folder(self.campaign.records)
+        return made_otherwise(self.plan, records, self.campaign.content, self.campaign.revision)
 
     def budget(self, on_progress: OnPrepared | None = None) -> Budget:
         """What the runs that are not done yet will cost."""

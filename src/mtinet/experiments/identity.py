@@ -32,21 +32,25 @@ ROOTS = ("mtinet.workflows.train", "mtinet.workflows.evaluate", "mtinet.experime
 """What trains, what scores, and what makes the record."""
 
 NO_NUMBERS = (
-    "mtinet.cli",
-    "mtinet.reporting",
-    "mtinet.phantom",
-    "mtinet.dicom",
-    "mtinet.workflows.imports",
-    "mtinet.workflows.views",
-    "mtinet.config.presets",
-    "mtinet.config.simulation",
-    "mtinet.progress",
+    # pages, findings and commands
+    *("mtinet.cli", "mtinet.reporting", "mtinet.workflows.views", "mtinet.results", "mtinet.progress"),
+    *("mtinet.evaluation.summary", "mtinet.evaluation.calibration", "mtinet.evaluation.diagnostics"),
+    # what makes and reads cohorts: the cohort's content counts for them
+    *("mtinet.phantom", "mtinet.dicom", "mtinet.workflows.imports", "mtinet.config.simulation"),
+    *("mtinet.cohort.tables", "mtinet.cohort.checks", "mtinet.cohort.findings"),
+    # what makes settings (the resolved ones count), and those of measurements, which nobody scores
+    *("mtinet.config.presets", "mtinet.config.resolving", "mtinet.config.measurement"),
+    # how files, errors, times and processes are handled, and the form in which records are kept
+    *("mtinet.files", "mtinet.errors", "mtinet.stages", "mtinet.provenance", "mtinet.workflows.pool"),
+    "mtinet.records",
 )
-"""Modules that decide no number of a run: pages, virtual patients and imports (the cohort's content counts for
-them), presets (the resolved settings do)."""
+"""Modules that training and scoring import and that decide no number of a run."""
 
-NOT_DECISIVE = {"training": ("seed", "workers", "checkpoint_every")}
-"""Settings that are named beside the configuration (the seed), or change no number."""
+NOT_DECISIVE: dict[str, tuple[str, ...]] = {
+    "training": ("seed", "workers", "checkpoint_every"),
+    "measurement": (),
+}
+"""Settings that are named beside the configuration (the seed), or change no number; without names the group."""
 
 
 def decisive_settings(config: Config) -> dict[str, Any]:
@@ -55,6 +59,8 @@ def decisive_settings(config: Config) -> dict[str, Any]:
     for group, names in NOT_DECISIVE.items():
         for name in names:
             del values[group][name]
+        if not names:
+            del values[group]
     return values
 
 
@@ -124,17 +130,22 @@ def sources_digest() -> str:
 
 
 def decisive_modules() -> tuple[str, ...]:
-    """Names of the package's modules that training and scoring import, directly or not, in order."""
+    """Names of the package's modules that training and scoring import, directly or not, in order.
+
+    An ``__init__.py`` is followed and not counted: it hands on what others hold.  That of the package itself
+    is not followed: it offers everything, and no module of the package takes anything from it.
+    """
     found: set[str] = set()
     waiting = list(ROOTS)
     while waiting:
         name = waiting.pop()
         path = _module_file(name)
-        if path is None or name in found or any(_inside(name, place) for place in NO_NUMBERS):
+        passed = (name == "mtinet", name in found, any(_inside(name, place) for place in NO_NUMBERS))
+        if path is None or any(passed):
             continue
         found.add(name)
         waiting += _imported(ast.parse(path.read_text(encoding="utf-8")))
-    return tuple(sorted(found))
+    return tuple(sorted(name for name in found if not _is_package(name)))
 
 
 # ---------------------------------------------------------------------- parts
@@ -151,6 +162,11 @@ def _module_file(name: str) -> Path | None:
     if parts and place.with_suffix(".py").is_file():
         return place.with_suffix(".py")
     return place / "__init__.py" if (place / "__init__.py").is_file() else None
+
+
+def _is_package(name: str) -> bool:
+    path = _module_file(name)
+    return path is not None and path.name == "__init__.py"
 
 
 def _imported(tree: ast.AST) -> Iterator[str]:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from mtinet.config import Config, SettingsError, resolve
+from mtinet.config import Config, SettingsError, resolve, resolve_settings
 from mtinet.config.variation import LearningVariation, ScoringVariation
 from mtinet.errors import UserError
+from mtinet.experiments.tuned import optimisation
 
 EnhancementMethod = Literal["head", "read_out", "training_mean", "oracle_mask"]
 """Whose enhancement a row stands for, as in the tables of an evaluation."""
@@ -185,7 +186,7 @@ class Choice:
 class Plan:
     """The cells of an experiment by row, in the experiment's order.
 
-    A row that under the chosen settings is the reference itself is left out.
+    A row that under the chosen settings is the reference itself, or an earlier row, is left out.
 
     Attributes
     ----------
@@ -226,23 +227,20 @@ def plan(experiment: Experiment, choice: Choice | None = None, sites: Sequence[s
     seeds = experiment.seeds if choice.seeds is None else choice.seeds
     parts = _parts(experiment, choice, sites)
     reference = experiment.row(experiment.reference)
-    same = _what_decides(experiment, reference, choice)
-    return Plan(
-        experiment,
-        {
-            row.name: tuple(
-                _cell(row_config(experiment, row, choice), row, number, *part)
-                for number in range(seeds)
-                for part in parts
-            )
-            for row in rows
-            if row is reference or _what_decides(experiment, row, choice) != same
-        },
-    )
+    taken = [_what_decides(experiment, reference, choice)]
+    planned: dict[str, tuple[Cell, ...]] = {}
+    for row in rows:
+        decides = _what_decides(experiment, row, choice)
+        if row is not reference and decides in taken:
+            continue
+        taken.append(decides)
+        config = row_config(experiment, row, choice)
+        planned[row.name] = tuple(_cell(config, row, n, *part) for n in range(seeds) for part in parts)
+    return Plan(experiment, planned)
 
 
 def row_config(experiment: Experiment, row: Row, choice: Choice | None = None) -> Config:
-    """Settings of a row: preset, file, the user's assignments, then the row's own changes.
+    """Settings of a row: preset, its network's optimisation, file, the user's assignments, the row's own changes.
 
     Raises
     ------
@@ -251,8 +249,10 @@ def row_config(experiment: Experiment, row: Row, choice: Choice | None = None) -
     """
     choice = choice or Choice()
     preset = experiment.preset if choice.preset is None else choice.preset
+    changes = (*choice.assignments, *row.changes)
     try:
-        return resolve(preset, choice.file, (*choice.assignments, *row.changes))
+        network = resolve(preset, choice.file, changes).model
+        return resolve_settings(resolve(preset, None, optimisation(preset, network)), choice.file, changes)
     except SettingsError as error:
         raise SettingsError(f"row {row.name} of experiment {experiment.name}: {error}") from None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from mtinet.cohort import NO_LESION
 from mtinet.config import Config
 from mtinet.config.variation import ScoringVariation
 from mtinet.evaluation.enhancement import enhancement_values
-from mtinet.evaluation.readouts import Readouts
+from mtinet.evaluation.readouts import CLASSIFIERS, Readouts
 from mtinet.evaluation.sections import NETWORK, Population, class_predictions, classified_lesions
 from mtinet.evaluation.statistics import PatientBootstrap
 from mtinet.evaluation.tables import check_tables, dominant_lesions, is_found, read_table
@@ -26,12 +26,10 @@ from mtinet.workflows.evaluate import fit_readouts
 DIGITS = 6
 """Significant digits that a record keeps."""
 
-COURSE_POINTS = 200
+COURSE_DIGITS = 4
+COURSE_POINTS = 50
 LAST_SHARE = 0.2
 """Share of the steps over which a run has to be at rest."""
-
-STILL_MOVES = 0.5
-"""Points of Dice, or percent of the loss, by which a run at rest may move over that share."""
 
 TASKS = ("segmentation", "regression", "classification")
 ORACLE = "oracle_mask"
@@ -122,8 +120,15 @@ def _error_fields(
     return found
 
 
-def _class_guesses(studies: pd.DataFrame, lesions: pd.DataFrame, run: Run) -> dict[str, dict[str, str]]:
-    """Class of the dominant lesion by study and method, without the network's own."""
+class _Guess(NamedTuple):
+    """A method's class of a lesion (``none`` = missed) and its probabilities, where the record keeps them."""
+
+    label: str
+    probabilities: dict[str, float]
+
+
+def _class_guesses(studies: pd.DataFrame, lesions: pd.DataFrame, run: Run) -> dict[str, dict[str, _Guess]]:
+    """What every method but the network itself says of the dominant lesion, by study and method."""
     config = run.config
     fitted: Readouts | None = fit_readouts(run)
     population = Population(
@@ -138,29 +143,41 @@ def _class_guesses(studies: pd.DataFrame, lesions: pd.DataFrame, run: Run) -> di
     )
     ids = classified_lesions(population)["study_id"].astype(str)
     names = (*run.classes, NO_LESION)
-    guesses: dict[str, dict[str, str]] = {}
+    guesses: dict[str, dict[str, _Guess]] = {}
     for method, predictions in class_predictions(population).items():
-        if method != NETWORK:
-            for study_id, number in zip(ids, predictions.predicted, strict=True):
-                guesses.setdefault(study_id, {})[method] = names[int(number)]
+        if method == NETWORK:
+            continue
+        for row, study_id in enumerate(ids):
+            label = names[int(predictions.predicted[row])]
+            probabilities: dict[str, float] = {}
+            # of the classifiers only: those of the majority are the same for every lesion
+            if method in CLASSIFIERS and predictions.probabilities is not None and label != NO_LESION:
+                values = map(_rounded, predictions.probabilities[row])
+                probabilities = {k: v for k, v in zip(run.classes, values, strict=True) if v is not None}
+            guesses.setdefault(study_id, {})[method] = _Guess(label, probabilities)
     return guesses
 
 
 def _class_fields(
     study: Mapping[Any, Any],
     lesion: Mapping[Any, Any] | None,
-    guesses: Mapping[str, str],
+    guesses: Mapping[str, _Guess],
     config: Config,
     classes: Sequence[str],
 ) -> dict[str, Any]:
     objective = config.objective
+    baselines = {method: guess for method, guess in guesses.items() if method != ORACLE}
     fields: dict[str, Any] = {
         "predicted_label": "",
-        "baselines": {method: name for method, name in guesses.items() if method != ORACLE},
+        "baselines": {method: guess.label for method, guess in baselines.items()},
+        "baseline_probabilities": {
+            m: guess.probabilities for m, guess in baselines.items() if guess.probabilities
+        },
     }
     if objective.classification == 0:
         return fields
-    fields["oracle_label"] = guesses.get(ORACLE, "")
+    if ORACLE in guesses:
+        fields["oracle_label"] = guesses[ORACLE].label
     if objective.segmentation == 0:
         return fields
     if lesion is None:
@@ -198,9 +215,9 @@ def _named(lesion: Mapping[Any, Any], prefix: str, names: Sequence[str]) -> dict
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _rounded(value: float) -> float | None:
-    """The value with :data:`DIGITS` significant digits; None where it is not a number."""
-    return float(f"{float(value):.{DIGITS}g}") if math.isfinite(value) else None
+def _rounded(value: float, digits: int = DIGITS) -> float | None:
+    """The value with so many significant digits; None where it is not a number."""
+    return float(f"{float(value):.{digits}g}") if math.isfinite(value) else None
 
 
 # ---------------------------------------------------------------------- the training
@@ -220,7 +237,7 @@ def course(run: Run) -> Course:
     return Course(
         step=tuple(int(step) for step in last),
         numbers={
-            str(name): tuple(_rounded(value) for value in means[name])
+            str(name): tuple(_rounded(value, COURSE_DIGITS) for value in means[name])
             for name in means.columns
             if means[name].notna().any()
         },
@@ -258,12 +275,6 @@ def plateau(run: Run) -> dict[str, float | None]:
         "loss_percent": _loss_movement(losses, start, LAST_SHARE * steps),
         "dice_points": _movement(points, LAST_SHARE * steps),
     }
-
-
-def is_at_rest(moved: Mapping[str, float | None]) -> bool:
-    """Whether neither movement exceeds :data:`STILL_MOVES`; a loss that was not logged shows no rest."""
-    loss, dice = moved["loss_percent"], moved["dice_points"]
-    return loss is not None and abs(loss) <= STILL_MOVES and (dice is None or abs(dice) <= STILL_MOVES)
 
 
 def _loss_movement(points: Sequence[tuple[float, float]], start: float, length: float) -> float | None:

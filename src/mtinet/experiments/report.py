@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from mtinet.evaluation.comparison import compare
 from mtinet.evaluation.pooling import RowRecords
 from mtinet.experiments.gather import Gathered
 from mtinet.experiments.plan import Axis, Row, row_config
+from mtinet.reporting.cohort_table import origin_facts
 from mtinet.reporting.experiment import ExperimentResults, write_results
 from mtinet.workflows.table1 import CohortDescription
 
@@ -41,7 +43,8 @@ def write_report(
     gathered : Gathered
     folder : Path
     cohort : CohortDescription, optional
-        "Table 1" of the cohort, and what the checklists take from it.
+        "Table 1" of the cohort, and what the checklists take from it; without, the records say at least
+        whether the patients were virtual.
     allow_mixed : bool
         Compare runs of several revisions of the code too, and say so.
     latex : bool
@@ -68,10 +71,17 @@ def write_report(
         reading=experiment.reading,
         axis="" if experiment.axis is None else experiment.axis.label,
         cohort_table=None if cohort is None else cohort.table,
-        cohort_facts={} if cohort is None else cohort.facts,
+        cohort_facts=_facts(rows) if cohort is None else cohort.facts,
         manifest=provenance.manifest(command=f"mtinet experiment {experiment.name}"),
     )
     return write_results(results, folder, latex)
+
+
+def _facts(rows: Sequence[RowRecords]) -> dict[str, str]:
+    """What the records know of their cohort."""
+    records = [record for row in rows for record in row.records]
+    virtual = all(record.manifest.get("virtual") for record in records)
+    return origin_facts(records[0].cohort, virtual=virtual) if records else {}
 
 
 def _row_records(gathered: Gathered, row: Row, scoring: ScoringVariation) -> RowRecords:

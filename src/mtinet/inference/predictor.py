@@ -18,14 +18,14 @@ from mtinet.data.prepared import PreparedStudy
 from mtinet.errors import UserError
 from mtinet.inference.backends import open_passes
 from mtinet.inference.certainty import Calibration, document_name, method_key
+from mtinet.inference.describe import describe_lesions
 from mtinet.inference.familiar import look_at_study
-from mtinet.inference.forward import Reading, Survey, read_lesions, survey
-from mtinet.inference.lesions import describe_lesions, find_lesions, mask_on_source, numbered_as_written
+from mtinet.inference.forward import Reading
 from mtinet.inference.measure import Measured, measure
 from mtinet.inference.observed import Observed
-from mtinet.inference.passes import Passes, TorchPasses
+from mtinet.inference.passes import Passes
+from mtinet.inference.reader import Reader, trained_harmonisation, trained_network
 from mtinet.inference.vote import Vote
-from mtinet.model.build import build_network
 from mtinet.model.network import MultiTaskNetwork
 from mtinet.results import Finding, Lesion, Result
 from mtinet.runs import Run
@@ -55,7 +55,7 @@ class StudyPrediction:
     vote: Vote
 
 
-class Predictor:
+class Predictor(Reader):
     """A network with the settings and classes that it was trained with.
 
     Examples
@@ -74,12 +74,9 @@ class Predictor:
         harmonisation: Harmonisation | None = None,
         passes: Passes | None = None,
     ) -> None:
-        self.network = network.eval()
-        self.passes = passes or TorchPasses(network)
-        self.config = config
+        super().__init__(network, config, harmonisation, passes)
         self.classes = classes
         self.facts = facts
-        self.harmonisation = harmonisation
         self.calibration: Calibration | None = None
         self.outdated_calibration = False
 
@@ -104,30 +101,23 @@ class Predictor:
             The backend is not installed, or cannot compute this network.
         """
         run = run if isinstance(run, Run) else Run.find(run)
-        config, classes = run.config, run.classes
-        network = build_network(config, len(classes))
-        tensors, facts = run.load_model()
-        network.load_state_dict(tensors)
         here = device == "auto" and backend == "torch" and torch.cuda.is_available()
         chosen = ("cuda" if here else "cpu") if device == "auto" else device
         if backend != "torch" and chosen != "cpu":
             raise UserError(f"the backend {backend} computes on the CPU; leave device={device} out")
+        network, facts = trained_network(run, chosen)
         manifest = run.manifest
         described = {
-            "network": config.model,
+            "network": run.config.model,
             "run": manifest.get("id", ""),
             "mtinet": manifest.get("versions", {}).get("mtinet", ""),
             "step": facts.get("step"),
             "digest": run.digest(),
         }
-        harmonisation = None
-        if run.has_document("harmonisation"):
-            harmonisation = Harmonisation.from_dict(run.document("harmonisation"))
         if backend != "torch":
             described["backend"] = backend
-        network = network.to(chosen).eval()
         passes = open_passes(network, backend, described["digest"])
-        predictor = cls(network, config, classes, described, harmonisation, passes)
+        predictor = cls(network, run.config, run.classes, described, trained_harmonisation(run), passes)
         predictor.adopt_calibration(run)
         return predictor
 
@@ -166,11 +156,8 @@ class Predictor:
         measured : bool
             Whether lesions, liver and aorta are measured; those who only score the network need not.
         """
-        settings = self.config.inference
         vote = self.vote(study)
-        labels = find_lesions(vote.probability, study.spacing_mm, settings)
-        mask = mask_on_source(study, vote.probability, labels, settings.threshold)
-        labels, mask = numbered_as_written(labels, mask)
+        labels, mask = self.outline(study, vote.probability)
         return self._described(study, vote, labels, mask, agent, measured=measured)
 
     def read_drawn(self, study: PreparedStudy, mask: Volume, agent: str = "") -> StudyPrediction:
@@ -223,25 +210,6 @@ class Predictor:
     def vote(self, study: PreparedStudy) -> Vote:
         """Lesion probability in every voxel, and what the study looks like to the network."""
         return Vote.of([self.survey(study)])
-
-    def survey(self, study: PreparedStudy) -> Survey:
-        """The network's look at the whole study."""
-        return survey(self.passes, self.seen(study), self.config)
-
-    def read(self, study: PreparedStudy, labels: NDArray[Any]) -> dict[int, Reading]:
-        """What the network reads from each lesion of ``labels`` [Z, Y, X], in the study's own signal."""
-        readings = read_lesions(self.passes, self.seen(study), labels, self.config)
-        if self.harmonisation is None:
-            return readings
-        signal = self.harmonisation.map_of(study)
-        return {
-            number: replace(reading, enhancement=signal.inverse(reading.enhancement))
-            for number, reading in readings.items()
-        }
-
-    def seen(self, study: PreparedStudy) -> PreparedStudy:
-        """The study as the network learned to see it."""
-        return study if self.harmonisation is None else self.harmonisation.apply(study)
 
     def _with_certainty(self, lesions: tuple[Lesion, ...], study: PreparedStudy) -> tuple[Lesion, ...]:
         if self.calibration is None:

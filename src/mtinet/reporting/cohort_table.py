@@ -225,11 +225,15 @@ def cohort_facts(cohort: Cohort, described: Sequence[Described]) -> dict[str, st
         "mask_source": f"Masks by: {_counts(_mask_source(cohort))(described)}",
         "licence": cohort.licence or NOT_STATED,
     }
-    if not is_virtual(cohort):
-        return {**facts, "data_source": f"Cohort {cohort.name}"}
+    return facts | origin_facts(cohort.name, virtual=is_virtual(cohort))
+
+
+def origin_facts(name: str, *, virtual: bool) -> dict[str, str]:
+    """What the checklists take from where the patients of a cohort come from."""
+    if not virtual:
+        return {"data_source": f"Cohort {name}"}
     return {
-        **facts,
-        "data_source": f"Virtual patients simulated by mtinet (cohort {cohort.name})",
+        "data_source": f"Virtual patients simulated by mtinet (cohort {name})",
         "virtual": "No people: every patient was simulated",
         "reference_standard": "The simulator's own lesions, known exactly",
     }

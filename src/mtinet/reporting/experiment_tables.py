@@ -56,7 +56,9 @@ def _own(row: RowSummary, endpoint: str) -> dict[str, Any]:
         "curve": row.curve,
         "runs": row.runs,
         "planned": row.planned or None,
-        "unconverged": row.unconverged,
+        "moved_loss_percent": row.moved["loss_percent"],
+        "moved_dice_points": row.moved["dice_points"],
+        "at_rest": row.at_rest,
         "seeds": " ".join(map(str, row.seeds)),
         "held_out": "; ".join(row.blocks),
         "step_s": row.step_s,
@@ -219,7 +221,7 @@ def _head(quantity: Quantity) -> str:
 
 def _title(row: RowSummary, reference: str) -> str:
     marks = ["reference"] if row.name == reference else []
-    if row.unconverged:
+    if not row.at_rest:
         marks.append("not converged")
     return f"{row.title} ({', '.join(marks)})" if marks else row.title
 

@@ -29,7 +29,7 @@ from mtinet.evaluation.tables import read_table
 from mtinet.imaging.masks import components, number_by_class, voxel_counts
 from mtinet.imaging.resampling import resample_labels
 from mtinet.inference.forward import Reading
-from mtinet.inference.predictor import Predictor
+from mtinet.inference.reader import Reader
 from mtinet.runs import Run
 from mtinet.volume import SNAP_VOXELS, Volume, grid_distance_mm, read_nifti
 from mtinet.workflows.imports.nnunet_dataset import meaning_of, read_labels_of
@@ -76,22 +76,28 @@ class NetworkClaims:
     """The claims of a run's own network."""
 
     def __init__(self, run: Run) -> None:
-        self.predictor = Predictor.load(run)
+        self.reader = Reader.of_run(run)
+        self.classes = run.classes
 
     def claim(self, study: PreparedStudy) -> Claim:
         """Predict the study, and read its reference lesions too."""
-        prediction = self.predictor.predict_prepared(study, measured=False)
-        assert prediction.result.mask is not None
+        labels, mask = self.reader.outline(study, self.reader.survey(study).probability)
+        readings = self.reader.read(study, labels)
         oracle: dict[int, Reading] = {}
         if study.mask is not None:
-            oracle = self.predictor.read(study, np.asarray(study.mask))
+            oracle = self.reader.read(study, np.asarray(study.mask))
+        probabilities = {
+            number: dict(zip(self.classes, map(float, reading.probabilities), strict=True))
+            for number, reading in readings.items()
+        }
         return Claim(
-            mask=prediction.result.mask.array,
-            labels=prediction.labels,
-            label=prediction.result.label,
-            enhancement={number: reading.enhancement for number, reading in prediction.readings.items()},
-            probabilities={lesion.number: lesion.probabilities for lesion in prediction.result.lesions},
-            readings=prediction.readings,
+            mask=mask.array,
+            labels=labels,
+            # the largest is number 1
+            label=_most_probable(probabilities[1]) if probabilities else NO_LESION,
+            enhancement={number: reading.enhancement for number, reading in readings.items()},
+            probabilities=probabilities,
+            readings=readings,
             oracle=oracle,
         )
 
@@ -170,7 +176,7 @@ class OutsideClaims:
         label = NO_LESION
         if sizes:
             largest = probabilities.get(max(sizes, key=lambda number: sizes[number]), {})
-            label = max(largest, key=lambda name: largest[name]) if largest else ""
+            label = _most_probable(largest) if largest else ""
         return Claim(mask, labels, label, enhancement, probabilities)
 
     def _mask(self, study: PreparedStudy) -> tuple[NDArray[np.int32], dict[int, str]]:
@@ -201,6 +207,10 @@ class OutsideClaims:
 
     def _certain(self, label: str) -> dict[str, float]:
         return {name: float(name == label) for name in self.classes} if label in self.classes else {}
+
+
+def _most_probable(probabilities: Mapping[str, float]) -> str:
+    return max(probabilities, key=lambda name: probabilities[name])
 
 
 def _class_values(path: Path, classes: tuple[str, ...]) -> dict[int, str] | None:

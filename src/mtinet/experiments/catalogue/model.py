@@ -12,6 +12,7 @@ from mtinet.experiments.plan import Axis, Experiment, Row
 
 NO_TIM = "tim.enabled=false"
 NO_TDD = "tdd.enabled=false"
+HEAD_ALONE = "head.readout=none"
 READOUT = ("head.readout=residual", "head.pooling=lesion")
 NO_SKIPS = ("decoder.skips=none", "head.levels=last")
 
@@ -31,7 +32,7 @@ ABLATION = Experiment(
     rows=(
         Row("full", "MTI-Net"),
         *(Row(f"fusion-{kind}", f"Fusion: {title}", (f"fusion={kind}",)) for kind, title in FUSIONS.items()),
-        Row("no-skips", "No skip connections", NO_SKIPS),
+        Row("no-skips", "No skip connections, deepest level alone", NO_SKIPS),
         *(
             Row(f"fusion-{kind}-no-skips", f"Fusion: {title}, no skips", (f"fusion={kind}", *NO_SKIPS))
             for kind, title in FUSIONS.items()
@@ -51,10 +52,27 @@ ABLATION = Experiment(
         Row("encoder-shared", "One encoder for all phases", ("encoder.shared=true",)),
         Row("encoder-per-phase", "An encoder a phase", ("encoder.shared=false",)),
         Row("pooling-lesion", "Tokens pooled under the lesion", ("head.pooling=lesion",)),
-        Row("pooling-global", "Tokens pooled over the image", ("head.pooling=global", "head.readout=none")),
+        Row(
+            "pooling-global",
+            "Tokens pooled over the image, enhancement by the head alone",
+            ("head.pooling=global", HEAD_ALONE),
+        ),
         Row("readout-residual", "Enhancement: signal under the mask plus the head", READOUT),
-        Row("readout-none", "Enhancement: the head alone", ("head.readout=none",)),
+        Row("readout-none", "Enhancement: the head alone", (HEAD_ALONE,)),
+        *(
+            Row(f"readout-none-{name}", f"Enhancement: the head alone; {title}", (HEAD_ALONE, *changes))
+            for name, title, changes in (
+                ("no-tim", "no TIM", (NO_TIM,)),
+                ("tim-prediction", "TIM against the prediction", ("tim.against=prediction",)),
+                ("no-tdd", "no TDD", (NO_TDD,)),
+            )
+        ),
     ),
+    reading="Where the enhancement is the signal under the mask plus the head (head.readout=residual, as in the "
+    "preset small), its error is first of all that of the mask: what ties the head to the signal (TIM) or judges "
+    "its curves (TDD) has little left to do there, and is to be read from the rows in which the head is alone, "
+    "against each other.  Pooling over the image leaves no lesion to read a signal from, so there the head is "
+    "alone too.",
 )
 
 TASKS = ("segmentation", "regression", "classification")
@@ -69,7 +87,7 @@ def _synergy_row(tasks: tuple[str, ...], rate: str) -> Row:
     return Row(
         f"{'-'.join(tasks)}-{rate}",
         f"{', '.join(tasks)}; learning rate {rate}",
-        (NO_TIM, NO_TDD, "head.predicted_share=0", *left_out, f"training.learning_rate={rate}"),
+        (NO_TIM, NO_TDD, "head.predicted_share=0", HEAD_ALONE, *left_out, f"training.learning_rate={rate}"),
         enhancement="oracle_mask",
         classes="oracle_mask",
         curve=", ".join(tasks),
@@ -88,7 +106,8 @@ SYNERGY = Experiment(
         for rate in LEARNING_RATES
     ),
     reading="Enhancement and class are read under the reference mask: a subset without segmentation has no "
-    "other.  TIM and TDD are off in all rows.",
+    "other.  There the signal is the truth by definition, so the enhancement is the head's alone in all rows.  TIM "
+    "and TDD are off in all rows.",
     axis=Axis("config", "training.learning_rate", "learning rate"),
 )
 
@@ -101,6 +120,8 @@ DEPTH = Experiment(
         Row(f"depth-{n}", f"{n} block{'' if n == 1 else 's'}", (f"head.depth={n}",), curve="MTI-Net")
         for n in (0, 1, 3, 6, 12)
     ),
+    reading="Where the enhancement is the signal under the mask plus the head (head.readout=residual), the depth "
+    "shows in the class; with --set head.readout=none also in the enhancement.",
     axis=Axis("config", "head.depth", "Transformer blocks of the head"),
 )
 

@@ -1,0 +1,15 @@
+"""The optimisation that each network's rows start from: what won its trials of ``tuning``."""
+
+from __future__ import annotations
+
+TUNED: dict[str, dict[str, tuple[str, ...]]] = {"small": {}}
+"""By preset and network: the settings of the trial that won on the development cohort.  Without an entry the
+preset's optimisation counts."""
+
+DRAWS_AS = {"unet_cnn": "basic_unet"}
+"""Networks that were not tried by themselves: the mask, which the trials are judged by, is another's."""
+
+
+def optimisation(preset: str, network: str) -> tuple[str, ...]:
+    """Settings as for ``--set``; a user's own and those of a row come after them."""
+    return TUNED.get(preset, {}).get(DRAWS_AS.get(network, network), ())

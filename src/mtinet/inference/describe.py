@@ -1,0 +1,67 @@
+"""Lesions as results: where they are, how large, and what was read and measured in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from mtinet.data.prepared import PreparedStudy
+from mtinet.imaging.masks import bounding_boxes, equivalent_diameter_mm, voxel_counts
+from mtinet.inference.forward import Reading
+from mtinet.inference.lesions import measured_signal
+from mtinet.results import Lesion, Measurement, relative_enhancement
+from mtinet.volume import Volume
+
+
+def describe_lesions(
+    study: PreparedStudy,
+    probability: NDArray[np.float32],
+    labels: NDArray[np.int32],
+    readings: Mapping[int, Reading],
+    mask: Volume,
+    classes: Sequence[str],
+    measurements: Mapping[int, tuple[Measurement, ...]] | None = None,
+) -> tuple[Lesion, ...]:
+    """The lesions as results, largest first: sizes from the source grid, signal in the study's own units."""
+    measured = measured_signal(study, labels)
+    sizes = voxel_counts(mask.array)
+    lesions = []
+    boxes = bounding_boxes(labels)
+    # on a coarser source grid a small lesion may have lost all its voxels: what the mask lacks is no result
+    for number in sorted((n for n in boxes if n in sizes), key=lambda n: (-sizes[n], n)):
+        box = boxes[number]
+        inside = labels[box] == number
+        volume = sizes[number] * mask.voxel_mm3
+        centre = np.array([s.start for s in box]) + np.array(ndimage.center_of_mass(inside))
+        world = study.affine @ np.array([*centre[::-1], 1.0])
+        enhancement = by_phase(study, readings[number].enhancement * study.gain)
+        lesions.append(
+            Lesion(
+                number=number,
+                volume_mm3=volume,
+                diameter_mm=equivalent_diameter_mm(volume),
+                centre_mm=(float(world[0]), float(world[1]), float(world[2])),
+                confidence=float(probability[box][inside].mean()),
+                probabilities={
+                    name: float(p) for name, p in zip(classes, readings[number].probabilities, strict=True)
+                },
+                enhancement=enhancement,
+                relative_enhancement_percent=relative_enhancement(enhancement),
+                measured=by_phase(study, measured[number] * study.gain),
+                measurements=(measurements or {}).get(number, ()),
+            )
+        )
+    return tuple(lesions)
+
+
+def by_phase(study: PreparedStudy, values: NDArray[Any]) -> dict[str, float]:
+    """Values [P] as a dictionary of the phases that the study has."""
+    return {
+        phase: float(value)
+        for phase, value, present in zip(study.phases, values, study.present, strict=True)
+        if present
+    }
