@@ -43,8 +43,9 @@ def test_every_network_gets_the_same_tuning_trials():
     by_network: dict[str, set] = {}
     for row in experiment("tuning").rows:
         config = row_config(experiment("tuning"), row)
-        by_network.setdefault(config.model, set()).add(config.training)
-    assert len(by_network) == 5
+        network = "mtinet-paper" if row.name.startswith("mtinet-paper") else config.model
+        by_network.setdefault(network, set()).add(config.training)
+    assert len(by_network) == 6
     assert len(set(map(frozenset, by_network.values()))) == 1
 
 
@@ -93,13 +94,18 @@ def test_the_published_row_takes_the_papers_side_at_the_campaigns_size():
 
 
 def test_what_won_the_trials_is_where_every_row_of_a_network_starts(monkeypatch):
-    won = {"mtinet": ("training.learning_rate=0.002",), "basic_unet": ("training.optimizer=sgd",)}
+    won = {
+        "mtinet": ("training.learning_rate=0.002",),
+        "mtinet-paper": ("training.learning_rate=0.003",),
+        "basic_unet": ("training.optimizer=sgd",),
+    }
     monkeypatch.setitem(TUNED, "small", won)
     for found in (experiment("baselines"), experiment("ablation"), experiment("depth")):
         for row in found.rows:
             config = row_config(found, row)
             mtinet, sgd = config.model == "mtinet", config.model in ("basic_unet", "unet_cnn")
-            assert config.training.learning_rate == (0.002 if mtinet else 0.004), row.name
+            rate = 0.003 if row.name == "mtinet-paper" else 0.002 if mtinet else 0.004
+            assert config.training.learning_rate == rate, row.name
             assert config.training.optimizer == ("sgd" if sgd else "adamw"), row.name
     # experiments share the run of the full model, and the trials stay what they are
     full, mtinet = (plan(experiment(name)).cells[0] for name in ("ablation", "baselines"))

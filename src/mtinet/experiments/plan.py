@@ -60,6 +60,8 @@ class Row:
         gradient boosting.
     curve : str
         Rows of one curve are joined along the experiment's axis; empty = the row's own title.
+    trials : str
+        Whose trials decide the optimisation (:mod:`mtinet.experiments.tuned`); empty = those of the network.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Row:
     enhancement: EnhancementMethod = "head"
     classes: ClassMethod = "network"
     curve: str = ""
+    trials: str = ""
 
 
 @dataclass(frozen=True)
@@ -251,8 +254,8 @@ def row_config(experiment: Experiment, row: Row, choice: Choice | None = None) -
     preset = experiment.preset if choice.preset is None else choice.preset
     changes = (*choice.assignments, *row.changes)
     try:
-        network = resolve(preset, choice.file, changes).model
-        return resolve_settings(resolve(preset, None, optimisation(preset, network)), choice.file, changes)
+        tried = row.trials or resolve(preset, choice.file, changes).model
+        return resolve_settings(resolve(preset, None, optimisation(preset, tried)), choice.file, changes)
     except SettingsError as error:
         raise SettingsError(f"row {row.name} of experiment {experiment.name}: {error}") from None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 TUNED: dict[str, dict[str, tuple[str, ...]]] = {"small": {}}
 """By preset and network: the settings of the trial that won on the development cohort.  Without an entry the
-preset's optimisation counts."""
+preset's optimisation counts.  ``mtinet-paper`` is MTI-Net as published, which had trials of its own."""
 
 DRAWS_AS = {"unet_cnn": "basic_unet"}
 """Networks that were not tried by themselves: the mask, which the trials are judged by, is another's."""

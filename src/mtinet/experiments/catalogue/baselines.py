@@ -72,7 +72,7 @@ BASELINES = Experiment(
     reference="mtinet",
     rows=(
         Row("mtinet", "MTI-Net"),
-        Row("mtinet-paper", "MTI-Net as published", AS_PUBLISHED),
+        Row("mtinet-paper", "MTI-Net as published", AS_PUBLISHED, trials="mtinet-paper"),
         *(_with_read_out(name, "", "logistic regression", "logistic_regression") for name in NETWORKS),
         *(_with_read_out(name, "-boosting", "gradient boosting", "gradient_boosting") for name in NETWORKS),
         *(
@@ -118,6 +118,10 @@ TUNING = Experiment(
     reference="mtinet-adamw-0.004",
     rows=(
         *(Row(f"mtinet-{trial}", f"MTI-Net, {trial}", changes) for trial, changes in TRIALS.items()),
+        *(
+            Row(f"mtinet-paper-{trial}", f"MTI-Net as published, {trial}", (*AS_PUBLISHED, *changes))
+            for trial, changes in TRIALS.items()
+        ),
         *(
             Row(
                 f"{network}-{trial}",
