@@ -78,6 +78,22 @@ def test_phases_of_one_quantity_have_codes_apart():
     assert len({c.coded.meaning for c in values}) == len(values)
 
 
+def test_canonical_classes_have_their_codes():
+    """As SNOMED CT names them; the check digit alone would not find an exchanged code."""
+    named = {
+        "hemangioma": ("400210000", "Hemangioma"),
+        "hcc": ("25370001", "Hepatocellular carcinoma"),
+        "fnh": ("278527001", "Focal nodular hyperplasia of liver"),
+        "metastasis": ("94381002", "Metastatic malignant neoplasm to liver"),
+        "icc": ("109842005", "Intrahepatic cholangiocarcinoma"),
+        "cyst": ("85057007", "Cyst of liver"),
+        "abscess": ("27916005", "Abscess of liver"),
+    }
+    assert named.keys() == SNOMED_CT.keys()
+    for name, (code, meaning) in named.items():
+        assert codes.class_concept(name, {}) == (code, "SCT", meaning)
+
+
 def test_classes_are_coded_by_the_cohort_first():
     assert codes.class_concept("hcc", {}).value == SNOMED_CT["hcc"]
     assert codes.class_concept("hcc", {"hcc": "1"}) == codes.Concept("1", "SCT", "hcc")
