@@ -9,9 +9,11 @@ import pydicom
 import pytest
 
 from mtinet.errors import UserError
+from mtinet.inference.ensemble import Opinions
 from mtinet.volume import Volume, read_nifti
 from mtinet.workflows.predict import PredictOptions, predict
 from mtinet.workflows.predictions.priors import LEAST_BODY_OVERLAP, PriorPaths, body_overlap
+from mtinet.workflows.revise import revise
 
 QUICK = PredictOptions(formats=("nifti", "json", "page"))
 
@@ -129,6 +131,22 @@ def test_a_prior_study_in_a_folder_of_the_same_name_is_another_study(toy_run, tm
     assert quantities(result.lesions[0])["volume_change"].value == pytest.approx(0.0, abs=1e-3)
     with pytest.raises(UserError, match="same study"):
         predict(toy_run.path, tmp_path / "monday" / "mr", tmp_path / "again", options)
+
+
+def test_a_change_that_may_be_one_of_model_or_outline_is_said(toy_run, earlier, tmp_path, thick_toy):
+    write(thick_toy(61), tmp_path / "now")
+    mask = earlier.result / "mask.nii.gz"
+    revise(earlier.result, mask, earlier.study, toy_run.path, tmp_path / "revised")
+    options = PredictOptions(
+        formats=("json",),
+        prior=PriorPaths(tmp_path / "revised", earlier.study),
+        opinions=Opinions(flips=True),
+    )
+    (result,) = predict(toy_run.path, tmp_path / "now", tmp_path / "out", options).results
+    assert {"prior-other-model", "prior-other-outline"} <= {f.id for f in result.findings}
+    plain = PredictOptions(formats=("json",), prior=earlier)
+    (result,) = predict(toy_run.path, tmp_path / "now", tmp_path / "plain", plain).results
+    assert not {"prior-other-model", "prior-other-outline"} & {f.id for f in result.findings}
 
 
 def test_a_prior_study_that_cannot_be_read_costs_its_comparison_only(toy_run, earlier, tmp_path, thick_toy):

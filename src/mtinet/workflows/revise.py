@@ -135,7 +135,11 @@ def revise(
     source = case.study
     check_instances(options.formats, case.origin is not None)
     cohort = None if keep is None else _opened(keep, source, predictor.classes)
-    mask, findings = read_edited(edited, source.image(source.reference_phase))
+    mask, oddities = read_edited(edited, source.image(source.reference_phase))
+    # a file may be called by the patient's name, which stands in no result
+    findings = [
+        replace(f, meaning=f.meaning.removeprefix(f"{edited.name}: "), case=source.study_id) for f in oddities
+    ]
     if keep is not None:
         _check_label(keep, mask)
     with tempfile.TemporaryDirectory(prefix="mtinet-revise-") as place:
@@ -147,7 +151,7 @@ def revise(
         prepared = prepare_with_mask(drawn, predictor.config.phases, predictor.config.preparation)
         prediction = predictor.read_drawn(prepared, mask, source.agent)
         found = with_limits(prediction, case).result
-        said = (*found.findings, *findings, *_about_outline(edited, mask, prepared), *_alone(old))
+        said = (*found.findings, *findings, *_about_outline(mask, prepared), *_alone(old))
         # a calibration is about lesions that the model found
         lesions = tuple(replace(lesion, certainty=None) for lesion in found.lesions)
         kept = replace(found, findings=said, lesions=lesions)
@@ -173,7 +177,7 @@ def _check_model(old: Result, predictor: Predictor, result: Path, model: Path) -
         )
 
 
-def _about_outline(edited: Path, mask: Volume, prepared: PreparedStudy) -> list[Finding]:
+def _about_outline(mask: Volume, prepared: PreparedStudy) -> list[Finding]:
     """Whose outline it is, and what of it may be meant otherwise."""
     found: list[Finding] = []
 
@@ -193,7 +197,7 @@ def _about_outline(edited: Path, mask: Volume, prepared: PreparedStudy) -> list[
                 "lesion-parts",
                 "warning",
                 f"lesion {number} is drawn in {parts} separate parts and measured as one",
-                f"If they are separate lesions, give each its own number or segment in {edited.name}.",
+                "If they are separate lesions, give each its own number or segment.",
             )
     if prepared.lost_lesions:
         numbers = ", ".join(map(str, prepared.lost_lesions))

@@ -22,6 +22,7 @@ from mtinet.imaging.liver import body_region
 from mtinet.imaging.mutual_information import FINEST_MM, at_least
 from mtinet.imaging.registration import Registration, register
 from mtinet.imaging.resampling import resample_labels
+from mtinet.inference.certainty import method_key
 from mtinet.inference.curves import NOT_ASSESSABLE
 from mtinet.inference.growth import with_changes
 from mtinet.results import Finding, Measurement, Result, Severity
@@ -176,7 +177,15 @@ class Prior:
             f"registered rigidly around the {found.around}",
             "Look at both studies: a lesion that moved with breathing or a changed liver may be taken for another.",
         )
-        if self.result.model.get("digest") != result.model.get("digest"):
+        if any(finding.id == "revised-mask" for finding in self.result.findings):
+            note(
+                "prior-other-outline",
+                "warning",
+                f"the lesions of study {self.result.study_id} were outlined by a reader and these by the model: a "
+                "change of size may be one of the outline",
+                "Compare with the prediction of the prior study, or measure both by hand.",
+            )
+        if method_key(self.result.model) != method_key(result.model):
             note(
                 "prior-other-model",
                 "warning",
