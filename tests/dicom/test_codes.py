@@ -64,6 +64,14 @@ def test_unknown_names_units_and_outcomes_become_private_words():
     assert codes.outcome_of(odd).meaning == "chequered"
 
 
+def test_no_text_parts_a_value_in_two():
+    """What a header, a class or a flag says may hold DICOM's separator, line breaks, or be long."""
+    coded = codes.private("a\\b", "agent written as 'A\\B'\nand " + 40 * "so on ").coded
+    assert coded.CodeValue == "a/b"
+    assert coded.CodeMeaning.startswith("agent written as 'A/B' and so on")
+    assert len(coded.CodeMeaning) <= 64
+
+
 def test_a_plain_number_takes_the_unit_of_the_table():
     assert codes.unit_of(Measurement("signal", 2.0)).value == "[arb'U]"
     assert codes.unit_of(Measurement("lesions", 2.0)).value == "1"

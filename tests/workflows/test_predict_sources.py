@@ -53,6 +53,17 @@ def test_a_nifti_file_is_named_with_or_without_its_suffix(tmp_path, toy, name):
     assert set(job.read().study.images) == {"delayed"}
 
 
+def test_studies_in_the_folder_of_a_study_are_named(tmp_path, toy):
+    """One stray file must not hide a batch."""
+    for folder in ("a", "b"):
+        toy.images["delayed"].write_nifti(tmp_path / "many" / folder / "delayed.nii.gz")
+    assert [job.study_id for job in open_source(tmp_path / "many").jobs] == ["a", "b"]
+    toy.images["pre"].write_nifti(tmp_path / "many" / "pre.nii.gz")
+    found = open_source(tmp_path / "many")
+    assert [job.study_id for job in found.jobs] == ["many"]
+    assert "folders a, b are not predicted" in found.findings[0].meaning
+
+
 def test_times_that_contradict_the_order_of_the_phases_are_not_used(tmp_path, toy):
     study = toy.write(tmp_path, "s0")
     good = NiftiJob(study).read()

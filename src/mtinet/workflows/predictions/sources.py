@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -124,9 +124,10 @@ def open_source(
         refuse_unsafe(study.study_id for study in studies)
         of_cohort = tuple(NiftiJob(study, (origins or {}).get(study.study_id)) for study in studies)
         return Source(of_cohort, several=True, has_instances=bool(origins))
-    if source.is_dir() and _holds_nifti(source, told):
-        return Source((FolderJob(source, told),), several=False)
     folders = sorted(p for p in source.iterdir() if p.is_dir()) if source.is_dir() else []
+    if source.is_dir() and _holds_nifti(source, told):
+        inner = [folder.name for folder in folders if _holds_nifti(folder, told)]
+        return Source((FolderJob(source, told),), several=False, findings=_not_looked_at(source, inner))
     found: list[Job] = [FolderJob(folder, told) for folder in folders if _holds_nifti(folder, told)]
     dicom, findings = _dicom_jobs(source, told, key)
     if not found and not dicom:
@@ -139,6 +140,22 @@ def open_source(
         )
     jobs = (*found, *dicom)
     return Source(jobs, len(jobs) > 1, tuple(findings), has_instances=bool(dicom))
+
+
+def _not_looked_at(source: Path, inner: Sequence[str]) -> tuple[Finding, ...]:
+    """That studies in a study's folder are left alone."""
+    if not inner:
+        return ()
+    return (
+        Finding(
+            "studies-in-study",
+            "predict",
+            "warning",
+            f"it holds images of phases itself, so the studies in its folders {', '.join(inner)} are not predicted",
+            "Move the images into a folder of their own, or give the folder of one study.",
+            source.name,
+        ),
+    )
 
 
 def parse_phase_names(text: str | None) -> dict[str, str]:
