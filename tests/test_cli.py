@@ -85,6 +85,10 @@ def test_settings_come_from_preset_file_and_assignment_in_that_order(tmp_path: P
         (("simulate", "x", "--spacing", "2,wide"), "for example 2.5 or 2.5,2.5,5"),
         (("simulate", "x", "--agent", "wine"), "gadoxetate"),
         (("simulate", "x", "--preset", "huge"), "demo, paper, multicentre"),
+        (
+            ("revise", "x", "m", "--study", "s", "--model", "r", "-o", "o", "--label", "hcc"),
+            "give --keep too",
+        ),
     ],
 )
 def test_errors_name_the_cause_without_a_traceback(tmp_path: Path, words, said):
@@ -153,6 +157,9 @@ def test_the_whole_way_by_command(toy_cohort, tmp_path: Path):
     predicted = mtinet("predict", run, cohort / "images" / "s0", "-o", tmp_path / "out", "--json")
     assert predicted.returncode == 0, predicted.stderr
     assert (tmp_path / "out" / "result.json").is_file()
+    told = mtinet("predict", run, cohort / "images" / "s0", "-o", tmp_path / "out")
+    assert "kept from before: s0" in told.stdout
+    assert told.stdout.endswith("Research use only. Not a medical device; not for diagnosis.\n")
     listed = json.loads(mtinet("cache", "list", cohort, "--json").stdout)
     assert {entry["study_id"] for entry in listed} == {s.study_id for s in toy_cohort.studies}
     assert mtinet("cache", "clear", cohort).returncode == 0

@@ -64,6 +64,14 @@ def test_unknown_names_units_and_outcomes_become_private_words():
     assert codes.outcome_of(odd).meaning == "chequered"
 
 
+def test_no_text_parts_a_value_in_two():
+    """What a header, a class or a flag says may hold DICOM's separator, line breaks, or be long."""
+    coded = codes.private("a\\b", "agent written as 'A\\B'\nand " + 40 * "so on ").coded
+    assert coded.CodeValue == "a/b"
+    assert coded.CodeMeaning.startswith("agent written as 'A/B' and so on")
+    assert len(coded.CodeMeaning) <= 64
+
+
 def test_a_plain_number_takes_the_unit_of_the_table():
     assert codes.unit_of(Measurement("signal", 2.0)).value == "[arb'U]"
     assert codes.unit_of(Measurement("lesions", 2.0)).value == "1"
@@ -76,6 +84,22 @@ def test_phases_of_one_quantity_have_codes_apart():
     values = [codes.concept_of(Measurement(n, 1.0, phase=p)) for n in names for p in phases]
     assert len({(c.value, c.scheme) for c in values}) == len(values)
     assert len({c.coded.meaning for c in values}) == len(values)
+
+
+def test_canonical_classes_have_their_codes():
+    """As SNOMED CT names them; the check digit alone would not find an exchanged code."""
+    named = {
+        "hemangioma": ("400210000", "Hemangioma"),
+        "hcc": ("25370001", "Hepatocellular carcinoma"),
+        "fnh": ("278527001", "Focal nodular hyperplasia of liver"),
+        "metastasis": ("94381002", "Metastatic malignant neoplasm to liver"),
+        "icc": ("109842005", "Intrahepatic cholangiocarcinoma"),
+        "cyst": ("85057007", "Cyst of liver"),
+        "abscess": ("27916005", "Abscess of liver"),
+    }
+    assert named.keys() == SNOMED_CT.keys()
+    for name, (code, meaning) in named.items():
+        assert codes.class_concept(name, {}) == (code, "SCT", meaning)
 
 
 def test_classes_are_coded_by_the_cohort_first():

@@ -175,6 +175,38 @@ def test_report_holds_measurements_with_units_classes_and_flags(study):
     assert evidence == {*origin.instance_uids(), seg.SOPInstanceUID}
 
 
+def test_what_a_reader_outlined_is_not_said_to_be_found_by_software(study, tmp_path, verify):
+    _exam, result, origin = study
+    reader = replace(SOFTWARE, reader="cd" * 32)
+    found, drawn = (segmentation(result, origin, software, {}) for software in (SOFTWARE, reader))
+    assert {s.SegmentAlgorithmType for s in drawn.SegmentSequence} == {"SEMIAUTOMATIC"}
+    assert drawn.ContentDescription == "Liver lesions outlined by a reader"
+    # the reader's first lesion need not be the software's
+    uids = [{s.TrackingUID for s in seg.SegmentSequence} for seg in (found, drawn)]
+    assert uids[0].isdisjoint(uids[1])
+    report = structured_report(result, origin, reader, {}, drawn)
+    groups = hd.sr.Comprehensive3DSR.from_dataset(report).content.get_volumetric_roi_measurement_groups()
+    assert {group.tracking_uid for group in groups} == uids[1]
+    save(drawn, tmp_path / "segmentation.dcm")
+    assert verify(tmp_path / "segmentation.dcm") == []
+
+
+def test_the_report_holds_every_reason_for_doubt(study):
+    _exam, result, origin = study
+    told = (
+        Finding("missing-phase", "predict", "note", "predicted without delayed", "a"),
+        Finding("unfamiliar-study", "predict", "warning", "a third of a phase is empty", "a"),
+        Finding("unfamiliar-study", "predict", "warning", "darker than before contrast", "a"),
+    )
+    other = Finding("duplicate-file", "import", "note", "holds 3 images twice", "a")
+    report = structured_report(replace(result, findings=(*told, other)), origin, SOFTWARE, {}, None)
+    whole = hd.sr.Comprehensive3DSR.from_dataset(report).content.get_image_measurement_groups()[0]
+    flags = [
+        e.value.meaning for e in whole.get_qualitative_evaluations() if e.name.meaning == codes.FLAG.meaning
+    ]
+    assert flags == [finding.meaning for finding in told]
+
+
 def test_without_lesion_there_is_a_report_and_no_segmentation(study, tmp_path, verify):
     _exam, result, origin = study
     empty = replace(result, lesions=(), mask=result.mask.with_array(np.zeros_like(result.mask.array)))
@@ -195,24 +227,35 @@ def test_without_segmentation_lesions_refer_to_the_images(study, tmp_path, verif
     assert [group.tracking_identifier for group in groups] == ["Study", "Lesion 3", "Lesion 1"]
 
 
-def test_identity_is_taken_over_whatever_its_letters(tmp_path, exam_maker, verify, capfd):
+@pytest.mark.parametrize(
+    ("characters", "name"),
+    [
+        ("ISO_IR 192", "Müller"),
+        ("ISO_IR 100", "Müller^Jürgen"),
+        (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+        (["", "ISO 2022 IR 149"], "Hong^Gildong=洪^吉洞=홍^길동"),
+        ("GB18030", "Wang^XiaoDong=王^小东"),
+    ],
+)
+def test_identity_is_taken_over_whatever_its_letters(tmp_path, exam_maker, verify, capfd, characters, name):
     exam = exam_maker("siemens", phases=PHASES)
     write_exam(tmp_path / "in", exam)
     for path in (tmp_path / "in").rglob("*.dcm"):
         dataset = pydicom.dcmread(path)
         # one component is allowed but unusual, and the sex is none of DICOM's
-        dataset.PatientName, dataset.PatientSex = "Müller", "W"
+        dataset.SpecificCharacterSet = characters
+        dataset.PatientName, dataset.PatientSex = name, "W"
         dataset.save_as(path)
     grid = exam.images["portal_venous"]
     origin = origin_of(tmp_path / "in", exam)
     paths = files_of(tmp_path / "out", result_of(grid.with_array(drawn(grid.shape))), origin)
     for path in paths.values():
         made = pydicom.dcmread(path)
-        assert str(made.PatientName) == "Müller"
+        assert str(made.PatientName) == name
         assert made.StudyInstanceUID == exam.uid("study")
         assert made.PatientID == exam.patient_id
         assert verify(path) == []
-    assert "ller" not in "".join(capfd.readouterr())
+    assert name.split("^")[0] not in "".join(capfd.readouterr())
 
 
 def test_the_page_is_carried_whole_and_refers_to_the_images(study):

@@ -87,6 +87,19 @@ def test_without_times_there_are_no_rates_and_without_pre_no_curve(scene, lesion
     assert values(signal, "relative_enhancement") == {}
 
 
+@pytest.mark.parametrize(
+    ("times_s", "rate", "reason"),
+    [
+        ({"arterial": 0.0, "delayed": 180.0}, "wash_in_rate", "not after the injection"),
+        ({"arterial": 180.0, "delayed": 180.0}, "wash_out_rate", "no later time"),
+    ],
+)
+def test_times_that_cannot_be_give_no_rate_and_a_reason(scene, lesion_of, times_s, rate, reason):
+    _, found = measured(scene, lesion_of, times_s=times_s)
+    assert found[rate].value is None
+    assert reason in found[rate].reason
+
+
 def test_what_hepatocytes_hold_is_no_part_of_the_curve(scene, lesion_of):
     liver = {"pre": 100.0, "arterial": 120.0, "portal_venous": 180.0, "transitional": 200.0}
     core = {"pre": 90.0, "arterial": 200.0, "portal_venous": 195.0, "transitional": 60.0}

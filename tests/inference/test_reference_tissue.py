@@ -40,6 +40,26 @@ def test_vessels_and_other_lesions_are_left_out(scene, lesion_of):
     assert whole_liver(observed, SETTINGS).mean("delayed") == pytest.approx(160.0, abs=0.2)
 
 
+def test_a_lesion_just_behind_the_ring_keeps_it_away(scene, lesion_of):
+    observed = scene(noise=0.0, size_mm=120.0)
+    alone = lesion_of(observed).around
+    z, y, x = np.indices(observed.labels.shape).astype(float)
+    middle = [(n - 1) / 2 for n in observed.labels.shape]
+    # its surface lies 22 mm from that of the lesion, the ring's outer edge 20 mm
+    apart = np.sqrt(
+        ((z - middle[0]) * 2.0) ** 2 + ((y - middle[1]) * 1.5) ** 2 + ((x - middle[2]) * 1.5 - 42.0) ** 2
+    )
+    other = apart <= 8.0
+    region = lesion_of(replace(observed, labels=observed.labels + 2 * other))
+    assert not (region.around & ~alone).any()
+    # places in the whole grid: the region is cut around the lesion
+    far, wide = np.zeros_like(observed.labels, dtype=bool), region.around.shape
+    start = [(n - m) // 2 for n, m in zip(far.shape, wide)]
+    far[tuple(slice(a, a + m) for a, m in zip(start, wide))] = region.around
+    assert far.any()
+    assert apart[far].min() >= 8.0 + 5.0 - 1.5
+
+
 def test_a_body_is_no_liver(scene, lesion_of):
     observed = scene(with_liver=False)
     found = liver_around(observed, lesion_of(observed), SETTINGS)

@@ -99,6 +99,13 @@ def test_a_delayed_phase_has_its_own_cut_off(scene, lesion_of, curves, time_s, e
     assert finding(signs(observed, lesion_of), "washout", "delayed") == expected
 
 
+def test_a_late_phase_of_unknown_time_takes_the_cut_off_at_equilibrium_and_says_so(scene, lesion_of):
+    found = signs(scene(times_s={}), lesion_of)["washout", "delayed"]
+    assert found.reason.startswith("cut-off 102 (equilibrium")
+    assert "time of the phase is not known" in found.reason
+    assert "not known" not in signs(scene(), lesion_of)["washout", "delayed"].reason
+
+
 def test_without_arterial_enhancement_there_is_no_washout(scene, lesion_of, curves):
     assert finding(signs(scene(core=curves["still"]), lesion_of), "washout", "delayed") == "absent"
 

@@ -181,6 +181,39 @@ def test_a_study_without_lesion_says_so_and_shows_a_slice(undrawn):
     assert "middle slice, 5 of 9" in page
 
 
+def test_a_readers_outline_is_not_called_the_softwares(undrawn):
+    drawn = (Finding("revised-mask", "predict", "note", "the lesions were outlined by a reader", "A."),)
+    page = study_page(prediction(0, findings=drawn), "1")
+    assert "The reader&#39;s mask holds no lesion." in page or "The reader's mask holds no lesion." in page
+    assert "A reader outlined the lesions; a network regresses" in page
+    assert "The software found" not in page
+    assert "A network marks lesions, regresses" in study_page(prediction(0), "1")
+
+
+def test_several_opinions_are_named(undrawn):
+    model = {"network": "mtinet", "run": "abc", "ensemble": ["a", "b"], "flips": True, "dropout_samples": 1}
+    page = study_page(prediction(0, model=model), "1")
+    assert (
+        "mean of 2 runs, of which this is the first; the mirrored study as well; 1 thinned network a run"
+        in page
+    )
+    assert "Opinions" not in study_page(prediction(0), "1")
+
+
+def test_signal_is_in_arbitrary_units_whoever_measured_it(undrawn):
+    made = prediction(1)
+    plain = (Measurement("signal", 300.0, phase="arterial"),)
+    one = replace(made.result.lesions[0], measurements=plain)
+    page = study_page(replace(made, result=replace(made.result, lesions=(one,))), "1")
+    assert "Mean signal under the mask (a.u.)" in page
+    assert "Mean signal, regressed (a.u.)" in page
+
+
+def test_an_agent_that_nobody_gave_is_not_called_unknown(undrawn):
+    assert "Contrast agent: unknown" in study_page(prediction(0), "1")
+    assert "Contrast agent" not in study_page(prediction(0), "1", None)
+
+
 def test_many_lesions_are_listed_and_the_largest_drawn(undrawn):
     made = prediction(2)
     many = tuple(replace(made.result.lesions[i % 2], number=i % 2 + 1) for i in range(MAX_SHOWN + 3))

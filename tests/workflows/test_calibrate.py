@@ -19,6 +19,7 @@ from mtinet.volume import read_nifti
 from mtinet.workflows.calibrate import calibrate, divide
 from mtinet.workflows.predict import PredictOptions, predict
 from mtinet.workflows.prepare import prepare
+from mtinet.workflows.revise import revise
 
 PHASES = ("pre", "arterial", "portal_venous", "delayed")
 
@@ -60,6 +61,20 @@ def test_lesions_say_how_sure_the_model_is(calibrated: Run, tmp_path: Path, toy_
     assert not {f.id for f in result.findings} & {"unfamiliar-study", "outdated-calibration"}
 
 
+def test_a_readers_outline_has_no_interval_of_the_calibration(calibrated: Run, tmp_path: Path, toy_maker):
+    """Sets and intervals hold for lesions that the model found, and for those alone."""
+    toy = toy_maker(200)
+    for phase in PHASES:
+        toy.images[phase].write_nifti(tmp_path / "study" / f"{phase}.nii.gz")
+    toy.mask.write_nifti(tmp_path / "drawn.nii.gz")
+    predict(calibrated.path, tmp_path / "study", tmp_path / "out")
+    given = (tmp_path / "out", tmp_path / "drawn.nii.gz", tmp_path / "study", calibrated.path)
+    result = revise(*given, tmp_path / "revised").result
+    assert [lesion.certainty for lesion in result.lesions] == [None]
+    page = (tmp_path / "revised" / "page.html").read_text()
+    assert "a calibration is about lesions that the model found" in page
+
+
 def test_intervals_follow_the_gain(calibrated: Run, tmp_path: Path, toy_maker):
     model = Predictor.load(calibrated)
     results = []
@@ -96,9 +111,11 @@ def test_patients_that_trained_are_refused_by_an_ensemble(toy_run: Run, tmp_path
     split = toy_run.document("split")
     chosen = cohort.subset([split["train"][0], split["test"][0]])
     chosen.write(tmp_path / "cohort")
-    outcome = predict(
-        toy_run.path, tmp_path / "cohort", tmp_path / "out", PredictOptions(ensemble=(toy_run.path,))
-    )
+    shutil.copytree(toy_run.path, tmp_path / "other")
+    given = (toy_run.path, tmp_path / "cohort", tmp_path / "out")
+    with pytest.raises(UserError, match="given twice"):
+        predict(*given, PredictOptions(ensemble=(toy_run.path,)))
+    outcome = predict(*given, PredictOptions(ensemble=(tmp_path / "other",)))
     refused = [f for f in outcome.findings if f.id == "not-predicted"]
     assert [f.case for f in refused] == [split["train"][0]]
     assert "trained one of the runs" in refused[0].meaning

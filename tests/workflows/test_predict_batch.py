@@ -173,6 +173,47 @@ def test_files_of_another_model_do_not_stay_beside_the_new_ones(toy_run, three, 
     assert {p.name for p in (out / "s0").iterdir()} == {"result.json", "notes.txt"}
 
 
+def test_a_folder_holds_the_result_of_one_study(toy_run, three, tmp_path, counted):
+    out = tmp_path / "out"
+    predict(toy_run.path, three / "s0", out, QUICK)
+    before = (out / "result.json").read_bytes()
+    counted.clear()
+    with pytest.raises(UserError, match=r"result of study s0, and this is study s1; give another folder"):
+        predict(toy_run.path, three / "s1", out, QUICK)
+    assert (out / "result.json").read_bytes() == before
+    assert counted == []
+    assert predict(toy_run.path, three / "s0", out, QUICK).kept == ("s0",)
+    # nor beside one that no audit knows
+    (out / "audit.jsonl").unlink()
+    with pytest.raises(UserError, match="result of study s0"):
+        predict(toy_run.path, three / "s1", out, QUICK)
+
+
+def test_no_result_goes_among_the_images_of_its_study(toy_run, three, tmp_path, toy_maker):
+    """A mask that a reader drew lies beside them, under the name of the predicted one."""
+    toy_maker(70).mask.write_nifti(three / "s0" / "mask.nii.gz")
+    before = (three / "s0" / "mask.nii.gz").read_bytes()
+    for source, out in ((three / "s0", three / "s0"), (three, three)):
+        with pytest.raises(UserError, match=r"holds the images of study s0.*another folder"):
+            predict(toy_run.path, source, out, QUICK)
+    assert (three / "s0" / "mask.nii.gz").read_bytes() == before
+    assert not (three / "audit.jsonl").exists()
+    # a folder in that of the study is one of its own
+    predict(toy_run.path, three / "s1", three / "s1" / "out", QUICK)
+    assert predict(toy_run.path, three / "s1", three / "s1" / "out", QUICK).kept == ("s1",)
+
+
+def test_a_result_that_was_damaged_since_is_predicted_anew(toy_run, three, tmp_path, counted):
+    out = tmp_path / "out"
+    predict(toy_run.path, three / "s0", out, QUICK)
+    whole = (out / "result.json").read_text()
+    (out / "result.json").write_text(whole[:100])
+    counted.clear()
+    assert [r.study_id for r in predict(toy_run.path, three / "s0", out, QUICK).results] == ["s0"]
+    assert counted == ["s0"]
+    assert (out / "result.json").read_text() == whole
+
+
 def test_a_full_disk_stops_cleanly_and_goes_on(toy_run, three, tmp_path, monkeypatch, counted):
     out = tmp_path / "out"
     write = writers.WRITERS["json"]

@@ -102,7 +102,23 @@ def test_the_table_has_every_quantity_with_its_unit(predicted):
     assert float(own["volume", ""]["value"]) == pytest.approx(first.volume_mm3 / 1000)
     assert own["volume", ""]["unit"] == "mL"
     assert {phase for name, phase in own if name == "signal"} == set(PHASES)
+    assert {own[name, "pre"]["unit"] for name in ("signal", "predicted_signal")} == {"[arb'U]"}
     assert own["class", ""]["finding"] == first.label
+
+
+def test_the_report_follows_a_segmentation_that_is_written_again(predicted, toy_run, tmp_path):
+    place, *_ = predicted
+
+    def made(*formats):
+        predict(toy_run.path, place / "export", tmp_path / "out", PredictOptions(formats, key=place / "key"))
+        return [pydicom.dcmread(tmp_path / "out" / name) for name in ("segmentation.dcm", "report.dcm")]
+
+    first, _ = made("dicom-seg", "dicom-sr")
+    seg, report = made("csv", "dicom-seg")
+    assert seg.SOPInstanceUID != first.SOPInstanceUID
+    assert str(seg.SOPInstanceUID) in str(report)
+    assert str(first.SOPInstanceUID) not in str(report)
+    assert [s.TrackingUID for s in seg.SegmentSequence] == [s.TrackingUID for s in first.SegmentSequence]
 
 
 def test_phases_can_be_overruled_by_series(predicted, toy_run, tmp_path):

@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 
 from mtinet.errors import UserError
+from mtinet.inference.ensemble import Opinions
 from mtinet.volume import Volume, read_nifti
 from mtinet.workflows.predict import PredictOptions, predict
 from mtinet.workflows.predictions.priors import LEAST_BODY_OVERLAP, PriorPaths, body_overlap
+from mtinet.workflows.revise import revise
 
 QUICK = PredictOptions(formats=("nifti", "json", "page"))
 
@@ -29,6 +32,13 @@ def write(toy, folder: Path, moved=None) -> Path:
         affine = volume.affine if moved is None else moved @ volume.affine
         Volume(volume.array, affine).write_nifti(folder / f"{phase}.nii.gz")
     return folder
+
+
+def date(folder: Path, day: str) -> None:
+    for path in folder.rglob("*.dcm"):
+        dataset = pydicom.dcmread(path)
+        dataset.StudyDate = day
+        dataset.save_as(path)
 
 
 def quantities(lesion) -> dict:
@@ -111,6 +121,46 @@ def test_a_body_of_another_size_is_another_patient(toy_run, earlier, tmp_path, t
     assert "prior-other-body" in [f.id for f in outcome.findings]
 
 
+def test_a_prior_study_in_a_folder_of_the_same_name_is_another_study(toy_run, tmp_path, thick_toy):
+    for day in ("monday", "tuesday"):
+        write(thick_toy(61), tmp_path / day / "mr", elsewhere() if day == "monday" else None)
+    predict(toy_run.path, tmp_path / "monday" / "mr", tmp_path / "out-monday", QUICK)
+    prior = PriorPaths(tmp_path / "out-monday", tmp_path / "monday" / "mr")
+    options = PredictOptions(formats=("json",), prior=prior)
+    (result,) = predict(toy_run.path, tmp_path / "tuesday" / "mr", tmp_path / "out", options).results
+    assert quantities(result.lesions[0])["volume_change"].value == pytest.approx(0.0, abs=1e-3)
+    with pytest.raises(UserError, match="same study"):
+        predict(toy_run.path, tmp_path / "monday" / "mr", tmp_path / "again", options)
+
+
+def test_a_change_that_may_be_one_of_model_or_outline_is_said(toy_run, earlier, tmp_path, thick_toy):
+    write(thick_toy(61), tmp_path / "now")
+    mask = earlier.result / "mask.nii.gz"
+    revise(earlier.result, mask, earlier.study, toy_run.path, tmp_path / "revised")
+    options = PredictOptions(
+        formats=("json",),
+        prior=PriorPaths(tmp_path / "revised", earlier.study),
+        opinions=Opinions(flips=True),
+    )
+    (result,) = predict(toy_run.path, tmp_path / "now", tmp_path / "out", options).results
+    assert {"prior-other-model", "prior-other-outline"} <= {f.id for f in result.findings}
+    plain = PredictOptions(formats=("json",), prior=earlier)
+    (result,) = predict(toy_run.path, tmp_path / "now", tmp_path / "plain", plain).results
+    assert not {"prior-other-model", "prior-other-outline"} & {f.id for f in result.findings}
+
+
+def test_a_prior_study_that_cannot_be_read_costs_its_comparison_only(toy_run, earlier, tmp_path, thick_toy):
+    write(thick_toy(61), tmp_path / "now")
+    for path in (tmp_path / "before").iterdir():
+        path.write_bytes(path.read_bytes()[:2000])
+    options = PredictOptions(formats=("json",), prior=earlier)
+    (result,) = predict(toy_run.path, tmp_path / "now", tmp_path / "out", options).results
+    assert quantities(result.lesions[0])["growth"].finding == "not assessable"
+    (said,) = [f for f in result.findings if f.id == "prior-unreadable"]
+    # a path may name the patient
+    assert str(tmp_path) not in said.meaning
+
+
 @pytest.mark.parametrize("share", [1.0, 0.5])
 def test_bodies_are_compared_where_both_studies_show_them(share):
     """However the patient lay, and however much of him is seen."""
@@ -142,6 +192,11 @@ def test_what_cannot_be_compared_is_refused_before_any_work(
         attempt(tmp_path / "now", PriorPaths(earlier.result, tmp_path / "now"))
     with pytest.raises(UserError, match="same study"):
         attempt(tmp_path / "before", earlier)
+    text = (earlier.result / "result.json").read_text()
+    (earlier.result / "result.json").write_text(text[:200])
+    with pytest.raises(UserError, match=r"--prior.*is damaged"):
+        attempt(tmp_path / "now", earlier)
+    (earlier.result / "result.json").write_text(text)
     toy_scanner(thick_toy(62), tmp_path / "export" / "a", "A1", "a")
     toy_scanner(thick_toy(63), tmp_path / "export" / "b", "B1", "b")
     with pytest.raises(UserError, match="there are 2"):
@@ -155,14 +210,17 @@ def test_what_cannot_be_compared_is_refused_before_any_work(
     )
     with pytest.raises(UserError, match="different patients"):
         attempt(tmp_path / "export" / "b", PriorPaths(tmp_path / "out-a", tmp_path / "export" / "a"))
+    toy_scanner(thick_toy(62), tmp_path / "export" / "c", "A1", "c")
+    date(tmp_path / "export" / "c", "19991231")
+    with pytest.raises(UserError, match=r"is later than.*exchange them"):
+        attempt(tmp_path / "export" / "c", PriorPaths(tmp_path / "out-a", tmp_path / "export" / "a"))
 
 
 def test_the_report_for_the_archive_holds_the_change(toy_run, tmp_path, thick_toy, toy_scanner):
-    import pydicom
-
     key = tmp_path / "key"
-    for name in ("before", "now"):
+    for name, day in (("before", "20200229"), ("now", "20200301")):
         toy_scanner(thick_toy(61), tmp_path / name, "A1", name)
+        date(tmp_path / name, day)
     options = PredictOptions(formats=("json",), key=key)
     predict(toy_run.path, tmp_path / "before", tmp_path / "out-before", options)
     prior = PriorPaths(tmp_path / "out-before", tmp_path / "before")

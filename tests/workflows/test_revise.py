@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -10,10 +11,12 @@ import pydicom
 import pytest
 from pydicom.pixels.utils import pack_bits
 
+from mtinet import files
 from mtinet.cohort import Cohort
 from mtinet.dicom.masks import read_masks
 from mtinet.dicom.study import read_studies
 from mtinet.errors import UserError
+from mtinet.inference.ensemble import Opinions
 from mtinet.runs import Run
 from mtinet.volume import Volume, read_nifti
 from mtinet.workflows.check import check
@@ -54,6 +57,65 @@ def test_everything_is_read_under_the_corrected_mask(toy_run: Run, predicted):
         image = read_nifti(folder / "study" / "delayed.nii.gz").array
         assert measured["signal", "delayed"] == pytest.approx(image[inside].mean(), rel=0.1)
     assert "revised-mask" in [f.id for f in result.findings]
+    line = json.loads((folder / "revised" / "audit.jsonl").read_text())
+    assert (line["outcome"], line["study_id"], line["lesions"]) == ("revised", "study", 2)
+    assert line["decided_by"]["model"] == files.plain(result.model)
+    assert {*line["files"], "audit.jsonl"} == {p.name for p in (folder / "revised").iterdir()}
+
+
+def test_only_what_was_asked_for_is_written_and_an_earlier_revision_replaced(toy_run: Run, predicted):
+    folder, edited = predicted
+    given = (folder / "out", folder / "edited.nii.gz", folder / "study", toy_run.path, folder / "revised")
+    revise(*given)
+    assert (folder / "revised" / "mask.nii.gz").is_file()
+    Volume(np.where(edited.array == 7, 0, edited.array), edited.affine).write_nifti(folder / "edited.nii.gz")
+    assert len(revise(*given, ReviseOptions(formats=("json",))).result.lesions) == 1
+    assert {p.name for p in (folder / "revised").iterdir()} == {"result.json", "audit.jsonl"}
+    # a prediction does not replace what a reader corrected, nor a correction another study's result
+    with pytest.raises(UserError, match="a reader corrected"):
+        predict(toy_run.path, folder / "study", folder / "revised")
+    text = (folder / "out" / "result.json").read_text()
+    (folder / "other").mkdir()
+    (folder / "other" / "result.json").write_text(text.replace('"study_id": "study"', '"study_id": "x"'))
+    with pytest.raises(UserError, match="result of study x"):
+        revise(*given[:4], folder / "other")
+    with pytest.raises(UserError, match="holds the images"):
+        revise(*given[:4], folder / "study")
+
+
+def test_an_outline_that_may_be_meant_otherwise_is_said(toy_run: Run, predicted):
+    """Two blobs under one number, as a brush leaves them, and a speck that no grid of the model holds."""
+    folder, edited = predicted
+    array = np.where(edited.array > 0, 1, 0).astype(np.uint8)
+    array[0, 0, 0] = 2
+    Volume(array, edited.affine).write_nifti(folder / "edited.nii.gz")
+    given = (folder / "out", folder / "edited.nii.gz", folder / "study", toy_run.path, folder / "revised")
+    result = revise(*given, ReviseOptions(formats=("json",))).result
+    said = {f.id: f.meaning for f in result.findings}
+    assert "lesion 1 is drawn in 2 separate parts" in said["lesion-parts"]
+    # what the result lacks is said
+    lost = {2} if "lesion 2 of the mask" in said.get("lesion-not-measured", "") else set()
+    assert {lesion.number for lesion in result.lesions} | lost == {1, 2}
+
+
+@pytest.mark.parametrize(("label", "empty"), [("none", False), ("hcc", True)])
+def test_a_class_that_the_mask_contradicts_is_refused(toy_run: Run, predicted, label, empty):
+    folder, edited = predicted
+    Volume(edited.array * (not empty), edited.affine).write_nifti(folder / "edited.nii.gz")
+    given = (folder / "out", folder / "edited.nii.gz", folder / "study", toy_run.path, folder / "revised")
+    with pytest.raises(UserError, match=f"--label {label}"):
+        revise(*given, ReviseOptions(TrainingCase(folder / "kept", label)))
+    assert not (folder / "kept").exists()
+    assert not (folder / "revised").exists()
+
+
+def test_a_result_of_several_opinions_is_revised_by_the_first_and_says_so(toy_run: Run, predicted):
+    folder, _ = predicted
+    predict(toy_run.path, folder / "study", folder / "flipped", PredictOptions(opinions=Opinions(flips=True)))
+    given = (folder / "flipped", folder / "edited.nii.gz", folder / "study", toy_run.path, folder / "revised")
+    result = revise(*given, ReviseOptions(formats=("json",))).result
+    (said,) = [f for f in result.findings if f.id == "revised-alone"]
+    assert "flips" in said.meaning
 
 
 @pytest.mark.parametrize("kind", ["flipped", "cropped", "nrrd"])
@@ -136,6 +198,14 @@ def test_a_result_of_another_model_is_refused(toy_run: Run, predicted):
         revise(folder / "out", folder / "edited.nii.gz", folder / "study", toy_run.path, folder / "revised")
 
 
+def test_a_result_of_other_weights_of_the_run_is_refused(toy_run: Run, predicted):
+    folder, _ = predicted
+    text = (folder / "out" / "result.json").read_text()
+    (folder / "out" / "result.json").write_text(text.replace(toy_run.digest(), "0" * 64))
+    with pytest.raises(UserError, match="other weights or settings"):
+        revise(folder / "out", folder / "edited.nii.gz", folder / "study", toy_run.path, folder / "revised")
+
+
 def test_a_segmentation_edited_at_the_pacs_comes_back_to_its_dicom_study(
     toy_run: Run, tmp_path: Path, thick_toy, toy_scanner
 ):
@@ -165,10 +235,13 @@ def test_a_segmentation_edited_at_the_pacs_comes_back_to_its_dicom_study(
     new = read_nifti(tmp_path / "revised" / "mask.nii.gz", labels=True)
     assert np.count_nonzero(new.array) - np.count_nonzero(old.array) == added > 0
     assert {p.name for p in (tmp_path / "revised").iterdir()} == {
-        "mask.nii.gz", "result.json", "page.html", "segmentation.dcm", "report.dcm",
+        "mask.nii.gz", "result.json", "page.html", "segmentation.dcm", "report.dcm", "audit.jsonl",
     }  # fmt: skip
     (study,) = read_studies(tmp_path / "export")[0]
     written = read_masks(tmp_path / "revised" / "segmentation.dcm", study.series).labels
+    corrected = pydicom.dcmread(tmp_path / "revised" / "segmentation.dcm").SegmentSequence[0]
+    assert corrected.SegmentAlgorithmType == "SEMIAUTOMATIC"
+    assert corrected.TrackingUID not in {item.TrackingUID for item in seg.SegmentSequence}
     assert np.count_nonzero(written.array) == np.count_nonzero(new.array)
     assert "revised-mask" in [f.id for f in revised.findings]
     # the images of the training case are those of the study, which may be removed

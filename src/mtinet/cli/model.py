@@ -177,8 +177,9 @@ def predict(
 ) -> None:
     """Predict a study, or many: masks, measurements, a page and files for a PACS.
 
-    Several studies get a folder each.  One that fails is explained and the others go on; the same command
-    again does what is left, and what changed.  OUT/audit.jsonl keeps which model made what from which input.
+    Several studies, and those of a cohort, get a folder each.  One that fails is explained and the others go on;
+    the same command again does what is left, and what changed.  OUT/audit.jsonl keeps which model made what from
+    which input.  OUT may not be the folder of a study's images, nor hold the result of another study.
 
     DICOM studies are named by pseudonyms, the same as of `mtinet import dicom`.  Who the patient is stands in
     the DICOM files only (segmentation.dcm, report.dcm, page.dcm), with the UIDs of their images in audit.jsonl.
@@ -195,6 +196,7 @@ def predict(
     `mtinet predict RUN NOW -o OUT --prior EARLIER-OUT --prior-study EARLIER`
     """
     from mtinet.inference.ensemble import Opinions
+    from mtinet.results import RESEARCH_USE
     from mtinet.workflows.predict import PredictOptions
     from mtinet.workflows.predict import predict as run
     from mtinet.workflows.predictions.formats import read_formats
@@ -226,7 +228,7 @@ def predict(
             "kept": list(outcome.kept),
             "findings": [f.to_dict() for f in outcome.findings],
         },
-        "\n".join([*lines, f"written: {out}", findings_text(outcome.findings)]),
+        "\n".join([*lines, f"written: {out}", findings_text(outcome.findings), RESEARCH_USE]),
         json_,
     )
     exit_for(outcome.findings, bool(outcome.results or outcome.kept))

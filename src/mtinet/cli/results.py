@@ -39,18 +39,22 @@ def revise(
 
     Open the reference phase and mask.nii.gz in 3D Slicer or ITK-SNAP, correct, add or remove lesions (a number
     or segment each), save, and give the saved file.  Size, enhancement, signs and class are those under your
-    outline.  Name phases as you did for predict.  With --keep the study is copied into a cohort to train on; the
-    model's own class is never kept.
+    outline; sets and intervals of a calibration are left out.  Name phases as you did for predict.  With --keep the
+    study is copied into a cohort to train on; the model's own class is never kept.
 
     `mtinet revise out/0001 corrected.nii.gz --study cohort --model run -o out/0001b --keep mine --label hcc`
 
     `mtinet revise out edited.dcm --study EXPORT --model run -o revised --format json,page,dicom-seg,dicom-sr`
     """
+    from mtinet.errors import UserError
+    from mtinet.results import RESEARCH_USE
     from mtinet.workflows.predictions.formats import read_formats
     from mtinet.workflows.predictions.sources import parse_phase_names
     from mtinet.workflows.revise import ReviseOptions, TrainingCase
     from mtinet.workflows.revise import revise as run
 
+    if label and keep is None:
+        raise UserError("--label is for the cohort that keeps the case; give --keep too, or leave it out")
     options = ReviseOptions(
         keep=None if keep is None else TrainingCase(keep, label),
         formats=read_formats(names(format_)),
@@ -63,7 +67,7 @@ def revise(
     show(
         {"out": str(out), "result": revised.result.to_dict(), "kept": None if keep is None else str(keep)},
         f"{revised.result.study_id}: {lesions} lesion{'s' if lesions != 1 else ''}\nwritten: {out}{kept}\n"
-        f"{findings_text(revised.findings)}",
+        f"{findings_text(revised.findings)}\n{RESEARCH_USE}",
         json_,
     )
     exit_for(revised.findings, True)

@@ -25,7 +25,7 @@ COHORT_FORMAT = 1
 SNOMED_CT: dict[str, str] = {
     "hemangioma": "400210000",
     "hcc": "25370001",
-    "fnh": "427029008",
+    "fnh": "278527001",
     "metastasis": "94381002",
     "icc": "109842005",
     "cyst": "85057007",

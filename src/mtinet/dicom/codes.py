@@ -34,7 +34,9 @@ class Concept(NamedTuple):
         """The concept as highdicom takes it."""
         from highdicom.sr import CodedConcept
 
-        return CodedConcept(self.value, self.scheme, self.meaning[:_LONGEST_MEANING])
+        # a backslash would part a value in two
+        value, meaning = (" ".join(text.replace("\\", "/").split()) for text in (self.value, self.meaning))
+        return CodedConcept(value, self.scheme, meaning[:_LONGEST_MEANING].strip())
 
 
 def private(value: str, meaning: str) -> Concept:

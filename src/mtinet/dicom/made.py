@@ -30,10 +30,13 @@ class Software:
         Of mtinet.
     model : str
         Digest of the model's weights and settings.
+    reader : str
+        Digest of the mask where a reader outlined the lesions; empty where the software found them.
     """
 
     version: str
     model: str
+    reader: str = ""
 
     @property
     def text(self) -> str:
@@ -45,10 +48,13 @@ class Software:
         return f"Lesion {lesion.number}", self.tracking_uid(source, str(lesion.number))
 
     def tracking_uid(self, source: Dataset, what: str) -> str:
-        """UID of something that this model found in the study of an instance."""
+        """UID of something that this model found, or a reader drew, in the study of an instance."""
         from pydicom.uid import generate_uid
 
-        return str(generate_uid(entropy_srcs=[str(source.StudyInstanceUID), self.version, self.model, what]))
+        # a reader's lesion 1 need not be the software's
+        drawn = [self.reader] if self.reader else []
+        sources = [str(source.StudyInstanceUID), self.version, self.model, what, *drawn]
+        return str(generate_uid(entropy_srcs=sources))
 
     def device_uid(self) -> str:
         """A UID that stands for this model."""

@@ -127,6 +127,8 @@ def _header(file: SourceFile) -> Dataset:
         raise OriginError(
             f"an image of the study cannot be read again ({type(error).__name__}); copy the study anew"
         ) from None
+    # texts are decoded: what is made of them is in Unicode, whatever set (or several of them) they were written in
+    dataset.SpecificCharacterSet = "ISO_IR 192"
     for name in _TYPE_2:
         if name not in dataset:
             setattr(dataset, name, "")

@@ -86,7 +86,7 @@ def _segmentation(
             for place, lesion in enumerate(lesions, start=1)
         ],
         content_label="LESIONS",
-        content_description="Liver lesions found by software",
+        content_description=f"Liver lesions {'outlined by a reader' if software.reader else 'found by software'}",
         **shared_arguments(software, SEGMENTATION_SERIES, "mtinet lesions (research use only)"),
     )
     return dataset
@@ -99,13 +99,14 @@ def _segment(
     from pydicom.sr.codedict import codes as standard
 
     tracking_id, tracking_uid = software.tracking(source, lesion)
+    kinds = hd.seg.SegmentAlgorithmTypeValues
     red, green, blue = _COLOURS[(place - 1) % len(_COLOURS)]
     return hd.seg.SegmentDescription(
         segment_number=place,
         segment_label=tracking_id,
         segmented_property_category=codes.ABNORMAL.coded,
         segmented_property_type=codes.class_concept(lesion.label, class_codes).coded,
-        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_type=kinds.SEMIAUTOMATIC if software.reader else kinds.AUTOMATIC,
         algorithm_identification=hd.AlgorithmIdentificationSequence(
             name=MAKER, family=standard.cid7162.ArtificialIntelligence, version=software.text
         ),

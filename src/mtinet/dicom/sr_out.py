@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mtinet.dicom import codes
 from mtinet.dicom.made import MAKER, REPORT_SERIES, Software, making, shared_arguments
 from mtinet.dicom.origin import Origin, without_doubles
-from mtinet.results import Lesion, Measurement, Result
+from mtinet.results import Finding, Lesion, Measurement, Result
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -103,8 +103,7 @@ def _study_group(result: Result, sources: Sequence[Dataset], algorithm: Any, sof
     said = [_said(codes.USE, codes.RESEARCH)]
     if not result.lesions:
         said.append(_said(codes.SEARCH, codes.NO_LESION))
-    flags = {f.id: codes.private(f.id, f.meaning) for f in result.findings if f.severity != "note"}
-    said += [_said(codes.FLAG, flag) for flag in flags.values()]
+    said += [_said(codes.FLAG, flag) for flag in _flags(result.findings)]
     numbers, signs = _split(result.measurements)
     return hd.sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=hd.sr.TrackingIdentifier(
@@ -117,6 +116,12 @@ def _study_group(result: Result, sources: Sequence[Dataset], algorithm: Any, sof
         qualitative_evaluations=[*said, *signs],
         source_images=_source_images(sources),
     )
+
+
+def _flags(findings: Sequence[Finding]) -> list[codes.Concept]:
+    """What a reader has to know, each once; notes of the import (a file held twice) are none of it."""
+    told = [f for f in findings if f.severity != "note" or f.stage == "predict"]
+    return list(dict.fromkeys(codes.private(f.id, f.meaning) for f in told))
 
 
 def _lesion_group(

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtinet.cohort import Study
+from mtinet.dicom.contrast import agent_kind
 from mtinet.results import Finding, Severity
 from mtinet.volume import Volume
 
@@ -43,7 +44,7 @@ def image_limits(study: Study) -> list[Finding]:
             "is unknown",
             "Predict on the whole series.",
         )
-    timed = [phase for phase in study.images if phase in study.times_s]
+    timed = [phase for phase in study.images if phase in study.times_s and phase != "pre"]
     if not timed:
         add(
             "no-times",
@@ -52,7 +53,7 @@ def image_limits(study: Study) -> list[Finding]:
             "wash-in and wash-out cannot be computed",
             "Predict on DICOM that has them, or give time_<phase>_s in a cohort.",
         )
-    if not study.agent:
+    if not agent_kind(study.agent):
         late = [p for p in study.images if p in ("delayed", "transitional", "hepatobiliary")]
         about = (
             f"whether {late[0]} shows washout or uptake by hepatocytes (gadoxetate) cannot be known"
@@ -62,8 +63,9 @@ def image_limits(study: Study) -> list[Finding]:
         add(
             "no-agent",
             "warning",
-            f"the contrast agent is unknown: {about}",
-            "Predict on DICOM that names the agent, or give agent in a cohort; name a hepatobiliary phase as such.",
+            f"the contrast agent is unknown{f' (written as {study.agent!r})' if study.agent else ''}: {about}",
+            "Predict on DICOM that names the agent, or give agent in a cohort (brand or substance); name a "
+            "hepatobiliary phase as such.",
         )
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from mtinet.config import MeasurementSettings, Phase
 from mtinet.dicom.contrast import AgentKind
@@ -102,13 +103,17 @@ def _rates(
         f"the time of the {phase} phase is not known" for phase in (peak, last) if phase not in times_s
     ]
     wash_in = Measurement("wash_in_rate", None, "%/min", peak, NOT_ASSESSABLE, "".join(reasons[:1]))
-    if peak in times_s and times_s[peak] > 0.0:
+    if peak in times_s and not times_s[peak] > 0.0:
+        wash_in = replace(wash_in, reason=f"the time of the {peak} phase is not after the injection")
+    elif peak in times_s:
         rise = 100.0 * (means[peak] - means["pre"]) / means["pre"]
         wash_in = Measurement("wash_in_rate", 60.0 * rise / times_s[peak], "%/min", peak)
     if peak == last:
         reasons = ["the signal is largest in the last phase"]
     wash_out = Measurement("wash_out_rate", None, "%/min", last, NOT_ASSESSABLE, "".join(reasons[:1]))
-    if peak != last and peak in times_s and last in times_s and times_s[last] > times_s[peak]:
+    if peak != last and peak in times_s and last in times_s and not times_s[last] > times_s[peak]:
+        wash_out = replace(wash_out, reason=f"the {last} phase has no later time than the {peak} phase")
+    elif peak != last and peak in times_s and last in times_s:
         fall = 100.0 * (means[peak] - means[last]) / means[peak]
         wash_out = Measurement("wash_out_rate", 60.0 * fall / (times_s[last] - times_s[peak]), "%/min", last)
     return [wash_in, wash_out]

@@ -131,7 +131,8 @@ def cut_out(observed: Observed, number: int, box: Box, settings: MeasurementSett
     settings : MeasurementSettings
     """
     near, far = settings.liver_ring_mm
-    reach = [int(np.ceil(far / step)) + 1 for step in observed.spacing_mm]
+    # a lesion just behind the ring still keeps it away
+    reach = [int(np.ceil((near + far) / step)) + 1 for step in observed.spacing_mm]
     wide = tuple(slice(max(0, s.start - m), s.stop + m) for s, m in zip(box, reach))
     labels = observed.labels[wide]
     inside = labels == number

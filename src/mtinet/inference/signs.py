@@ -146,7 +146,8 @@ def _cutoff(phase: Phase, time_s: float | None, settings: MeasurementSettings) -
         return settings.washout_portal_venous, "assumed"
     if time_s is not None and time_s >= settings.delayed_from_s:
         return settings.washout_delayed, "delayed, Kloeckner 2016"
-    return settings.washout_equilibrium, "equilibrium, Kloeckner 2016"
+    untimed = "; the time of the phase is not known" if time_s is None else ""
+    return settings.washout_equilibrium, f"equilibrium, Kloeckner 2016{untimed}"
 
 
 def _ratio(region: Region, liver: Tissue, phase: Phase, part: BoolArray) -> float:

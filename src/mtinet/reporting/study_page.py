@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtinet.data.prepared import PreparedStudy
-from mtinet.dicom.codes import lesion_quantities
+from mtinet.dicom.codes import lesion_quantities, unit_of
 from mtinet.inference.curves import NOT_ASSESSABLE
 from mtinet.inference.predictor import StudyPrediction
 from mtinet.reporting import slices
@@ -106,7 +106,7 @@ class View:
     bar_mm: int
 
 
-def study_page(prediction: StudyPrediction, software: str, agent: str = "") -> str:
+def study_page(prediction: StudyPrediction, software: str, agent: str | None = "") -> str:
     """The page as HTML that needs no other file, no script and no network.
 
     Parameters
@@ -114,8 +114,8 @@ def study_page(prediction: StudyPrediction, software: str, agent: str = "") -> s
     prediction : StudyPrediction
     software : str
         Version of mtinet and of the model.
-    agent : str
-        Contrast agent; empty = unknown.
+    agent : str or None
+        Contrast agent; empty = unknown, None = the page says nothing about it.
     """
     result, study = prediction.result, prediction.study
     shown = result.lesions[:MAX_SHOWN]
@@ -132,7 +132,8 @@ def study_page(prediction: StudyPrediction, software: str, agent: str = "") -> s
         "overview": [] if shown else [_middle_view(study)],
         "whole": _tables(result.measurements, study.phases),
         "images": _image_rows(study),
-        "agent": agent or "unknown",
+        "agent": None if agent is None else agent or "unknown",
+        "by_reader": any(finding.id == "revised-mask" for finding in result.findings),
         "facts": _facts(result, study, software),
         "classes": [class_name(name) for name in result.classes],
         "coverage": _coverage(result.lesions),
@@ -297,7 +298,7 @@ def _by_phase(measurements: Sequence[Measurement], phases: Sequence[str]) -> lis
             continue
         low, high = rows.get(f"{name}_low", {}), rows.get(f"{name}_high", {})
         texts = [_cell(cells.get(p), low.get(p), high.get(p)) for p in phases]
-        found.append({"name": _name(name, next(iter(cells.values())).unit), "cells": texts})
+        found.append({"name": _name(name, _ucum(next(iter(cells.values())))), "cells": texts})
     return found
 
 
@@ -326,8 +327,8 @@ def _plain_rows(measurements: Sequence[Measurement], phases: Sequence[str]) -> l
         low, high = plain.get(f"{name}_low"), plain.get(f"{name}_high")
         remark = spoken(item.reason)
         if low is not None and high is not None and low.value is not None and high.value is not None:
-            remark = f"{number(low.value)} to {number(high.value)} {_unit(item.unit)}".strip()
-        value = f"{_value(item)} {_unit(item.unit) if item.value is not None else ''}".strip()
+            remark = f"{number(low.value)} to {number(high.value)} {_unit(_ucum(item))}".strip()
+        value = f"{_value(item)} {_unit(_ucum(item)) if item.value is not None else ''}".strip()
         rows.append({"name": _name(name, ""), "value": value, "remark": remark})
     return rows
 
@@ -341,6 +342,11 @@ def _value(item: Measurement) -> str:
 def _name(name: str, unit: str) -> str:
     words = NAMES.get(name, sentence(plain_name(name)))
     return f"{words} ({_unit(unit)})" if _unit(unit) else words
+
+
+def _ucum(item: Measurement) -> str:
+    """Unit of a measurement; a signal is a plain number in arbitrary units."""
+    return unit_of(item).value
 
 
 def _unit(unit: str) -> str:
@@ -381,7 +387,19 @@ def _facts(result: Result, study: PreparedStudy, software: str) -> list[tuple[st
         ("Study", result.study_id),
         ("Software", f"mtinet {software}"),
         ("Network", f"{model.get('network', 'unknown')}, run {model.get('run') or 'unknown'}"),
+        *_opinions(model),
         ("Images on one grid", f"{grid} voxels of {voxel} mm"),
         ("Reference phase", phase_name(result.reference_phase)),
         ("Liver mask", "given" if study.has_liver else "none: lesions are looked for everywhere"),
     ]
+
+
+def _opinions(model: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Who was asked beside the one network, where somebody was."""
+    runs, samples = len(model.get("ensemble") or ()), model.get("dropout_samples") or 0
+    asked = [
+        *([f"mean of {runs} runs, of which this is the first"] if runs > 1 else []),
+        *(["the mirrored study as well"] if model.get("flips") else []),
+        *([f"{count_of(samples, 'thinned network')} a run"] if samples else []),
+    ]
+    return [("Opinions", "; ".join(asked))] if asked else []

@@ -118,7 +118,10 @@ def _chosen(cohort: Cohort, phases: Sequence[str] | None) -> tuple[Phase, ...]:
     unknown = [phase for phase in phases or () if phase not in cohort.phases]
     if unknown:
         raise UserError(f"the cohort has no phase {', '.join(unknown)}; it has {', '.join(cohort.phases)}")
-    return tuple(phase for phase in cohort.phases if phases is None or phase in phases)
+    chosen = tuple(phase for phase in cohort.phases if phases is None or phase in phases)
+    if not chosen:
+        raise UserError(f"--phases names no phase; the cohort has {', '.join(cohort.phases)}")
+    return chosen
 
 
 def _write_case(

@@ -10,9 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mtinet import files, provenance
+from mtinet import files
 from mtinet.cohort import Cohort
-from mtinet.dicom.made import Software
 from mtinet.errors import UserError
 from mtinet.imaging.limits import image_limits
 from mtinet.inference.ensemble import ALONE, Ensemble, Opinions
@@ -29,11 +28,13 @@ from mtinet.workflows.predictions.formats import (
     Format,
     Output,
     check_instances,
+    software_of,
     write_output,
 )
 from mtinet.workflows.predictions.origins import origins_of_cohort
 from mtinet.workflows.predictions.priors import Prior, PriorPaths
 from mtinet.workflows.predictions.sources import Case, Job, open_source
+from mtinet.workflows.predictions.stored import RESULT_FILE, read_result
 from mtinet.workflows.unseen import training_patients
 
 
@@ -141,12 +142,22 @@ def predict(
         origins = origins_of_cohort(source, options.images, options.mapping)
     opened = open_source(source, options.phase_names, options.key, origins)
     check_instances(options.formats, opened.has_instances)
+    audit = Audit(out)
+    places = {job.study_id: out / job.study_id if opened.several else out for job in opened.jobs}
+    for job in opened.jobs:
+        refuse_place(places[job.study_id], job.study_id, job.folders, audit)
     prior = None if options.prior is None else Prior.open(options.prior, options.key)
     if prior is not None:
         prior.check(opened)
     predictor = Ensemble.open(runs, options.opinions, backend=options.backend)
     batch = _Batch(
-        predictor, runs[0].class_codes, _trained_on(runs, source), out, options.formats, opened.several, prior
+        predictor,
+        runs[0].class_codes,
+        _trained_on(runs, source),
+        audit,
+        options.formats,
+        places,
+        prior,
     )
     for done, job in enumerate(opened.jobs, start=1):
         batch.do(job)
@@ -164,25 +175,25 @@ class _Batch:
         predictor: Ensemble,
         class_codes: Mapping[str, str],
         trained_on: Set[str],
-        out: Path,
+        audit: Audit,
         formats: tuple[Format, ...],
-        several: bool,
+        places: Mapping[str, Path],
         prior: Prior | None = None,
     ) -> None:
         self.predictor = predictor
-        self.software = Software(provenance.versions()["mtinet"], predictor.facts["digest"])
+        self.software = software_of(predictor.facts)
         self.class_codes, self.trained_on = class_codes, trained_on
         self.calibration = _calibration_digest(predictor)
-        self.out, self.formats, self.several = out, formats, several
+        self.formats, self.places = formats, places
         self.prior = prior
-        self.audit = Audit(out)
+        self.audit = audit
         self.results: list[Result] = []
         self.failures: list[Finding] = []
         self.kept: list[str] = []
 
     def do(self, job: Job) -> None:
         """Predict and write a study, or say why not."""
-        place = self.out / job.study_id if self.several else self.out
+        place = self.places[job.study_id]
         try:
             with timed() as seconds:
                 result = self._done(job, place, seconds)
@@ -211,8 +222,13 @@ class _Batch:
             **({} if self.prior is None else {"prior": self.prior.digest}),
         }
         if self.audit.is_finished(job.study_id, decided_by, self.formats, place):
-            self.kept.append(job.study_id)
-            return _stored(place)
+            try:
+                stored = _stored(place)
+            except UserError:
+                pass  # what was damaged since is predicted anew
+            else:
+                self.kept.append(job.study_id)
+                return stored
         with stage("read"):
             case = job.read()
         if case.study.patient_id in self.trained_on:
@@ -232,7 +248,7 @@ class _Batch:
     def _keep(self, result: Result | None) -> None:
         if result is not None:
             # masks lie on the disk: memory must not grow with the number of studies
-            self.results.append(replace(result, mask=None) if self.several else result)
+            self.results.append(replace(result, mask=None) if len(self.places) > 1 else result)
 
     def _write(
         self,
@@ -245,24 +261,29 @@ class _Batch:
         result = prediction.result
         agent = case.study.agent
         output = Output(result, self.software, prediction, case.origin, self.class_codes, agent)
-        before = self.audit.last(result.study_id)
+        before = self.audit.holder(place)
         earlier = list(before.get("files", ()))
         same = before.get("decided_by") == dict(decided_by)
+        formats = self.formats
+        if same and "dicom-seg" in formats and "dicom-sr" in before.get("formats", ()):
+            # the report that lies there refers to the segmentation that is replaced
+            formats = tuple(name for name in FORMATS if name in (*formats, "dicom-sr"))
         try:
             for broken_off in place.glob(".tmp-*"):
                 shutil.rmtree(broken_off, ignore_errors=True)
             with stage("write"), files.atomic_files(place) as temporary:
-                names = write_output(output, temporary, self.formats)
+                names = write_output(output, temporary, formats)
             for name in () if same else set(earlier) - set(names):
                 # of another model or of other images: beside the new files it would mislead
                 (place / Path(name).name).unlink(missing_ok=True)
-            formats = {*self.formats, *(before.get("formats", ()) if same else ())}
-            refers = case.origin is not None and not formats.isdisjoint((*DICOM_FORMATS, "pdf"))
+            there = {*formats, *(before.get("formats", ()) if same else ())}
+            refers = case.origin is not None and not there.isdisjoint((*DICOM_FORMATS, "pdf"))
             self.audit.add(
                 result.study_id,
                 "predicted",
+                place,
                 decided_by=dict(decided_by),
-                formats=[name for name in FORMATS if name in formats],
+                formats=[name for name in FORMATS if name in there],
                 files=sorted({*names, *(earlier if same else ())}),
                 lesions=len(result.lesions),
                 findings=[f.id for f in result.findings],
@@ -278,6 +299,54 @@ class _Batch:
             self.audit.add(study_id, "failed", reason=why)
         except OSError as error:
             raise _unwritable(self.audit.path, error, len(self.results)) from error
+
+
+def refuse_place(
+    place: Path, study_id: str, folders: Set[Path], audit: Audit, *, corrected: bool = False
+) -> None:
+    """Refuse a folder in which a study's result would be mixed with something else.
+
+    Parameters
+    ----------
+    place : Path
+        Where the result goes.
+    study_id : str
+    folders : set of Path
+        Where the study's own files lie.
+    audit : Audit
+        Of the folder that holds the results.
+    corrected : bool
+        The result is of a mask that a reader corrected, and may replace another one of that kind.
+
+    Raises
+    ------
+    UserError
+        The study's own files lie there (a mask would replace the reader's), or a result of another study, or
+        one that a reader corrected.
+    """
+    if place.resolve() in folders:
+        raise UserError(
+            f"{place} holds the images of study {study_id}, and a result beside them would be taken for a "
+            "reader's mask or replace it; give another folder with -o"
+        )
+    line = audit.holder(place)
+    held = str(line.get("study_id", "")) or _held(place)
+    if held not in ("", study_id):
+        raise UserError(
+            f"{place} holds the result of study {held}, and this is study {study_id}; give another folder with -o"
+        )
+    if line.get("outcome") == "revised" and not corrected:
+        raise UserError(
+            f"{place} holds a result of study {study_id} that a reader corrected; give another folder with -o"
+        )
+
+
+def _held(place: Path) -> str:
+    """The study of a result that no audit knows; empty where there is none."""
+    try:
+        return read_result(place).study_id
+    except UserError:
+        return ""
 
 
 def _trained_on(runs: list[Run], source: Path) -> Set[str]:
@@ -304,11 +373,10 @@ def with_limits(prediction: StudyPrediction, case: Case) -> StudyPrediction:
 
 def _stored(place: Path) -> Result | None:
     """The result of an earlier call; None where its JSON was not asked for."""
-    path, mask = place / "result.json", place / "mask.nii.gz"
-    if not path.is_file():
+    if not (place / RESULT_FILE).is_file():
         return None
-    values = json.loads(path.read_text(encoding="utf-8"))
-    return Result.from_dict(values, read_nifti(mask, labels=True) if mask.is_file() else None)
+    mask = place / "mask.nii.gz"
+    return replace(read_result(place), mask=read_nifti(mask, labels=True) if mask.is_file() else None)
 
 
 def _unwritable(place: Path, error: OSError, finished: int) -> OutputError:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,28 +12,36 @@ from typing import cast
 
 import pandas as pd
 
-from mtinet import files, provenance
+from mtinet import files
 from mtinet.cohort import NO_LESION, Cohort, Study
 from mtinet.config import Phase
 from mtinet.data.preparation import prepare_with_mask
+from mtinet.data.prepared import PreparedStudy
 from mtinet.dicom.edited_masks import read_edited
-from mtinet.dicom.made import Software
-from mtinet.errors import UnusableError, UserError
+from mtinet.errors import UserError
+from mtinet.imaging.masks import bounding_boxes, components
 from mtinet.inference.predictor import Predictor, StudyPrediction
-from mtinet.results import Finding, Result
+from mtinet.results import Finding, Result, Severity
 from mtinet.runs import Run
-from mtinet.workflows.predict import with_limits
+from mtinet.volume import Volume
+from mtinet.workflows.predict import refuse_place, with_limits
+from mtinet.workflows.predictions.audit import Audit
 from mtinet.workflows.predictions.formats import (
     DEFAULT_FORMATS,
+    FORMATS,
     Format,
     Output,
     check_instances,
+    software_of,
     write_output,
 )
-from mtinet.workflows.predictions.sources import Case, FolderJob, open_source
+from mtinet.workflows.predictions.sources import Case, FolderJob, Job, open_source
+from mtinet.workflows.predictions.stored import read_result
 
 _FILES = "revised"
 """Folder of a cohort for the files of studies that were added to it."""
+
+_NIFTI = (".nii", ".nii.gz")
 
 
 @dataclass(frozen=True)
@@ -115,50 +124,113 @@ def revise(
     keep = options.keep
     if out.resolve() == result.resolve():
         raise UserError(f"{out} holds the result that is revised; give another folder with --out")
-    old = _read(result)
+    old = read_result(result)
     run = Run.find(model)
     predictor = Predictor.load(run)
-    if old.model.get("run") != predictor.facts["run"]:
-        raise UserError(
-            f"{result} was predicted by run {old.model.get('run')!r} and {model} is run "
-            f"{predictor.facts['run']!r}; give the run that predicted it"
-        )
-    case = _case(study, old, options)
+    _check_model(old, predictor, result, model)
+    job = _job(study, old, options)
+    audit = Audit(out)
+    refuse_place(out, old.study_id, job.folders, audit, corrected=True)
+    case = _case(job, study, old)
     source = case.study
     check_instances(options.formats, case.origin is not None)
     cohort = None if keep is None else _opened(keep, source, predictor.classes)
-    grid = source.image(source.reference_phase)
-    mask, findings = read_edited(edited, grid)
-    mask.write_nifti(out / "mask.nii.gz")
-    drawn = replace(source, mask=out / "mask.nii.gz", mask_phase="", mask_source="reader", label="")
-    prepared = prepare_with_mask(drawn, predictor.config.phases, predictor.config.preparation)
-    prediction = predictor.read_drawn(prepared, mask, source.agent)
-    note = Finding(
-        "revised-mask",
-        "predict",
-        "note",
-        f"the lesions were outlined by a reader ({edited.name}), not found by the model",
-        "Read their confidence as the model's opinion of the reader's outline.",
-        source.study_id,
-    )
-    kept = with_limits(prediction, case).result
-    kept = replace(kept, findings=(*kept.findings, *findings, note))
-    _write(replace(prediction, result=kept), case, out, options.formats, run.class_codes)
-    if keep is not None and cohort is not None:
-        label = keep.label or ("" if mask.array.any() else NO_LESION)
-        _grow(cohort, keep.cohort, replace(drawn, label=label))
+    mask, oddities = read_edited(edited, source.image(source.reference_phase))
+    # a file may be called by the patient's name, which stands in no result
+    findings = [
+        replace(f, meaning=f.meaning.removeprefix(f"{edited.name}: "), case=source.study_id) for f in oddities
+    ]
+    if keep is not None:
+        _check_label(keep, mask)
+    with tempfile.TemporaryDirectory(prefix="mtinet-revise-") as place:
+        drawn = replace(
+            source, mask=Path(place) / "mask.nii.gz", mask_phase="", mask_source="reader", label=""
+        )
+        assert drawn.mask is not None
+        mask.write_nifti(drawn.mask)
+        prepared = prepare_with_mask(drawn, predictor.config.phases, predictor.config.preparation)
+        prediction = predictor.read_drawn(prepared, mask, source.agent)
+        found = with_limits(prediction, case).result
+        said = (*found.findings, *findings, *_about_outline(mask, prepared), *_alone(old))
+        # a calibration is about lesions that the model found
+        lesions = tuple(replace(lesion, certainty=None) for lesion in found.lesions)
+        kept = replace(found, findings=said, lesions=lesions)
+        _write(replace(prediction, result=kept), case, out, options.formats, run.class_codes, audit, job)
+        if keep is not None and cohort is not None:
+            label = keep.label or ("" if mask.array.any() else NO_LESION)
+            _grow(cohort, keep.cohort, replace(drawn, label=label))
     return Revision(kept, kept.findings)
 
 
-def _read(folder: Path) -> Result:
-    path = folder / "result.json"
-    if not path.is_file():
-        raise UnusableError(f"{folder} holds no result.json; give a folder that mtinet predict wrote")
-    return Result.from_dict(json.loads(path.read_text(encoding="utf-8")))
+def _check_model(old: Result, predictor: Predictor, result: Path, model: Path) -> None:
+    """Refuse a model that did not make the result."""
+    run, digest = old.model.get("run"), old.model.get("digest")
+    if run != predictor.facts["run"]:
+        raise UserError(
+            f"{result} was predicted by run {run!r} and {model} is run {predictor.facts['run']!r}; give the run "
+            "that predicted it"
+        )
+    if digest and digest != predictor.facts["digest"]:
+        raise UserError(
+            f"{result} was predicted by other weights or settings of run {run!r} than {model} holds now; predict "
+            "the study again, and correct that mask"
+        )
 
 
-def _case(study: Path, old: Result, options: ReviseOptions) -> Case:
-    """The study of a result, read as it was for the prediction."""
+def _about_outline(mask: Volume, prepared: PreparedStudy) -> list[Finding]:
+    """Whose outline it is, and what of it may be meant otherwise."""
+    found: list[Finding] = []
+
+    def add(id: str, severity: Severity, meaning: str, action: str) -> None:
+        found.append(Finding(id, "predict", severity, meaning, action, prepared.study_id))
+
+    add(
+        "revised-mask",
+        "note",
+        "the lesions were outlined by a reader, not found by the model",
+        "Read their confidence as the model's opinion of the reader's outline.",
+    )
+    for number, box in bounding_boxes(mask.array).items():
+        parts = int(components(mask.array[box] == number).max())
+        if parts > 1:
+            add(
+                "lesion-parts",
+                "warning",
+                f"lesion {number} is drawn in {parts} separate parts and measured as one",
+                "If they are separate lesions, give each its own number or segment.",
+            )
+    if prepared.lost_lesions:
+        numbers = ", ".join(map(str, prepared.lost_lesions))
+        add(
+            "lesion-not-measured",
+            "warning",
+            f"lesion {numbers} of the mask is too small for the grid on which lesions are read, or lies outside of "
+            "it: the result lacks it",
+            "Draw it larger, or measure it by hand.",
+        )
+    return found
+
+
+def _alone(old: Result) -> list[Finding]:
+    """That the old result was a mean of several opinions, and this one is not."""
+    asked = [name for name in ("ensemble", "flips", "dropout_samples") if old.model.get(name)]
+    if not asked:
+        return []
+    return [
+        Finding(
+            "revised-alone",
+            "predict",
+            "warning",
+            f"the result was the mean of several opinions ({', '.join(asked)}), and the revision is that of the first "
+            "run alone",
+            "Compare class and enhancement with this in mind; size and signs do not depend on it.",
+            old.study_id,
+        )
+    ]
+
+
+def _job(study: Path, old: Result, options: ReviseOptions) -> Job:
+    """The study of a result."""
     jobs = open_source(study, options.phase_names, options.key).jobs
     job = next((one for one in jobs if one.study_id == old.study_id), None)
     if job is None and len(jobs) == 1 and isinstance(jobs[0], FolderJob):
@@ -166,6 +238,11 @@ def _case(study: Path, old: Result, options: ReviseOptions) -> Case:
         job = jobs[0]
     if job is None:
         raise UserError(f"{study} holds no study {old.study_id}, which the result is of")
+    return job
+
+
+def _case(job: Job, study: Path, old: Result) -> Case:
+    """The study of a result, read as it was for the prediction."""
     case = job.read()
     found = replace(case.study, study_id=old.study_id)
     if found.reference_phase != old.reference_phase:
@@ -182,12 +259,48 @@ def _write(
     out: Path,
     formats: tuple[Format, ...],
     class_codes: Mapping[str, str],
+    audit: Audit,
+    job: Job,
 ) -> None:
     result = prediction.result
-    software = Software(provenance.versions()["mtinet"], str(result.model.get("digest", "")))
+    assert result.mask is not None
+    outline = hashlib.sha256(result.mask.array.tobytes() + result.mask.affine.tobytes()).hexdigest()
+    software = software_of(result.model, outline)
     output = Output(result, software, prediction, case.origin, class_codes, case.study.agent)
+    decided_by = {
+        "inputs": job.fingerprint(),
+        "mask": outline,
+        "model": files.plain(result.model),
+        "mtinet": software.version,
+    }
+    earlier = audit.holder(out).get("files", ())
     with files.atomic_files(out) as temporary:
-        write_output(output, temporary, formats)
+        names = write_output(output, temporary, formats)
+    for name in set(earlier) - set(names):
+        # of another outline: beside the new files it would mislead
+        (out / Path(name).name).unlink(missing_ok=True)
+    audit.add(
+        result.study_id,
+        "revised",
+        out,
+        decided_by=decided_by,
+        formats=[name for name in FORMATS if name in formats],
+        files=names,
+        lesions=len(result.lesions),
+        findings=[finding.id for finding in result.findings],
+    )
+
+
+def _check_label(case: TrainingCase, mask: Volume) -> None:
+    """Refuse a class that the mask contradicts."""
+    if case.label == NO_LESION and mask.array.any():
+        raise UserError(
+            f"--label {NO_LESION} says that there is no lesion, and the mask holds some; correct one"
+        )
+    if case.label not in ("", NO_LESION) and not mask.array.any():
+        raise UserError(
+            f"--label {case.label} names the class of a lesion, and the mask is empty; correct one"
+        )
 
 
 def _opened(case: TrainingCase, study: Study, classes: tuple[str, ...]) -> Cohort:
@@ -215,9 +328,10 @@ def _grow(cohort: Cohort, folder: Path, study: Study) -> None:
     place.mkdir(parents=True, exist_ok=True)
     paths = {column: place / f"{column}{_suffix(path)}" for column, path in study.paths().items()}
     for column, path in study.paths().items():
-        if not path.is_file():
+        image = study.loaded.get(cast("Phase", column))
+        if image is not None and not (path.is_file() and path.name.lower().endswith(_NIFTI)):
             # the images of a DICOM study are in memory alone
-            study.loaded[cast("Phase", column)].write_nifti(paths[column])
+            image.write_nifti(paths[column])
         elif path.resolve() != paths[column].resolve():
             with files.atomic_path(paths[column]) as temporary:
                 shutil.copyfile(path, temporary)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from mtinet import files, provenance
-from mtinet.dicom.made import Software
+from mtinet import files
 from mtinet.inference.predictor import StudyPrediction
 from mtinet.results import Result
 from mtinet.workflows.predictions.formats import (
     Output,
     check_instances,
     read_formats,
+    software_of,
     write_output,
 )
 from mtinet.workflows.predictions.origins import origin_of_images
@@ -47,6 +47,6 @@ def save(
     prediction = result if isinstance(result, StudyPrediction) else None
     plain = result.result if isinstance(result, StudyPrediction) else result
     origin = None if images is None else origin_of_images(Path(images))
-    software = Software(provenance.versions()["mtinet"], str(plain.model.get("digest", "")))
+    output = Output(plain, software_of(plain.model), prediction, origin, agent=None)
     with files.atomic_files(Path(folder)) as temporary:
-        write_output(Output(plain, software, prediction, origin), temporary, wanted)
+        write_output(output, temporary, wanted)

@@ -242,6 +242,8 @@ def test_fewer_phases_leave_out_fewer_studies(cohort, tmp_path):
         export_nnunet(cohort.folder, tmp_path / "set")
     with pytest.raises(UserError, match="no phase delayed"):
         export_nnunet(cohort.folder, tmp_path / "other", phases=["delayed"])
+    with pytest.raises(UserError, match="names no phase"):
+        export_nnunet(cohort.folder, tmp_path / "none", phases=())
 
 
 def test_too_few_patients_for_the_folds_are_said(cohort, tmp_path, found):

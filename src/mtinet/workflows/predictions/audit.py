@@ -27,13 +27,23 @@ class Audit:
     def __init__(self, folder: Path) -> None:
         self.path = folder / AUDIT_FILE
         self._last: dict[str, dict[str, Any]] = {}
+        self._holder: dict[str, dict[str, Any]] = {}
         for line in _lines(self.path):
             if line.get("format") == AUDIT_FORMAT and isinstance(line.get("study_id"), str):
-                self._last[line["study_id"]] = line
+                self._remember(line)
+
+    def _remember(self, line: dict[str, Any]) -> None:
+        self._last[line["study_id"]] = line
+        if "folder" in line:
+            self._holder[str(line["folder"])] = line
 
     def last(self, study_id: str) -> Mapping[str, Any]:
         """The newest line about a study; empty without one."""
         return self._last.get(study_id, {})
+
+    def holder(self, place: Path) -> Mapping[str, Any]:
+        """The newest line about a result that was written into a folder; empty without one."""
+        return self._holder.get(self._named(place), {})
 
     def is_finished(
         self, study_id: str, decided_by: Mapping[str, Any], formats: Sequence[str], place: Path
@@ -44,11 +54,22 @@ class Audit:
             line.get("outcome") == "predicted"
             and line.get("decided_by") == dict(decided_by)
             and set(formats) <= set(line.get("formats", ()))
+            and self.holder(place) == line
             and all((place / name).is_file() for name in line.get("files", ()))
         )
 
-    def add(self, study_id: str, outcome: str, **facts: Any) -> None:
+    def add(self, study_id: str, outcome: str, place: Path | None = None, **facts: Any) -> None:
         """Append a line; it is on the disk when this returns.
+
+        Parameters
+        ----------
+        study_id : str
+        outcome : str
+            ``predicted``, ``revised`` or ``failed``.
+        place : Path or None
+            Folder into which a result was written.
+        **facts
+            What else the line tells.
 
         Raises
         ------
@@ -60,6 +81,7 @@ class Audit:
             "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "study_id": study_id,
             "outcome": outcome,
+            **({} if place is None else {"folder": self._named(place)}),
             **facts,
             "versions": {name: version for name, version in provenance.versions().items() if version},
         }
@@ -74,7 +96,11 @@ class Audit:
             stream.write(text.encode())
             stream.flush()
             os.fsync(stream.fileno())
-        self._last[study_id] = line
+        self._remember(line)
+
+    def _named(self, place: Path) -> str:
+        """A folder as lines name it: relative to the audit's, which may be moved with it."""
+        return Path(os.path.relpath(place, self.path.parent)).as_posix()
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

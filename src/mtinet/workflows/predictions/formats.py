@@ -8,16 +8,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from mtinet import files
+from mtinet import files, provenance
 from mtinet.data.prepared import to_source_grid
 from mtinet.dicom import codes
 from mtinet.dicom.made import Software
 from mtinet.dicom.origin import Origin
 from mtinet.errors import UserError
+from mtinet.inference.certainty import method_key
 from mtinet.inference.predictor import StudyPrediction
 from mtinet.results import Measurement, Result
 from mtinet.volume import Volume
@@ -45,8 +46,8 @@ class Output:
         The DICOM instances that the images came from.
     class_codes : mapping of str to str
         SNOMED CT code by class, where the cohort gave one.
-    agent : str
-        Contrast agent, for the page; empty = unknown.
+    agent : str or None
+        Contrast agent, for the page; empty = unknown, None = nothing is said about it.
     """
 
     result: Result
@@ -54,7 +55,7 @@ class Output:
     prediction: StudyPrediction | None = None
     origin: Origin | None = None
     class_codes: Mapping[str, str] = field(default_factory=dict)
-    agent: str = ""
+    agent: str | None = ""
 
     @property
     def instances(self) -> Origin:
@@ -86,6 +87,21 @@ class Output:
         from mtinet.reporting.study_page import study_page
 
         return study_page(self.explained, self.software.text, self.agent)
+
+
+def software_of(model: Mapping[str, Any], reader: str = "") -> Software:
+    """What made a result.
+
+    Parameters
+    ----------
+    model : mapping
+        What the result says about its model.  Several opinions are another software than the first run alone.
+    reader : str
+        Digest of a mask that a reader drew.
+    """
+    several = any(model.get(name) for name in ("ensemble", "flips", "dropout_samples"))
+    digest = method_key(model) if several else str(model.get("digest", ""))
+    return Software(provenance.versions()["mtinet"], digest, reader)
 
 
 def read_formats(names: Iterable[str] | None) -> tuple[Format, ...]:
@@ -163,7 +179,8 @@ def _csv(output: Output, folder: Path) -> None:
 
 def _row(study_id: str, lesion: str, item: Measurement) -> tuple[str, ...]:
     value = "" if item.value is None else f"{item.value:.8g}"
-    return (study_id, lesion, item.name, item.phase, value, item.unit, item.finding, item.reason)
+    unit = codes.unit_of(item).value
+    return (study_id, lesion, item.name, item.phase, value, unit, item.finding, item.reason)
 
 
 def _maps(output: Output, folder: Path) -> None:
@@ -253,6 +270,6 @@ WRITERS: Mapping[Format, Callable[[Output, Path], None]] = {
 def _without_instances(study_id: str) -> str:
     return (
         f"{'study ' + study_id + ': ' if study_id else ''}dicom-seg and dicom-sr refer to DICOM images, and there "
-        "are none; give the DICOM folder of the study, or for a cohort that was imported from DICOM "
-        "--images FOLDER and --mapping FILE"
+        "are none; give the DICOM folder of the study (predict takes --images FOLDER and --mapping FILE for a "
+        "cohort that was imported from DICOM, mtinet.save takes images=FOLDER), or leave these formats out"
     )

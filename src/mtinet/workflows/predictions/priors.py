@@ -9,7 +9,6 @@ patient, and images of two people are registered as readily as those of one.
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,11 +22,13 @@ from mtinet.imaging.liver import body_region
 from mtinet.imaging.mutual_information import FINEST_MM, at_least
 from mtinet.imaging.registration import Registration, register
 from mtinet.imaging.resampling import resample_labels
+from mtinet.inference.certainty import method_key
 from mtinet.inference.curves import NOT_ASSESSABLE
 from mtinet.inference.growth import with_changes
 from mtinet.results import Finding, Measurement, Result, Severity
 from mtinet.volume import Volume
 from mtinet.workflows.predictions.sources import DicomJob, Job, Source, open_source
+from mtinet.workflows.predictions.stored import RESULT_FILE, read_result
 
 LEAST_BODY_OVERLAP = 0.9
 """Dice of the two bodies, where both studies show them, from which they can be one patient's.
@@ -80,14 +81,10 @@ class Prior:
         UserError
             There is no result, or the study is not the one that it is of.
         """
-        file = paths.result / "result.json"
-        if not file.is_file():
-            raise UnusableError(
-                f"--prior {paths.result} holds no result.json; give the folder that mtinet predict wrote for "
-                "the prior study"
-            )
-        content = file.read_bytes()
-        result = Result.from_dict(json.loads(content))
+        try:
+            result = read_result(paths.result)
+        except UserError as error:
+            raise UnusableError(f"--prior: {error}") from None
         jobs = open_source(paths.study, key=key).jobs
         job = next((one for one in jobs if one.study_id == result.study_id), None)
         if job is None:
@@ -95,11 +92,12 @@ class Prior:
                 f"--prior is a result of study {result.study_id}, and --prior-study {paths.study} holds "
                 f"{', '.join(sorted(one.study_id for one in jobs))}; give the study that it is of"
             )
+        content = (paths.result / RESULT_FILE).read_bytes()
         digest = hashlib.sha256(content + job.fingerprint().encode()).hexdigest()
         return cls(result, job, digest)
 
     def check(self, source: Source) -> None:
-        """Refuse to compare several studies with one, a study with itself, or two patients.
+        """Refuse to compare several studies with one, a study with itself or a later one, or two patients.
 
         Raises
         ------
@@ -110,14 +108,21 @@ class Prior:
                 f"--prior belongs to one study, and there are {len(source.jobs)}; predict that study alone"
             )
         (job,) = source.jobs
-        if job.study_id == self.job.study_id:
+        both_dicom = isinstance(job, DicomJob) and isinstance(self.job, DicomJob)
+        # folders of two studies may have one name: the files tell
+        if job.study_id == self.job.study_id and (both_dicom or job.fingerprint() == self.job.fingerprint()):
             raise UserError(f"--prior is a result of the same study, {job.study_id}; give an earlier one")
         if isinstance(job, DicomJob) and isinstance(self.job, DicomJob):
-            now, then = (one.study.patient_id.strip() for one in (job, self.job))
-            if now != then:
+            now, then = job.study, self.job.study
+            if now.patient_id.strip() != then.patient_id.strip():
                 raise UserError(
                     f"--prior: studies {job.study_id} and {self.job.study_id} are of different patients by "
                     "their patient ids; correct the files if they are not"
+                )
+            if now.study_date and then.study_date > now.study_date:
+                raise UserError(
+                    f"--prior: study {self.job.study_id} is later than study {job.study_id} by their study "
+                    "dates; exchange them, or correct the files"
                 )
 
     def compared(self, result: Result, study: Study) -> Result:
@@ -129,18 +134,29 @@ class Prior:
         study : Study
             What it is of, with its images in memory.
         """
-        before = self.job.read().study
+        findings = list(result.findings)
+
+        def note(id: str, severity: Severity, meaning: str, action: str) -> None:
+            findings.append(Finding(id, "predict", severity, meaning, action, result.study_id))
+
+        try:
+            before = self.job.read().study
+        except UserError:
+            # what the error says may name files
+            reason = f"study {self.result.study_id}, the prior one, cannot be read as it is"
+            note(
+                "prior-unreadable",
+                "warning",
+                reason,
+                "Predict it alone to see why (phases that had to be named cannot be named here); compare by eye.",
+            )
+            return _without_growth(replace(result, findings=tuple(findings)), reason)
         phase = study.reference_phase
         moving = before.image(phase if phase in before.images else before.reference_phase)
         target = target_of(study, study.image(phase))
         found, to_now = _brought(moving, target)
         overlap = None if to_now is None else body_overlap(moving, target.image, to_now)
         apart = overlap is not None and overlap < LEAST_BODY_OVERLAP
-        findings = list(result.findings)
-
-        def note(id: str, severity: Severity, meaning: str, action: str) -> None:
-            findings.append(Finding(id, "predict", severity, meaning, action, result.study_id))
-
         if to_now is None:
             reason = f"study {self.result.study_id} could not be brought onto this one: {found.reason}"
             note("prior-not-registered", "warning", reason, "Compare the two studies by eye.")
@@ -161,7 +177,15 @@ class Prior:
             f"registered rigidly around the {found.around}",
             "Look at both studies: a lesion that moved with breathing or a changed liver may be taken for another.",
         )
-        if self.result.model.get("digest") != result.model.get("digest"):
+        if any(finding.id == "revised-mask" for finding in self.result.findings):
+            note(
+                "prior-other-outline",
+                "warning",
+                f"the lesions of study {self.result.study_id} were outlined by a reader and these by the model: a "
+                "change of size may be one of the outline",
+                "Compare with the prediction of the prior study, or measure both by hand.",
+            )
+        if method_key(self.result.model) != method_key(result.model):
             note(
                 "prior-other-model",
                 "warning",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -56,6 +56,10 @@ class Job(Protocol):
     @property
     def study_id(self) -> str:
         """Its name in results: never a patient's."""
+
+    @property
+    def folders(self) -> frozenset[Path]:
+        """Where its own files lie; no result goes there."""
 
     def fingerprint(self) -> str:
         """Hash of everything that its result depends on, but the model."""
@@ -120,9 +124,10 @@ def open_source(
         refuse_unsafe(study.study_id for study in studies)
         of_cohort = tuple(NiftiJob(study, (origins or {}).get(study.study_id)) for study in studies)
         return Source(of_cohort, several=True, has_instances=bool(origins))
-    if source.is_dir() and _holds_nifti(source, told):
-        return Source((FolderJob(source, told),), several=False)
     folders = sorted(p for p in source.iterdir() if p.is_dir()) if source.is_dir() else []
+    if source.is_dir() and _holds_nifti(source, told):
+        inner = [folder.name for folder in folders if _holds_nifti(folder, told)]
+        return Source((FolderJob(source, told),), several=False, findings=_not_looked_at(source, inner))
     found: list[Job] = [FolderJob(folder, told) for folder in folders if _holds_nifti(folder, told)]
     dicom, findings = _dicom_jobs(source, told, key)
     if not found and not dicom:
@@ -135,6 +140,22 @@ def open_source(
         )
     jobs = (*found, *dicom)
     return Source(jobs, len(jobs) > 1, tuple(findings), has_instances=bool(dicom))
+
+
+def _not_looked_at(source: Path, inner: Sequence[str]) -> tuple[Finding, ...]:
+    """That studies in a study's folder are left alone."""
+    if not inner:
+        return ()
+    return (
+        Finding(
+            "studies-in-study",
+            "predict",
+            "warning",
+            f"it holds images of phases itself, so the studies in its folders {', '.join(inner)} are not predicted",
+            "Move the images into a folder of their own, or give the folder of one study.",
+            source.name,
+        ),
+    )
 
 
 def parse_phase_names(text: str | None) -> dict[str, str]:
@@ -171,6 +192,11 @@ class NiftiJob:
         """As in the cohort."""
         return self.study.study_id
 
+    @property
+    def folders(self) -> frozenset[Path]:
+        """Where images and masks lie."""
+        return frozenset(path.resolve().parent for path in self.study.paths().values())
+
     def fingerprint(self) -> str:
         """Hash of the files' content and of what is known about the study."""
         study = self.study
@@ -183,7 +209,8 @@ class NiftiJob:
     def read(self) -> Case:
         """The study with its images in memory."""
         images = {phase: read_nifti(path) for phase, path in self.study.images.items()}
-        return Case(replace(self.study, loaded=images), self.origin)
+        times, findings = _trusted(self.study.times_s, self.study_id)
+        return Case(replace(self.study, loaded=images, times_s=times), self.origin, findings)
 
 
 @dataclass(frozen=True)
@@ -197,6 +224,11 @@ class FolderJob:
     def study_id(self) -> str:
         """Name of the folder."""
         return self.folder.resolve().name
+
+    @property
+    def folders(self) -> frozenset[Path]:
+        """The folder."""
+        return frozenset({self.folder.resolve()})
 
     def fingerprint(self) -> str:
         """Hash of the files' content and of what the user says about phases."""
@@ -223,7 +255,9 @@ class FolderJob:
 
 
 def _file(folder: Path, name: str) -> Path | None:
-    return next((p for s in (".nii.gz", ".nii", "") if (p := folder / (name + s)).is_file()), None)
+    """A NIfTI file by its name with or without suffix; a DICOM file may be called ``4`` and is none."""
+    suffixes = ("",) if name.lower().endswith((".nii.gz", ".nii")) else (".nii.gz", ".nii")
+    return next((p for s in suffixes if (p := folder / (name + s)).is_file()), None)
 
 
 def _named_file(folder: Path, phase: str, name: str) -> Path | None:
@@ -241,6 +275,24 @@ def _holds_nifti(folder: Path, told: Mapping[str, str]) -> bool:
     return any(_file(folder, name) is not None for name in (*PHASES, *filter(None, told.values())))
 
 
+def _trusted(times_s: Mapping[Phase, float], study_id: str) -> tuple[dict[Phase, float], tuple[Finding, ...]]:
+    """The phases' times, or none and a finding where they do not rise in the order of the phases."""
+    rising = [times_s[phase] for phase in PHASES if phase in times_s]
+    if rising == sorted(rising):
+        return dict(times_s), ()
+    return {}, (
+        Finding(
+            "times-contradict",
+            "predict",
+            "warning",
+            "the times of the phases after injection do not rise in their order, so they are not used",
+            "Compare the images with the names of their phases; name them with --phase-names, or correct "
+            "time_<phase>_s in the cohort.",
+            study_id,
+        ),
+    )
+
+
 def _content(path: Path) -> bytes:
     try:
         with path.open("rb") as stream:
@@ -252,11 +304,24 @@ def _content(path: Path) -> bytes:
 # ---------------------------------------------------------------------- DICOM
 @dataclass(frozen=True)
 class DicomJob:
-    """A study of DICOM files."""
+    """A study of DICOM files; ids of study and patient are pseudonyms."""
 
     study: DicomStudy
     study_id: str
+    patient_id: str
     told: Mapping[str, str]
+
+    @property
+    def folders(self) -> frozenset[Path]:
+        """Where its files lie; those in a zip lie in no folder."""
+        files = (
+            one.file
+            for series in self.study.series
+            for volume in series.volumes
+            for one in getattr(volume.info.load, "slices", ())
+        )
+        parents = {file.path.parent for file in files if not file.member}
+        return frozenset(folder.resolve() for folder in parents)
 
     def fingerprint(self) -> str:
         """Hash of the instances, of their files' sizes and times, and of what the user says about phases."""
@@ -294,16 +359,18 @@ class DicomJob:
                 f"study {self.study_id}: {'; '.join([left_out['reason'], *faults, *missing])}. "
                 "Look at mtinet phases, and name the series with --phase-names"
             )
+        times, contradicted = _trusted(loaded.times_s, self.study_id)
         study = Study(
             self.study_id,
             {p: Path(f"series-{c.series.info.series_number}") for p, c in loaded.kept.items()},
-            times_s=loaded.times_s,
+            patient_id=self.patient_id,
+            times_s=times,
             agent=scrub.text(self.study.agent),
             acquisition=acquisition_of(self.study, loaded.kept),
             loaded=loaded.images,
         )
         origin = Origin({phase: chosen.volume for phase, chosen in loaded.kept.items()})
-        return Case(study, origin, tuple(loaded.findings))
+        return Case(study, origin, (*loaded.findings, *contradicted))
 
 
 @dataclass(frozen=True)
@@ -312,6 +379,11 @@ class RefusedJob:
 
     study_id: str
     reason: str
+
+    @property
+    def folders(self) -> frozenset[Path]:
+        """None: nothing is written for it."""
+        return frozenset()
 
     def fingerprint(self) -> str:
         """Nothing is read of it."""
@@ -345,7 +417,10 @@ def _dicom_jobs(source: Path, told: Mapping[str, str], key: Path | None) -> tupl
                 )
             )
         else:
-            jobs.append(DicomJob(members[0], study_id, told))
+            (study,) = members
+            # without an id a patient is known by the study alone
+            patient = pseudonyms.patient(study.patient_id) if study.patient_id.strip() else study_id
+            jobs.append(DicomJob(study, study_id, patient, told))
     return sorted(jobs, key=lambda job: job.study_id), findings
 
 

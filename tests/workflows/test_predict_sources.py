@@ -1,0 +1,75 @@
+"""What a source holds, before anything is predicted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pydicom
+import pytest
+
+from mtinet.dicom.deidentify import Pseudonyms
+from mtinet.workflows.predictions.sources import DicomJob, FolderJob, NiftiJob, open_source
+
+
+def test_two_studies_of_a_patient_have_one_patient(tmp_path, thick_toy, toy_scanner):
+    """A cohort that keeps both must not train on the one and score on the other."""
+    for name in ("before", "now"):
+        toy_scanner(thick_toy(61), tmp_path / "export" / name, "A1", name)
+    toy_scanner(thick_toy(62), tmp_path / "export" / "other", "B1", "other")
+    key = tmp_path / "key"
+    jobs = open_source(tmp_path / "export", key=key).jobs
+    patients = [job.read().study.patient_id for job in jobs]
+    named = [Pseudonyms.open(key).patient(name) for name in ("A1", "B1")]
+    assert sorted(patients) == sorted([named[0], named[0], named[1]])
+
+
+def test_a_patient_without_id_is_known_by_the_study(tmp_path, thick_toy, toy_scanner):
+    toy_scanner(thick_toy(61), tmp_path / "export")
+    for path in (tmp_path / "export").rglob("*.dcm"):
+        dataset = pydicom.dcmread(path)
+        dataset.PatientID = ""
+        dataset.save_as(path)
+    (job,) = open_source(tmp_path / "export", key=tmp_path / "key").jobs
+    assert isinstance(job, DicomJob)
+    assert job.patient_id == job.study_id
+
+
+def test_a_dicom_file_is_not_taken_for_the_nifti_file_of_that_name(tmp_path, thick_toy, toy_scanner):
+    """Archives call files by bare numbers, as ``--phase-names`` calls series."""
+    toy_scanner(thick_toy(61), tmp_path / "written")
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for number, path in enumerate(sorted((tmp_path / "written").rglob("*.dcm")), start=1):
+        path.rename(flat / f"{number}")
+    (job,) = open_source(flat, {"pre": "4"}, tmp_path / "key").jobs
+    assert isinstance(job, DicomJob)
+
+
+@pytest.mark.parametrize("name", ["late", "late.nii.gz"])
+def test_a_nifti_file_is_named_with_or_without_its_suffix(tmp_path, toy, name):
+    toy.images["delayed"].write_nifti(tmp_path / "study" / "late.nii.gz")
+    (job,) = open_source(tmp_path / "study", {"delayed": name}).jobs
+    assert isinstance(job, FolderJob)
+    assert set(job.read().study.images) == {"delayed"}
+
+
+def test_studies_in_the_folder_of_a_study_are_named(tmp_path, toy):
+    """One stray file must not hide a batch."""
+    for folder in ("a", "b"):
+        toy.images["delayed"].write_nifti(tmp_path / "many" / folder / "delayed.nii.gz")
+    assert [job.study_id for job in open_source(tmp_path / "many").jobs] == ["a", "b"]
+    toy.images["pre"].write_nifti(tmp_path / "many" / "pre.nii.gz")
+    found = open_source(tmp_path / "many")
+    assert [job.study_id for job in found.jobs] == ["many"]
+    assert "folders a, b are not predicted" in found.findings[0].meaning
+
+
+def test_times_that_contradict_the_order_of_the_phases_are_not_used(tmp_path, toy):
+    study = toy.write(tmp_path, "s0")
+    good = NiftiJob(study).read()
+    assert good.study.times_s == study.times_s
+    assert good.findings == ()
+    exchanged = {**study.times_s, "arterial": 180.0, "delayed": 22.0}
+    case = NiftiJob(replace(study, times_s=exchanged)).read()
+    assert case.study.times_s == {}
+    assert [(f.id, f.severity, f.case) for f in case.findings] == [("times-contradict", "warning", "s0")]
