@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-TUNED: dict[str, dict[str, tuple[str, ...]]] = {"small": {}}
+_SGD = (
+    *("training.optimizer=sgd", "training.learning_rate=0.01"),
+    *("training.schedule=poly", "training.weight_decay=0.00003"),
+)
+
+TUNED: dict[str, dict[str, tuple[str, ...]]] = {
+    "small": {"mtinet": _SGD, "basic_unet": _SGD, "dynunet": _SGD},
+}
 """By preset and network: the settings of the trial that won on the development cohort.  Without an entry the
 preset's optimisation counts.  ``mtinet-paper`` is MTI-Net as published, which had trials of its own."""
 
