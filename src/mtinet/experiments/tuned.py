@@ -1,14 +1,23 @@
-"""The optimisation that each network's rows start from: what won its trials of ``tuning``."""
+"""The trials of ``tuning``, and what won them: the optimisation that each network's rows start from."""
 
 from __future__ import annotations
 
-_SGD = (
-    *("training.optimizer=sgd", "training.learning_rate=0.01"),
-    *("training.schedule=poly", "training.weight_decay=0.00003"),
-)
+_ADAMW = ("training.schedule=cosine", "training.weight_decay=0.0001")
+
+TRIALS = {
+    **{
+        f"adamw-{rate}": ("training.optimizer=adamw", f"training.learning_rate={rate}", *_ADAMW)
+        for rate in ("0.001", "0.004", "0.016")
+    },
+    "sgd-0.01": (
+        *("training.optimizer=sgd", "training.learning_rate=0.01"),
+        *("training.schedule=poly", "training.weight_decay=0.00003"),
+    ),
+}
+"""The same trials for every network; the last is nnU-Net's own recipe (Isensee et al., Nat Methods 2021)."""
 
 TUNED: dict[str, dict[str, tuple[str, ...]]] = {
-    "small": {"mtinet": _SGD, "basic_unet": _SGD, "dynunet": _SGD},
+    "small": dict.fromkeys(("mtinet", "basic_unet", "dynunet"), TRIALS["sgd-0.01"]),
 }
 """By preset and network: the settings of the trial that won on the development cohort.  Without an entry the
 preset's optimisation counts.  ``mtinet-paper`` is MTI-Net as published, which had trials of its own."""

@@ -22,7 +22,7 @@ from mtinet.model import spectral_products
 _SMALL = 1e-12
 
 _PIECE = 2**18
-"""Values that are filtered at a time: the handful of maps of a megabyte stays in a processor's cache."""
+"""Values that a CPU filters at a time: the handful of maps of a megabyte stays in its cache."""
 
 _DENSE = 64
 """Pixels up to which the filter is one matrix: above, that many multiply-adds a pixel are too many."""
@@ -242,8 +242,9 @@ class _SpectralAndEntropies(torch.autograd.Function):
 
 
 def _pieces(maps: Tensor) -> Iterator[slice]:
-    """Slices of the first axis with :data:`_PIECE` values at most, or one image."""
-    count = max(1, _PIECE // maps[0].numel()) if len(maps) else 1
+    """Slices of the first axis with :data:`_PIECE` values at most, or one image; a GPU wants to be filled."""
+    values = _PIECE if maps.device.type == "cpu" else maps.numel()
+    count = max(1, values // max(1, maps[:1].numel()))
     return (slice(start, start + count) for start in range(0, len(maps), count))
 
 

@@ -7,6 +7,7 @@ and cross-entropy, which is what MONAI's and nnU-Net's own recipes recommend.
 from __future__ import annotations
 
 from mtinet.experiments.plan import EnhancementMethod, Experiment, Row
+from mtinet.experiments.tuned import TRIALS
 
 NETWORKS = {
     "basic_unet": "BasicUNet",
@@ -24,20 +25,6 @@ AS_PUBLISHED = (
     "tim.against=prediction",
 )
 """The paper's side of every question about the architecture, at the size of the preset."""
-
-ADAMW = ("training.schedule=cosine", "training.weight_decay=0.0001")
-RATES = ("0.001", "0.004", "0.016")
-TRIALS = {
-    **{
-        f"adamw-{rate}": ("training.optimizer=adamw", f"training.learning_rate={rate}", *ADAMW)
-        for rate in RATES
-    },
-    "sgd-0.01": (
-        *("training.optimizer=sgd", "training.learning_rate=0.01"),
-        *("training.schedule=poly", "training.weight_decay=0.00003"),
-    ),
-}
-"""The same trials for every network; the last is nnU-Net's own recipe (Isensee et al., Nat Methods 2021)."""
 
 
 def _with_read_out(network: str, suffix: str, what: str, classes: str) -> Row:
