@@ -9,9 +9,9 @@ for
   must come out empty, and so must every other phase that only they held; the rest must stay as it was.
   The two are counted apart;
 - the table with one meaningless name for every series;
-- the table with the series numbers of each study shuffled, in ``--shuffles`` ways: nothing then tells series
-  apart that agree in all but their numbers.  Phases that such a series holds beside another one, which does
-  not hold them, cannot be decided; they and the others are counted apart too;
+- the table with the series numbers of each study shuffled, in ``--shuffles`` ways, with its rows, and with
+  both.  With both nothing tells series apart that agree in all but their numbers.  Phases that such a series
+  holds beside another one, which does not hold them, cannot be decided; they and the others are counted apart;
 
 how many phases are right, wrong, wrong although stated with a confidence above 0.8, and missed (empty where
 there is an answer).  ``--virtual N`` adds N virtual studies with pixels, meaningless names and shuffled
@@ -45,6 +45,7 @@ from mtinet.workflows.simulate import simulate
 
 CONFIDENT = 0.8
 SHUFFLED = "shuffled numbers"
+ROWS, BOTH = "shuffled rows", "shuffled numbers and rows"
 DELETED = "one series deleted, its phases"
 LEFT = "one series deleted, the other phases"
 TIMES_S: dict[Phase, float] = {
@@ -122,22 +123,25 @@ def figures(
     """The figures of a table, by what was done to it."""
     rng = np.random.default_rng([seed, 0])
     found: dict[str, Counter[str]] = {
-        name: Counter() for name in ("as it is", DELETED, LEFT, "generic names", SHUFFLED)
+        name: Counter() for name in ("as it is", DELETED, LEFT, "generic names", SHUFFLED, ROWS, BOTH)
     }
     for key, wanted in expected.items():
         study = studies[key]
         generic = [replace(s, description="series", protocol="") for s in study]
         changed = [("as it is", study, wanted), ("generic names", generic, wanted)]
-        changed += [(SHUFFLED, *shuffled(study, wanted, rng)) for _ in range(shuffles)]
+        renumbered = [shuffled(study, wanted, rng) for _ in range(shuffles)]
+        changed += [(SHUFFLED, *one) for one in renumbered]
+        changed += [(ROWS, shuffled_rows(study, rng), wanted) for _ in range(shuffles)]
+        changed += [(BOTH, shuffled_rows(series, rng), answers) for series, answers in renumbered]
         open_ = undecidable(study, wanted)
         for name, series, answers in changed:
             identification = identify(series)
             counts = score(identification, answers)
             found[name].update(counts)
-            if name == SHUFFLED:
+            if name == BOTH:
                 for part, held in (("decidable", answers.keys() - open_), ("alike but for numbers", open_)):
                     some = score(identification, {phase: answers[phase] for phase in sorted(held)})
-                    found.setdefault(f"{SHUFFLED}, {part}", Counter()).update(some)
+                    found.setdefault(f"{BOTH}, {part}", Counter()).update(some)
             if verbose and counts["right"] < counts["total"]:
                 print(" ", name, key, {p: answer(c) for p, c in identification.phases.items() if c}, answers)
         for name, counts in deletion(study, wanted, verbose).items():
@@ -146,10 +150,10 @@ def figures(
 
 
 def undecidable(study: Study, wanted: Expected) -> set[str]:
-    """Phases whose series agree with one that does not hold them in all but their number (and UID)."""
+    """Phases whose series agree with one that does not hold them in all but number and row (and UID)."""
 
     def look(series: SeriesInfo) -> SeriesInfo:
-        return replace(series, series_uid="", series_number="")
+        return replace(series, series_uid="", series_number="", row=None)
 
     found = set()
     for phase, names in wanted.items():
@@ -200,6 +204,12 @@ def shuffled(study: Study, wanted: Expected, rng: np.random.Generator) -> tuple[
         for phase, names in wanted.items()
     }
     return new, answers
+
+
+def shuffled_rows(study: Study, rng: np.random.Generator) -> Study:
+    """The same series on each other's rows."""
+    rows = [study[i].row for i in rng.permutation(len(study))]
+    return [replace(s, row=row) for s, row in zip(study, rows)]
 
 
 def virtual_figures(n: int, seed: int = 0, verbose: bool = False) -> dict[str, Counter[str]]:

@@ -58,11 +58,50 @@ def test_an_answer_that_cannot_be_written_names_the_place(table, tmp_path, monke
     assert list(tmp_path.glob(".tmp*")) == []
 
 
-def test_the_order_of_the_rows_is_no_evidence(table):
+def test_the_order_of_the_rows_is_no_evidence_beside_numbers(table):
     lines = table.read_text(encoding="utf-8").splitlines(keepends=True)
     first = to_json(identify_phases(table)[0])
     table.write_text(lines[0] + "".join(reversed(lines[1:])), encoding="utf-8")
     assert to_json(identify_phases(table)[0]) == first
+
+
+EXAMINATION = ["localizer", "t2_haste", "in_opp", "vibe", "care bolus", "vibe", "vibe", "vibe", "dwi"]
+"""As it was acquired: the dynamic series have one name."""
+
+
+def listed(path: Path, numbers, uids=(5, 9, 1, 8, 3, 7, 2, 6, 4)):
+    """The phases of an examination whose rows are in the order of acquisition: uid by phase, and the study."""
+    counts = {"vibe": 80, "localizer": 15, "care bolus": 40}
+    lines = [
+        f"1,1.2.{uid},{name},{number},{counts.get(name, 30)}\n"
+        for uid, name, number in zip(uids, EXAMINATION, numbers, strict=True)
+    ]
+    path.write_text(HEADER + "".join(lines), encoding="utf-8")
+    (study,) = identify_phases(path)[0]
+    return study.identification.phases
+
+
+def test_rows_in_the_order_of_acquisition_stand_in_for_numbers_that_are_not(tmp_path):
+    found = listed(tmp_path / "series.csv", numbers=(8, 3, 6, 2, 9, 7, 1, 5, 4))
+    stated = {phase: choice.series_uid for phase, choice in found.items() if choice is not None}
+    assert stated == {"pre": "1.2.8", "arterial": "1.2.7", "portal_venous": "1.2.2", "delayed": "1.2.6"}
+    for choice in found.values():
+        assert choice is None or choice.confidence <= 0.8
+        assert choice is None or any("the table's rows" in text for text in choice.evidence)
+
+
+def test_numbers_that_are_believed_need_no_rows(tmp_path):
+    found = listed(tmp_path / "series.csv", numbers=range(1, 10))
+    assert found["arterial"].confidence > 0.8
+    assert not any("rows" in text for text in found["arterial"].evidence)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "uids"),
+    [((8, 3, 6, 2, 9, 7, 1, 5, 4), range(1, 10)), ((8, 3, 6, 2, 9, 7, 1, 5, 4), range(9, 0, -1))],
+)
+def test_rows_that_are_sorted_by_another_column_say_nothing(tmp_path, numbers, uids):
+    assert not any(listed(tmp_path / "series.csv", numbers, uids).values())
 
 
 @pytest.mark.parametrize(
@@ -102,12 +141,22 @@ def test_real_series_lists(reference_folder, monkeypatch):
     assert plain["right"] >= 0.95 * plain["total"]
     assert deleted["empty"] >= 0.9 * deleted["total"] > 0
     assert others["unchanged"] >= 0.9 * others["total"] > 0
-    for name in ("as it is", benchmark.DELETED, benchmark.LEFT, "generic names", "shuffled numbers"):
+    for name in (
+        "as it is",
+        benchmark.DELETED,
+        benchmark.LEFT,
+        "generic names",
+        benchmark.SHUFFLED,
+        benchmark.BOTH,
+    ):
         assert figures[name][confident] <= 0.02 * figures[name]["total"], name
-    assert figures["generic names"]["right"] >= 0.9 * figures["generic names"]["total"]
-    told, alike = (figures[f"shuffled numbers, {part}"] for part in ("decidable", "alike but for numbers"))
+    for name in ("generic names", benchmark.SHUFFLED):
+        assert figures[name]["right"] >= 0.9 * figures[name]["total"]
+    # numbers that are right need no rows
+    assert figures[benchmark.ROWS]["right"] >= 0.99 * figures[benchmark.ROWS]["total"]
+    told, alike = (figures[f"{benchmark.BOTH}, {part}"] for part in ("decidable", "alike but for numbers"))
     assert told["right"] >= 0.95 * told["total"]
     assert told["wrong"] <= 0.02 * told["total"]
     assert alike["missed"] >= 0.75 * alike["total"]  # nothing tells them apart: the right answer is none
-    assert told["total"] + alike["total"] == figures["shuffled numbers"]["total"]
+    assert told["total"] + alike["total"] == figures[benchmark.BOTH]["total"]
     sys.modules.pop("phase_figures", None)

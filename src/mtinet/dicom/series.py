@@ -94,6 +94,8 @@ class SeriesInfo:
         When the series began, seconds from midnight, where a table says so; files say it for each volume.
     volumes : tuple of VolumeInfo
         Empty where only a table is known: how many volumes the images make must then be inferred.
+    row : int or None
+        Its place in a table that lists the study's series; files have none.
     """
 
     study_key: str
@@ -113,3 +115,4 @@ class SeriesInfo:
     field_T: float | None = None
     time_s: float | None = None
     volumes: tuple[VolumeInfo, ...] = ()
+    row: int | None = None

@@ -94,11 +94,12 @@ def read_series_table(path: Path) -> dict[str, list[SeriesInfo]]:
     studies: dict[str, list[SeriesInfo]] = {}
     for line, row in enumerate(rows, start=2):
         cells = {name: (cell or "").strip() for name, cell in row.items() if isinstance(name, str)}
-        studies.setdefault(cells["StudyKey"], []).append(_series(cells, path, line))
+        study = studies.setdefault(cells["StudyKey"], [])
+        study.append(_series(cells, path, line, len(study)))
     return studies
 
 
-def _series(cells: dict[str, str], path: Path, line: int) -> SeriesInfo:
+def _series(cells: dict[str, str], path: Path, line: int, row: int) -> SeriesInfo:
     count = cells["NumberOfInstances"]
     if not count.isdigit():
         raise UnusableError(f"{path}, line {line}: NumberOfInstances is {count!r}; give a whole number")
@@ -117,6 +118,7 @@ def _series(cells: dict[str, str], path: Path, line: int) -> SeriesInfo:
         n_images=int(count),
         agent=cells.get("ContrastBolusAgent", ""),
         time_s=_seconds(cells.get("AcquisitionTime") or cells.get("SeriesTime") or ""),
+        row=row,
     )
 
 

@@ -169,12 +169,15 @@ class Alternative:
     world : World
     weight : float
         Prior log-weight.
+    ordered : bool
+        It believes the order that was found.
     """
 
     items: tuple[Item, ...]
     rows: tuple[int, ...]
     world: World
     weight: float
+    ordered: bool = False
 
 
 def mixed(alternatives: Sequence[Alternative]) -> tuple[NDArray[np.float64], list[float]]:

@@ -25,7 +25,7 @@ from mtinet.imaging.phases.deciding import (
     mixed,
 )
 from mtinet.imaging.phases.names import HEPATOSPECIFIC as HEPATOSPECIFIC_NAMES
-from mtinet.imaging.phases.ordering import Order, find_order, time_of
+from mtinet.imaging.phases.ordering import ROWS_AT_MOST, Order, find_order, time_of
 from mtinet.imaging.phases.result import Choice, Excluded, Identification, Missing
 from mtinet.imaging.phases.signal import Signals, compare
 from mtinet.imaging.phases.weighing import from_name, from_place, from_times, possible_starts, time_weight
@@ -71,7 +71,7 @@ def identify(study: Sequence[SeriesInfo], use_pixels: bool = True) -> Identifica
     Parameters
     ----------
     study : sequence of SeriesInfo
-        All series of one study, in any order: theirs is no evidence.
+        All series of one study, in any order; that of a table's rows is evidence where they hold it (``row``).
     use_pixels : bool
         Read the voxels of volumes that offer them.
 
@@ -94,6 +94,8 @@ def identify(study: Sequence[SeriesInfo], use_pixels: bool = True) -> Identifica
     table, shares = mixed(alternatives)
     if _counted_only(weighed):
         table[:, :NONE] *= _BY_COUNT_ALONE
+    if weighed.order.basis == "rows":
+        table[:, :NONE] = _rows_believed_less(table, alternatives)
     chosen = _choose(table, weighed.order)
     phases: dict[Phase, Choice | None] = dict.fromkeys(PHASES)
     for phase, row in chosen.items():
@@ -197,7 +199,7 @@ def _ordered(table: NDArray[np.float64], order: Order, world: World, weight: flo
         if row < len(table):
             rows.append(len(items))
             items.append(Item(table[row], 0))
-    return Alternative(tuple(items), tuple(rows), world, weight)
+    return Alternative(tuple(items), tuple(rows), world, weight, ordered=True)
 
 
 def _unordered(table: NDArray[np.float64], weighed: _Weighed, world: World, weight: float) -> Alternative:
@@ -221,6 +223,15 @@ def _unordered(table: NDArray[np.float64], weighed: _Weighed, world: World, weig
 def _counted_only(weighed: _Weighed) -> bool:
     """Nothing but image counts told which series are the dynamic ones."""
     return weighed.silent and weighed.signals is None and weighed.order.basis != "times"
+
+
+def _rows_believed_less(
+    table: NDArray[np.float64], alternatives: Sequence[Alternative]
+) -> NDArray[np.float64]:
+    """Nothing is more probable than the rows of a table can make it, or the rest of the evidence without them."""
+    without = [one for one in alternatives if not one.ordered]
+    free, _ = mixed(without)
+    return np.minimum(table[:, :NONE], np.maximum(free[:, :NONE], ROWS_AT_MOST))
 
 
 def _choose(table: NDArray[np.float64], order: Order) -> dict[Phase, int]:

@@ -1,15 +1,17 @@
-"""In which order volumes were acquired: by their times, else by series numbers as far as they can be trusted.
+"""In which order volumes were acquired: by their times, else by series numbers as far as they can be trusted, else
+by the rows of a table.
 
 Consoles number series in the order of acquisition, without gaps.  An export may have lost that: numbers are
 checked against what is known (scouts first, bolus tracking right before the arterial phase, reconstructions
-last, repeats of one sequence in a row) before they are believed.
+last, repeats of one sequence in a row) before they are believed.  Where they are not, a table may still list
+the series as they were acquired; its rows are checked in the same way, and believed less.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from mtinet.dicom.series import SeriesInfo
@@ -22,6 +24,9 @@ _SHUFFLED = 0.3
 
 Far more than in practice: a wrong phase costs more than an empty one, so numbers must earn their trust."""
 
+_ROWS_SHUFFLED = 0.5
+"""The same of a table's rows: many a table is sorted by something else, or by nothing."""
+
 _SCOUT_FIRST, _DUAL_ECHO_FIRST, _DERIVED_LATER = 0.95, 0.95, 0.97
 """Share of scouts that come before every volume, of images in and out of phase (unenhanced) that come before the
 second, and of reconstructions that come after the first."""
@@ -29,12 +34,18 @@ second, and of reconstructions that come after the first."""
 _PRECEDED = 0.97
 """Share of studies with another scan, scouts not counted, before the first volume."""
 
+_SOURCES_UNKNOWN = -3.0
+"""Log-odds of numbers that are not those in the names of subtractions."""
+
 _BEFORE_BOLUS = {0: 0.15, 1: 0.65, 2: 0.12}
 _REST = 0.08
 """How many series come before the bolus scan: the unenhanced one, none where it was not exported, or two."""
 
 _IN_A_ROW, _LATE_APART, _BROKEN_ONCE, _BROKEN = 0.72, 0.18, 0.06, 0.04
 """Series after the injection: in a row, the last one apart, one interruption before that, more."""
+
+ROWS_AT_MOST = 0.8
+"""What the order of a table's rows can be trusted: nobody promises that it means anything."""
 
 _MOST_LOST = 0.4
 """Where a larger share of the numbers is absent, numbering has another reason and gaps mean nothing."""
@@ -49,7 +60,7 @@ class Order:
     candidates : tuple of Candidate
         In that order; within a series always.
     basis : str
-        ``times``, ``numbers`` or ``none``.
+        ``times``, ``numbers``, ``rows`` (of a table) or ``none``.
     trust : float
         Probability that the order is that of acquisition.
     gaps : tuple of int
@@ -104,16 +115,59 @@ def find_order(found: Sorted, study: Sequence[SeriesInfo]) -> Order:
         ranked = sorted(zip(times, candidates), key=lambda pair: (pair[0] or 0.0, *_tie(pair[1])))
         ordered = tuple(c for _, c in ranked)
         return Order(ordered, "times", 1.0, bolus=_bolus_by_time(ordered, found))
+    by_numbers = _by_numbers(found, study)
+    by_rows = _by_rows(found, study)
+    if by_rows is None or by_rows.trust < max(by_numbers.trust, 0.5):
+        return by_numbers
+    return replace(by_rows, trust=min(by_rows.trust, ROWS_AT_MOST))
+
+
+def _by_numbers(found: Sorted, study: Sequence[SeriesInfo]) -> Order:
+    """The order of the series numbers, where each candidate's series has its own."""
+    candidates = found.candidates
     numbers = [number_of(c.series) for c in candidates]
     distinct = {n for n in numbers if n is not None}
-    if None in numbers or len(distinct) < len(series):
+    if None in numbers or len(distinct) < len({c.series.series_uid for c in candidates}):
         return Order(tuple(sorted(candidates, key=lambda c: c.key)), "none", 0.0)
     ordered = tuple(sorted(candidates, key=lambda c: (number_of(c.series) or 0.0, *_tie(c))))
     steps = _steps(study)
     sources = _sources(ordered, found, study)
-    bolus = _bolus_by_number(ordered, found, steps)
-    trust = _trust(ordered, found, steps, sources, bolus)
-    return Order(ordered, "numbers", trust, _gaps(ordered, steps, found), bolus, sources)
+    bolus = _bolus_by_place(ordered, found, steps)
+    odds = _odds(ordered, found, steps, bolus, _SHUFFLED)
+    if subtraction_sources_known(found) and not sources:
+        odds += _SOURCES_UNKNOWN
+    return Order(ordered, "numbers", _probability(odds), _gaps(ordered, steps, found), bolus, sources)
+
+
+def _by_rows(found: Sorted, study: Sequence[SeriesInfo]) -> Order | None:
+    """The order of a table's rows; None for files, and where the rows are sorted by what a series is.
+
+    Rows without a gap tell nothing of series that are missing.
+    """
+    rows = {series.series_uid: series.row for series in study}
+    known = {uid: row for uid, row in rows.items() if row is not None}
+    listed = sorted(study, key=lambda series: known.get(series.series_uid, 0))
+    if len(known) < len(rows) or _sorted_by_content(listed):
+        return None
+    ordered = tuple(sorted(found.candidates, key=lambda c: (known[c.series.series_uid], *_tie(c))))
+    bolus = _bolus_by_place(ordered, found, known)
+    trust = _probability(_odds(ordered, found, known, bolus, _ROWS_SHUFFLED))
+    return Order(ordered, "rows", trust, bolus=bolus)
+
+
+def _sorted_by_content(listed: Sequence[SeriesInfo]) -> bool:
+    """The rows are in the order of their names, identifiers, numbers or image counts, up or down."""
+    columns: list[list[str] | list[float]] = [
+        [series.description.casefold() for series in listed],
+        [series.series_uid for series in listed],
+        [series.series_number for series in listed],
+        [number_of(series) or 0.0 for series in listed],
+        [series.n_images for series in listed],
+    ]
+    return any(
+        len(set(column)) > 1 and column in (sorted(column), sorted(column, reverse=True))  # type: ignore[type-var]
+        for column in columns
+    )
 
 
 def _first(candidate: Candidate) -> int:
@@ -161,11 +215,11 @@ def _gaps(ordered: tuple[Candidate, ...], steps: dict[str, int], found: Sorted) 
     return tuple(places)
 
 
-def _bolus_by_number(ordered: tuple[Candidate, ...], found: Sorted, steps: dict[str, int]) -> int | None:
-    marks = [n for s, reason in found.excluded if reason == BOLUS and (n := number_of(s)) is not None]
+def _bolus_by_place(ordered: tuple[Candidate, ...], found: Sorted, steps: dict[str, int]) -> int | None:
+    marks = [steps[s.series_uid] for s, reason in found.excluded if reason == BOLUS and s.series_uid in steps]
     if not marks and found.silent and all(c.info is None for c in ordered):
         return _interrupted(ordered, steps)
-    return sum((number_of(c.series) or 0.0) < max(marks) for c in ordered) if marks else None
+    return sum(steps[c.series.series_uid] < max(marks) for c in ordered) if marks else None
 
 
 def _interrupted(ordered: tuple[Candidate, ...], steps: dict[str, int]) -> int | None:
@@ -206,19 +260,19 @@ def _sources(
     return {c.key: named[n] for c in ordered if (n := int(number_of(c.series) or 0)) in named}
 
 
-def _trust(
+def _odds(
     ordered: tuple[Candidate, ...],
     found: Sorted,
     steps: dict[str, int],
-    sources: dict[tuple[str, int], bool],
     bolus: int | None,
+    shuffled: float,
 ) -> float:
-    """Probability that the numbers follow the acquisition, by Bayes' rule from what can be checked.
+    """Log-odds that ``steps`` (numbers, rows) follow the acquisition, by Bayes' rule from what can be checked.
 
     Each check compares how often it holds in practice with how often it would among shuffled numbers.  Names of
     the volumes are no part of it: they weigh in the hypotheses, where the two orders are compared.
     """
-    odds = math.log((1.0 - _SHUFFLED) / _SHUFFLED)
+    odds = math.log((1.0 - shuffled) / shuffled)
     own = [steps[uid] for uid in dict.fromkeys(c.series.series_uid for c in ordered)]
     total, scouts = len(own), 0
     for series, reason in found.excluded:
@@ -232,13 +286,15 @@ def _trust(
             odds += _against_chance(number > own[0], _DERIVED_LATER, total / (total + 1))
         elif reason == "in and out of phase" and total > 1:
             odds += _against_chance(number < own[1], _DUAL_ECHO_FIRST, 2 / (total + 1))
-    if subtraction_sources_known(found) and not sources:
-        odds -= 3.0
     odds += _preceded(own, found, steps) + _rows(own, found, steps)
     if bolus is not None and total > 1:
         position = sum(c.volume == 0 for c in ordered[:bolus])
         usual = _BEFORE_BOLUS.get(position, _REST / max(total - 2, 1))
         odds += math.log(usual * (total + 1))
+    return odds
+
+
+def _probability(odds: float) -> float:
     return 1.0 / (1.0 + math.exp(-odds))
 
 

@@ -52,13 +52,15 @@ def _place(row: int, order: Order) -> list[str]:
     total = len(order.candidates)
     if order.basis == "none" or total == 1:
         return []
-    by = "acquisition time" if order.basis == "times" else "series number"
+    by = {"times": "acquisition time", "numbers": "series number", "rows": "the table's rows"}[order.basis]
     found = [f"volume {row + 1} of {total} in the order of {by}"]
     if order.basis == "times" and row and (time := time_of(candidate)) is not None:
         first = time_of(order.candidates[0])
         found.append(f"{time - first:.0f} s after the first volume" if first is not None else "")
     if order.basis == "numbers" and order.trust < 0.9:
         found.append(f"the numbers follow the acquisition with a probability of only {order.trust:.2f}")
+    if order.basis == "rows":
+        found.append("the series numbers do not look like an examination, the rows do")
     if order.bolus is not None:
         found.append(f"{'before' if row < order.bolus else 'after'} the bolus scan")
     source = order.sources.get(candidate.key)
