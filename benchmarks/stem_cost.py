@@ -44,6 +44,9 @@ COMMON = ("head.readout=none", "training.steps=2400")
 
 SEEDS = (0, 1, 2)
 SCORED, SCORED_SEED = 160, 3002
+_COLUMNS = ("number", "apart", "apart_low", "apart_high", "n", "kept")
+"""Those of the table beside the two kinds."""
+
 BOUNDS = {"dice": -0.02, "accuracy": -0.05, "enhancement error": 1.05}
 """Lower ends of the differences that are borne, and the largest ratio of errors."""
 
@@ -57,21 +60,26 @@ def config_of(kind: str, seed: int, extra: Sequence[str] = ()) -> Config:
 def scores_of(
     out: Path, kind: str, seed: int, scored: Cohort, subjects: Sequence[str], extra: Sequence[str]
 ) -> pd.DataFrame:
-    """Train and score one: a row a patient with a lesion, whose ``dice``, ``accuracy`` and ``error`` it holds.
+    """Train and score one; see :func:`patient_scores`."""
+    cohort, folder = out / f"cohort{seed}", out / kind / f"seed{seed}" / "run"
+    simulate(cohort, resolve_simulation("demo", None, [f"seed={seed}", *subjects]))
+    train(cohort, folder, config_of(kind, seed, extra), TrainOptions(folds=FOLDS, resume=True))
+    return patient_scores(folder, scored)
+
+
+def patient_scores(folder: Path, scored: Cohort) -> pd.DataFrame:
+    """What a run scores: a row a patient with a lesion, whose ``dice``, ``accuracy`` and ``error`` it holds.
 
     A lesion that was missed has Dice 0, a wrong class and the training mean's error.
     """
-    cohort, folder = out / f"cohort{seed}", out / kind / f"seed{seed}" / "run"
-    simulate(cohort, resolve_simulation("demo", None, [f"seed={seed}", *subjects]))
-    config = config_of(kind, seed, extra)
-    train(cohort, folder, config, TrainOptions(folds=FOLDS, resume=True))
-    tables = Run.open(folder).predictions_on(scored.name)
+    run = Run.open(folder)
+    tables = run.predictions_on(scored.name)
     if not (tables / "studies.csv").is_file():
         evaluate(folder, cohort=scored.folder)
     studies = read_table(tables / "studies.csv").set_index("patient_id")
     lesions = read_table(tables / "lesions.csv")
     largest = dominant_lesions(lesions).set_index("patient_id")
-    values = enhancement_values(lesions, config.phases, "raw").rows
+    values = enhancement_values(lesions, run.config.phases, "raw").rows
     error = (values["head"] - values["truth"]).abs().groupby(values["patient_id"]).mean()
     found = pd.DataFrame({"dice": studies.loc[largest.index, "dice"]})
     found["accuracy"] = (largest["label"] == largest["predicted_label"]).astype(float)
@@ -79,34 +87,38 @@ def scores_of(
     return found.sort_index()
 
 
+def fresh_patients(out: Path, subjects: int) -> Cohort:
+    """Virtual patients to score whom no training has seen."""
+    given = ["name=stem-scored", f"seed={SCORED_SEED}", f"subjects={subjects}"]
+    return simulate(out / "scored", resolve_simulation("demo", None, given))
+
+
 # ---------------------------------------------------------------------- the table
 def compared(scores: dict[str, list[pd.DataFrame]], resamples: int, seed: int) -> pd.DataFrame:
-    """A row a number: both values, and the paired difference (or the ratio of errors) with its interval."""
+    """A row a number: the values of both kinds, and the first one's paired difference from the second.
+
+    Of errors it is the ratio.  A patient's value is the mean over the trainings.
+    """
     mean = {kind: sum(tables[1:], tables[0]) / len(tables) for kind, tables in scores.items()}
-    blocks, pixels = mean["blocks"], mean["pixels"]
-    assert list(blocks.index) == list(pixels.index), "the same patients were scored"
-    patients = blocks.index.to_numpy()
+    ours, theirs = mean.values()
+    assert list(ours.index) == list(theirs.index), "the same patients were scored"
+    patients = ours.index.to_numpy()
     bootstrap = PatientBootstrap(patients, resamples, seed)
 
     def ratio(weights: FloatArray) -> dict[str, FloatArray]:
-        return {
-            "ratio": safe_ratio(weights @ blocks["error"].to_numpy(), weights @ pixels["error"].to_numpy())
-        }
+        return {"ratio": safe_ratio(weights @ ours["error"].to_numpy(), weights @ theirs["error"].to_numpy())}
 
     rows = []
     for number, name in (("dice", "dice"), ("accuracy", "accuracy"), ("enhancement error", "error")):
         if name == "error":
-            apart, kept = bootstrap.estimates(patients, ratio)["ratio"], None
+            apart = bootstrap.estimates(patients, ratio)["ratio"]
             kept = apart.value < BOUNDS[number]
         else:
-            apart = bootstrap.mean(patients, blocks[name] - pixels[name])
+            apart = bootstrap.mean(patients, ours[name] - theirs[name])
             kept = apart.low > BOUNDS[number]
-        rows.append({"number": number, **_sides(blocks[name], pixels[name]), **_spread(apart), "kept": kept})
+        sides = {kind: float(values[name].mean()) for kind, values in mean.items()}
+        rows.append({"number": number, **sides, **_spread(apart), "kept": kept})
     return pd.DataFrame(rows)
-
-
-def _sides(blocks: pd.Series[float], pixels: pd.Series[float]) -> dict[str, float]:
-    return {"blocks": float(blocks.mean()), "pixels": float(pixels.mean())}
 
 
 def _spread(found: Estimate) -> dict[str, float]:
@@ -126,8 +138,9 @@ def cost_rows(seconds: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def page_text(table: pd.DataFrame, scored: int, seeds: int, steps: int) -> str:
-    """The table of the page and the sentence before it."""
+def page_text(table: pd.DataFrame, said: str, heads: Sequence[str]) -> str:
+    """The table of the page and what was ``said`` of it; ``heads`` name both kinds and their difference."""
+    first, second = [name for name in table.columns if name not in _COLUMNS]
     rows = []
     for row in table.to_dict("records"):
         difference = row["number"] in ("dice", "accuracy")
@@ -135,13 +148,8 @@ def page_text(table: pd.DataFrame, scored: int, seeds: int, steps: int) -> str:
         apart = form.format(row["apart"], row["apart_low"], row["apart_high"])
         kept = {True: "yes", False: "no"}.get(row["kept"], "")
         name = {"dice": "Dice", "accuracy": "class accuracy"}.get(row["number"], row["number"])
-        rows.append([name, row["blocks"], row["pixels"], apart, kept])
-    said = (
-        f"{steps} steps on the demo's patients, {seeds} trainings each, scored on {scored} patients with a lesion "
-        "whom no run had seen. Brackets: 95 % intervals over patients; for the seconds, quartiles over repeats."
-    )
-    heads = ["number", "blocks of 2x2", "pixels", "blocks against pixels", "within the bound"]
-    return said + "\n\n" + markdown(heads, rows)
+        rows.append([name, row[first], row[second], apart, kept])
+    return said + "\n\n" + markdown(["number", *heads, "within the bound"], rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -155,8 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=7, help="of the timing; 0 = no timing")
     parser.add_argument("--docs", type=Path, default=DOCS, help="folder to write")
     options = parser.parse_args(arguments)
-    given = ["name=stem-scored", f"seed={SCORED_SEED}", f"subjects={options.scored}"]
-    scored = simulate(options.out / "scored", resolve_simulation("demo", None, given))
+    scored = fresh_patients(options.out, options.scored)
     subjects = [] if options.subjects is None else [f"subjects={options.subjects}"]
     extra = [] if options.steps is None else [f"training.steps={options.steps}"]
     if options.train:
@@ -173,7 +180,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.repeats:
         timed = cost_rows(costs(configs, options.repeats, base.tdd.r1_every))
         table = pd.concat([table, timed], ignore_index=True)
-    text = page_text(table, int(table["n"].iloc[0]), len(SEEDS), base.training.steps)
+    said = (
+        f"{base.training.steps} steps on the demo's patients, {len(SEEDS)} trainings each, scored on "
+        f"{table['n'].iloc[0]:.0f} patients with a lesion whom no run had seen. Brackets: 95 % intervals over "
+        "patients; for the seconds, quartiles over repeats."
+    )
+    text = page_text(table, said, ["blocks of 2x2", "pixels", "blocks against pixels"])
     print(text)
     files.write_text(options.docs / "stem-cost.csv", table.to_csv(index=False))
     facts: dict[str, Any] = {

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -21,6 +24,8 @@ from mtinet.config import PRESETS, Phase
 from mtinet.config.variation import LearningVariation, ScoringVariation
 from mtinet.records import Course, Revision, RunRecord, Scoring, StudyScore
 from mtinet.volume import Volume
+
+BENCHMARKS = str(Path(__file__).parents[1] / "benchmarks")
 
 SIGNAL: dict[Phase, tuple[float, float, float]] = {
     # liver, lesion, and everything between skin and liver
@@ -97,6 +102,14 @@ def pytest_runtest_makereport(item, call):
     report = outcome.get_result()
     if report.skipped and os.environ.get("MTINET_REFERENCE") and item.get_closest_marker("reference"):
         report.outcome = "failed"
+
+
+@pytest.fixture(scope="module")
+def benchmark() -> Iterator[Callable[[str], ModuleType]]:
+    """Import a script by name, as it is when it is run: its folder comes first."""
+    sys.path.insert(0, BENCHMARKS)
+    yield importlib.import_module
+    sys.path.remove(BENCHMARKS)
 
 
 @pytest.fixture

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +19,6 @@ from mtinet.evaluation.statistics import Estimate
 ROOT = Path(__file__).parents[1]
 PHASES = ("pre", "arterial")
 CLASSES = ("hemangioma", "hcc")
-
-
-@pytest.fixture(scope="module")
-def benchmark():
-    """Import a script by name, as it is when it is run: its folder comes first."""
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    yield importlib.import_module
-    sys.path.remove(str(ROOT / "benchmarks"))
 
 
 def prepared(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
 from pathlib import Path
@@ -129,34 +128,32 @@ def test_a_table_may_hold_times(tmp_path, text, expected):
 
 
 @pytest.mark.reference
-def test_real_series_lists(reference_folder, monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
-    benchmark = importlib.import_module("phase_figures")
+def test_real_series_lists(reference_folder, benchmark):
+    script = benchmark("phase_figures")
     folder = reference_folder / "series_tables"
     studies = read_series_table(folder / "tcga_lihc_dev.csv")
     expected = json.loads((folder / "tcga_lihc_dev_expected.json").read_text(encoding="utf-8"))
-    figures = benchmark.figures(studies, expected, shuffles=10)
+    figures = script.figures(studies, expected, shuffles=10)
     confident = "wrong while stated > 0.8"
-    plain, deleted, others = (figures[name] for name in ("as it is", benchmark.DELETED, benchmark.LEFT))
+    plain, deleted, others = (figures[name] for name in ("as it is", script.DELETED, script.LEFT))
     assert plain["right"] >= 0.95 * plain["total"]
     assert deleted["empty"] >= 0.9 * deleted["total"] > 0
     assert others["unchanged"] >= 0.9 * others["total"] > 0
     for name in (
         "as it is",
-        benchmark.DELETED,
-        benchmark.LEFT,
+        script.DELETED,
+        script.LEFT,
         "generic names",
-        benchmark.SHUFFLED,
-        benchmark.BOTH,
+        script.SHUFFLED,
+        script.BOTH,
     ):
         assert figures[name][confident] <= 0.02 * figures[name]["total"], name
-    for name in ("generic names", benchmark.SHUFFLED):
+    for name in ("generic names", script.SHUFFLED):
         assert figures[name]["right"] >= 0.9 * figures[name]["total"]
     # numbers that are right need no rows
-    assert figures[benchmark.ROWS]["right"] >= 0.99 * figures[benchmark.ROWS]["total"]
-    told, alike = (figures[f"{benchmark.BOTH}, {part}"] for part in ("decidable", "alike but for numbers"))
+    assert figures[script.ROWS]["right"] >= 0.99 * figures[script.ROWS]["total"]
+    told, alike = (figures[f"{script.BOTH}, {part}"] for part in ("decidable", "alike but for numbers"))
     assert told["right"] >= 0.95 * told["total"]
     assert told["wrong"] <= 0.02 * told["total"]
     assert alike["missed"] >= 0.75 * alike["total"]  # nothing tells them apart: the right answer is none
-    assert told["total"] + alike["total"] == figures[benchmark.BOTH]["total"]
-    sys.modules.pop("phase_figures", None)
+    assert told["total"] + alike["total"] == figures[script.BOTH]["total"]

@@ -132,6 +132,7 @@ def build_series(study_key: str, sources: Sequence[Source]) -> tuple[DicomSeries
         field_T=first.field_T,
         time_s=None,  # each volume has its own
         volumes=tuple(volume.info for volume in volumes),
+        row=None,
     )
     return DicomSeries(info, tuple(volumes), text["frame_of_reference_uid"]), notes.findings
 

@@ -10,9 +10,10 @@ the series as they were acquired; its rows are checked in the same way, and beli
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import Any
 
 from mtinet.dicom.series import SeriesInfo
 from mtinet.imaging.phases.counting import Candidate, Sorted
@@ -157,17 +158,15 @@ def _by_rows(found: Sorted, study: Sequence[SeriesInfo]) -> Order | None:
 
 def _sorted_by_content(listed: Sequence[SeriesInfo]) -> bool:
     """The rows are in the order of their names, identifiers, numbers or image counts, up or down."""
-    columns: list[list[str] | list[float]] = [
-        [series.description.casefold() for series in listed],
-        [series.series_uid for series in listed],
-        [series.series_number for series in listed],
-        [number_of(series) or 0.0 for series in listed],
-        [series.n_images for series in listed],
-    ]
-    return any(
-        len(set(column)) > 1 and column in (sorted(column), sorted(column, reverse=True))  # type: ignore[type-var]
-        for column in columns
+    keys: tuple[Callable[[SeriesInfo], Any], ...] = (
+        lambda series: series.description.casefold(),
+        lambda series: series.series_uid,
+        lambda series: series.series_number,
+        lambda series: number_of(series) or 0.0,
+        lambda series: series.n_images,
     )
+    columns = ([key(series) for series in listed] for key in keys)
+    return any(len(set(c)) > 1 and c in (sorted(c), sorted(c, reverse=True)) for c in columns)
 
 
 def _first(candidate: Candidate) -> int:
