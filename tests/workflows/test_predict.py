@@ -44,6 +44,14 @@ def test_one_call_finds_the_lesion_and_measures_it(toy_run: Run, tmp_path: Path,
     assert np.linalg.norm(np.array(lesion.centre_mm) - world[:3]) < 15
 
 
+def test_what_the_images_cannot_tell_is_said_in_python_too(toy_run: Run, tmp_path: Path, toy_maker):
+    folder = write_folder(toy_maker(5), tmp_path / "study", ("portal_venous", "delayed"))
+    said = [f.id for f in mtinet.load(toy_run.path)(folder).findings]
+    assert said == ["no-times", "no-agent", "missing-phase"]
+    (result,) = predict(toy_run.path, folder, tmp_path / "out").results
+    assert [f.id for f in result.findings] == said
+
+
 def test_gain_changes_neither_mask_nor_class_and_scales_enhancement(toy_run: Run, tmp_path: Path, toy_maker):
     predictor = mtinet.load(toy_run.path)
     one = predictor(write_folder(toy_maker(5), tmp_path / "one"))

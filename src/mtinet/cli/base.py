@@ -61,6 +61,12 @@ PhaseNames = Annotated[
         "0, or a NIfTI file's name; nothing behind = means that the phase was not acquired.",
     ),
 ]
+Agent = Annotated[
+    str,
+    typer.Option(
+        help="Contrast agent of studies that name none (NIfTI), such as gadobutrol or gadoxetate: signs need it."
+    ),
+]
 Key = Annotated[
     Path | None,
     typer.Option(help="Secret key of the pseudonyms. Default: ~/.config/mtinet/pseudonyms.key."),

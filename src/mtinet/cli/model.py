@@ -9,6 +9,7 @@ import typer
 
 from mtinet import config as settings
 from mtinet.cli.base import (
+    Agent,
     CacheOption,
     CohortArgument,
     File,
@@ -156,6 +157,14 @@ def predict(
     ] = "torch",
     format_: Formats = None,
     phase_names: PhaseNames = None,
+    agent: Agent = "",
+    liver_command: Annotated[
+        str,
+        typer.Option(
+            help="Program that draws the liver where a study brings no mask of it, such as 'segment -i {image} -o "
+            "{out}': signs and ratios to the liver need it."
+        ),
+    ] = "",
     images: Annotated[
         Path | None,
         typer.Option(help="For DICOM results of an imported cohort: the DICOM files that were imported."),
@@ -194,6 +203,8 @@ def predict(
     `mtinet predict RUN EXPORT -o OUT --phase-names pre=4,arterial=5:0,portal_venous=5:1,delayed=`
 
     `mtinet predict RUN NOW -o OUT --prior EARLIER-OUT --prior-study EARLIER`
+
+    `mtinet predict RUN EXPORT -o OUT --liver-command 'segment -i {image} -o {out}'`
     """
     from mtinet.inference.ensemble import Opinions
     from mtinet.results import RESEARCH_USE
@@ -202,6 +213,7 @@ def predict(
     from mtinet.workflows.predictions.formats import read_formats
     from mtinet.workflows.predictions.priors import PriorPaths
     from mtinet.workflows.predictions.sources import parse_phase_names
+    from mtinet.workflows.predictions.supplied import Supplied
 
     if (prior is None) != (prior_study is None):
         raise UserError("--prior and --prior-study belong together: the earlier result, and what it is of")
@@ -215,6 +227,7 @@ def predict(
         opinions=Opinions(flips, dropout),
         prior=None if prior is None or prior_study is None else PriorPaths(prior, prior_study),
         backend=backend,
+        supplied=Supplied(agent, liver_command),
     )
     with progress("Predicting") as advance:
         outcome = run(model, study, out, options, on_progress=advance)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mtinet.cli.base import Formats, Json, Key, PhaseNames, app, exit_for, findings_text, names, show
+from mtinet.cli.base import Agent, Formats, Json, Key, PhaseNames, app, exit_for, findings_text, names, show
 
 
 @app.command()
@@ -32,6 +32,7 @@ def revise(
     ] = "",
     format_: Formats = None,
     phase_names: PhaseNames = None,
+    agent: Agent = "",
     key: Key = None,
     json_: Json = False,
 ) -> None:
@@ -39,8 +40,9 @@ def revise(
 
     Open the reference phase and mask.nii.gz in 3D Slicer or ITK-SNAP, correct, add or remove lesions (a number
     or segment each), save, and give the saved file.  Size, enhancement, signs and class are those under your
-    outline; sets and intervals of a calibration are left out.  Name phases as you did for predict.  With --keep the
-    study is copied into a cohort to train on; the model's own class is never kept.
+    outline; sets and intervals of a calibration are left out.  Name phases and agent as you did for predict; a
+    liver that was drawn then is taken from the result.  With --keep the study is copied into a cohort to train
+    on; the model's own class is never kept.
 
     `mtinet revise out/0001 corrected.nii.gz --study cohort --model run -o out/0001b --keep mine --label hcc`
 
@@ -60,6 +62,7 @@ def revise(
         formats=read_formats(names(format_)),
         phase_names=parse_phase_names(phase_names),
         key=key,
+        agent=agent,
     )
     revised = run(result, edited_mask, study, model, out, options)
     lesions = len(revised.result.lesions)

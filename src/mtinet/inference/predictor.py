@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from mtinet.data.harmonisation import Harmonisation
 from mtinet.data.preparation import prepare_for_prediction
 from mtinet.data.prepared import PreparedStudy
 from mtinet.errors import UserError
+from mtinet.imaging.limits import image_limits
 from mtinet.inference.backends import open_passes
 from mtinet.inference.certainty import Calibration, document_name, method_key
 from mtinet.inference.describe import describe_lesions
@@ -53,6 +55,12 @@ class StudyPrediction:
     labels: NDArray[np.int32]
     readings: dict[int, Reading]
     vote: Vote
+
+
+def with_findings(prediction: StudyPrediction, before: Iterable[Finding]) -> StudyPrediction:
+    """The prediction with findings before its own."""
+    result = prediction.result
+    return replace(prediction, result=replace(result, findings=(*before, *result.findings)))
 
 
 class Predictor(Reader):
@@ -140,8 +148,11 @@ class Predictor(Reader):
         """Predict a study and keep what lies behind the result."""
         if not isinstance(study, Study):
             study = Study.from_folder(Path(study))
+        study = replace(study, loaded={phase: study.image(phase) for phase in study.images})
         prepared = prepare_for_prediction(study, self.config.phases, self.config.preparation)
-        return self.predict_prepared(prepared, study.agent)
+        found = self.predict_prepared(prepared, study.agent)
+        # what the images cannot tell comes before what the model says of them
+        return with_findings(found, image_limits(study))
 
     def predict_prepared(
         self, study: PreparedStudy, agent: str = "", *, measured: bool = True

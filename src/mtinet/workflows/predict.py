@@ -13,9 +13,8 @@ from typing import Any
 from mtinet import files
 from mtinet.cohort import Cohort
 from mtinet.errors import UserError
-from mtinet.imaging.limits import image_limits
 from mtinet.inference.ensemble import ALONE, Ensemble, Opinions
-from mtinet.inference.predictor import StudyPrediction
+from mtinet.inference.predictor import StudyPrediction, with_findings
 from mtinet.results import Finding, Result
 from mtinet.runs import Run
 from mtinet.stages import stage, timed
@@ -35,6 +34,7 @@ from mtinet.workflows.predictions.origins import origins_of_cohort
 from mtinet.workflows.predictions.priors import Prior, PriorPaths
 from mtinet.workflows.predictions.sources import Case, Job, open_source
 from mtinet.workflows.predictions.stored import RESULT_FILE, read_result
+from mtinet.workflows.predictions.supplied import NOTHING, Supplied
 from mtinet.workflows.unseen import training_patients
 
 
@@ -67,6 +67,8 @@ class PredictOptions:
         An earlier study of the patient whose lesions are compared with.
     backend : str
         Who computes the network (:data:`~mtinet.inference.backends.BACKENDS`).
+    supplied : Supplied
+        Agent and liver of studies that lack them.
     """
 
     formats: tuple[Format, ...] = DEFAULT_FORMATS
@@ -78,6 +80,7 @@ class PredictOptions:
     opinions: Opinions = ALONE
     prior: PriorPaths | None = None
     backend: str = "torch"
+    supplied: Supplied = NOTHING
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,7 @@ def predict(
         Model, source or an option cannot be used.
     """
     options = options or PredictOptions()
+    options.supplied.check()
     runs = [Run.find(path) for path in (model, *options.ensemble)]
     if (options.images is None) != (options.mapping is None):
         raise UserError(
@@ -158,6 +162,7 @@ def predict(
         options.formats,
         places,
         prior,
+        options.supplied,
     )
     for done, job in enumerate(opened.jobs, start=1):
         batch.do(job)
@@ -178,14 +183,15 @@ class _Batch:
         audit: Audit,
         formats: tuple[Format, ...],
         places: Mapping[str, Path],
-        prior: Prior | None = None,
+        prior: Prior | None,
+        supplied: Supplied,
     ) -> None:
         self.predictor = predictor
         self.software = software_of(predictor.facts)
         self.class_codes, self.trained_on = class_codes, trained_on
         self.calibration = _calibration_digest(predictor)
         self.formats, self.places = formats, places
-        self.prior = prior
+        self.prior, self.supplied = prior, supplied
         self.audit = audit
         self.results: list[Result] = []
         self.failures: list[Finding] = []
@@ -220,6 +226,7 @@ class _Batch:
             "calibration": self.calibration,
             "mtinet": self.software.version,
             **({} if self.prior is None else {"prior": self.prior.digest}),
+            **self.supplied.decides(),
         }
         if self.audit.is_finished(job.study_id, decided_by, self.formats, place):
             try:
@@ -236,13 +243,14 @@ class _Batch:
                 f"study {job.study_id}: patient {case.study.patient_id} trained one of the runs of the "
                 "ensemble; predict with a run that did not see the patient"
             )
-        with stage("lesions"):
-            prediction = with_limits(self.predictor.explain(case.study), case)
-        if self.prior is not None:
-            with stage("prior"):
-                compared = self.prior.compared(prediction.result, case.study)
-            prediction = replace(prediction, result=compared)
-        self._write(prediction, case, place, decided_by, seconds)
+        with self.supplied.added_to(case) as case:
+            with stage("lesions"):
+                prediction = with_findings(self.predictor.explain(case.study), case.findings)
+            if self.prior is not None:
+                with stage("prior"):
+                    compared = self.prior.compared(prediction.result, case.study)
+                prediction = replace(prediction, result=compared)
+            self._write(prediction, case, place, decided_by, seconds)
         return prediction.result
 
     def _keep(self, result: Result | None) -> None:
@@ -260,7 +268,7 @@ class _Batch:
     ) -> None:
         result = prediction.result
         agent = case.study.agent
-        output = Output(result, self.software, prediction, case.origin, self.class_codes, agent)
+        output = Output(result, self.software, prediction, case.origin, self.class_codes, agent, case.liver)
         before = self.audit.holder(place)
         earlier = list(before.get("files", ()))
         same = before.get("decided_by") == dict(decided_by)
@@ -363,12 +371,6 @@ def _calibration_digest(predictor: Ensemble) -> str:
         return ""
     text = json.dumps(files.plain(predictor.calibration.to_dict()), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def with_limits(prediction: StudyPrediction, case: Case) -> StudyPrediction:
-    """The prediction with what was found when its study was read: before the model's own findings."""
-    found = (*case.findings, *image_limits(case.study), *prediction.result.findings)
-    return replace(prediction, result=replace(prediction.result, findings=found))
 
 
 def _stored(place: Path) -> Result | None:

@@ -19,16 +19,18 @@ from mtinet.data.preparation import prepare_with_mask
 from mtinet.data.prepared import PreparedStudy
 from mtinet.dicom.edited_masks import read_edited
 from mtinet.errors import UserError
+from mtinet.imaging.limits import image_limits
 from mtinet.imaging.masks import bounding_boxes, components
-from mtinet.inference.predictor import Predictor, StudyPrediction
+from mtinet.inference.predictor import Predictor, StudyPrediction, with_findings
 from mtinet.results import Finding, Result, Severity
 from mtinet.runs import Run
 from mtinet.volume import Volume
-from mtinet.workflows.predict import refuse_place, with_limits
+from mtinet.workflows.predict import refuse_place
 from mtinet.workflows.predictions.audit import Audit
 from mtinet.workflows.predictions.formats import (
     DEFAULT_FORMATS,
     FORMATS,
+    LIVER_FILE,
     Format,
     Output,
     check_instances,
@@ -37,6 +39,7 @@ from mtinet.workflows.predictions.formats import (
 )
 from mtinet.workflows.predictions.sources import Case, FolderJob, Job, open_source
 from mtinet.workflows.predictions.stored import read_result
+from mtinet.workflows.predictions.supplied import Supplied
 
 _FILES = "revised"
 """Folder of a cohort for the files of studies that were added to it."""
@@ -74,12 +77,15 @@ class ReviseOptions:
         Phases as they were named when the study was predicted.
     key : Path or None
         Secret key of the pseudonyms of DICOM studies; None = that of the user.
+    agent : str
+        Contrast agent as it was named when a study without one was predicted.
     """
 
     keep: TrainingCase | None = None
     formats: tuple[Format, ...] = DEFAULT_FORMATS
     phase_names: Mapping[str, str] = field(default_factory=dict)
     key: Path | None = None
+    agent: str = ""
 
 
 @dataclass(frozen=True)
@@ -121,7 +127,8 @@ def revise(
         Result, study and model do not belong together, or the mask lies on another grid.
     """
     options = options or ReviseOptions()
-    keep = options.keep
+    keep, supplied = options.keep, Supplied(options.agent)
+    supplied.check()
     if out.resolve() == result.resolve():
         raise UserError(f"{out} holds the result that is revised; give another folder with --out")
     old = read_result(result)
@@ -131,7 +138,7 @@ def revise(
     job = _job(study, old, options)
     audit = Audit(out)
     refuse_place(out, old.study_id, job.folders, audit, corrected=True)
-    case = _case(job, study, old)
+    case = supplied.with_agent(_case(job, study, old, result))
     source = case.study
     check_instances(options.formats, case.origin is not None)
     cohort = None if keep is None else _opened(keep, source, predictor.classes)
@@ -150,7 +157,7 @@ def revise(
         mask.write_nifti(drawn.mask)
         prepared = prepare_with_mask(drawn, predictor.config.phases, predictor.config.preparation)
         prediction = predictor.read_drawn(prepared, mask, source.agent)
-        found = with_limits(prediction, case).result
+        found = with_findings(prediction, (*case.findings, *image_limits(source))).result
         said = (*found.findings, *findings, *_about_outline(mask, prepared), *_alone(old))
         # a calibration is about lesions that the model found
         lesions = tuple(replace(lesion, certainty=None) for lesion in found.lesions)
@@ -241,8 +248,8 @@ def _job(study: Path, old: Result, options: ReviseOptions) -> Job:
     return job
 
 
-def _case(job: Job, study: Path, old: Result) -> Case:
-    """The study of a result, read as it was for the prediction."""
+def _case(job: Job, study: Path, old: Result, result: Path) -> Case:
+    """The study of a result, read as it was for the prediction, with the liver that was drawn for it."""
     case = job.read()
     found = replace(case.study, study_id=old.study_id)
     if found.reference_phase != old.reference_phase:
@@ -250,6 +257,9 @@ def _case(job: Job, study: Path, old: Result) -> Case:
             f"the result lies on the {old.reference_phase} phase and {study} has {found.reference_phase} as "
             "its reference; give the study that was predicted"
         )
+    drawn = result / LIVER_FILE
+    if found.liver_mask is None and drawn.is_file():
+        return replace(case, study=replace(found, liver_mask=drawn), liver=drawn)
     return replace(case, study=found)
 
 
@@ -266,7 +276,7 @@ def _write(
     assert result.mask is not None
     outline = hashlib.sha256(result.mask.array.tobytes() + result.mask.affine.tobytes()).hexdigest()
     software = software_of(result.model, outline)
-    output = Output(result, software, prediction, case.origin, class_codes, case.study.agent)
+    output = Output(result, software, prediction, case.origin, class_codes, case.study.agent, case.liver)
     decided_by = {
         "inputs": job.fingerprint(),
         "mask": outline,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 Format = Literal["nifti", "json", "csv", "maps", "picture", "page", "pdf", "dicom-seg", "dicom-sr"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 DEFAULT_FORMATS: tuple[Format, ...] = ("nifti", "json", "picture", "page")
+LIVER_FILE = "liver_mask.nii.gz"
 DICOM_FORMATS: tuple[Format, ...] = ("dicom-seg", "dicom-sr")
 
 
@@ -48,6 +50,8 @@ class Output:
         SNOMED CT code by class, where the cohort gave one.
     agent : str or None
         Contrast agent, for the page; empty = unknown, None = nothing is said about it.
+    liver : Path or None
+        The liver's outline where it was drawn for this result; it is kept beside the mask.
     """
 
     result: Result
@@ -56,6 +60,7 @@ class Output:
     origin: Origin | None = None
     class_codes: Mapping[str, str] = field(default_factory=dict)
     agent: str | None = ""
+    liver: Path | None = None
 
     @property
     def instances(self) -> Origin:
@@ -155,6 +160,8 @@ def write_output(output: Output, folder: Path, formats: Sequence[Format]) -> lis
 def _nifti(output: Output, folder: Path) -> None:
     if output.result.mask is not None:
         output.result.mask.write_nifti(folder / "mask.nii.gz")
+    if output.liver is not None:
+        shutil.copyfile(output.liver, folder / LIVER_FILE)
 
 
 def _json(output: Output, folder: Path) -> None:

@@ -43,11 +43,14 @@ class Case:
         The DICOM instances that it came from.
     findings : tuple of Finding
         What reading it found, without identity.
+    liver : Path or None
+        The liver's outline where the study did not bring it, and it was drawn for the result.
     """
 
     study: Study
     origin: Origin | None = None
     findings: tuple[Finding, ...] = ()
+    liver: Path | None = None
 
 
 class Job(Protocol):
