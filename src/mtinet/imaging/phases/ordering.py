@@ -3,8 +3,8 @@ by the rows of a table.
 
 Consoles number series in the order of acquisition, without gaps.  An export may have lost that: numbers are
 checked against what is known (scouts first, bolus tracking right before the arterial phase, reconstructions
-last, repeats of one sequence in a row) before they are believed.  Where they are not, a table may still list
-the series as they were acquired; its rows are checked in the same way, and believed less.
+last, repeats of one sequence in a row) before they are believed.  A table may still list the series as they were
+acquired: its rows are checked in the same way, and taken where they hold better than the numbers.
 """
 
 from __future__ import annotations

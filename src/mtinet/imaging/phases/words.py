@@ -60,7 +60,7 @@ def _place(row: int, order: Order) -> list[str]:
     if order.basis == "numbers" and order.trust < 0.9:
         found.append(f"the numbers follow the acquisition with a probability of only {order.trust:.2f}")
     if order.basis == "rows":
-        found.append("the series numbers do not look like an examination, the rows do")
+        found.append("the rows look more like an examination than the series numbers do")
     if order.bolus is not None:
         found.append(f"{'before' if row < order.bolus else 'after'} the bolus scan")
     source = order.sources.get(candidate.key)
