@@ -18,13 +18,12 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from page import DOCS, markdown, put_into
+from page import DOCS, markdown, publish
 
-from mtinet import files, provenance
+from mtinet import files
 from mtinet.cohort import Cohort
 from mtinet.config import Config, difference, resolve, resolve_simulation
 from mtinet.errors import UserError
@@ -233,18 +232,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     table = compared(scores, seconds, base.evaluation.bootstrap, base.training.seed)
     text = page_text(table, options.steps, options.learned)
     print(text)
-    files.write_text(options.docs / "cost-dice.csv", table.to_csv(index=False))
-    facts: dict[str, Any] = {
-        "command": "python benchmarks/cost_dice.py OUT",
-        "seed": SEED,
-        "patients": {"learned": options.learned, "scored": options.scored},
-        "margin": MARGIN,
-        "settings": {name: config.model_dump(mode="json") for name, config in configs.items()},
-    }
-    files.write_json(options.docs / "cost-dice-manifest.json", provenance.manifest(**facts))
+    publish(
+        options.docs,
+        "cost-dice",
+        table,
+        text,
+        command="python benchmarks/cost_dice.py OUT",
+        seed=SEED,
+        patients={"learned": options.learned, "scored": options.scored},
+        margin=MARGIN,
+        settings={name: config.model_dump(mode="json") for name, config in configs.items()},
+    )
     draw(table, options.docs / "images" / "cost-dice.png")
-    if (options.docs / "performance.md").is_file():
-        put_into(options.docs / "performance.md", "cost-dice", text)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from mtinet import files
+from mtinet import files, provenance
 from mtinet.errors import UserError
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -29,6 +30,14 @@ def put_into(page: Path, name: str, text: str) -> None:
     before, _, rest = old.partition(begin)
     _, _, after = rest.partition(end)
     files.write_text(page, f"{before}{begin}\n{text.strip()}\n{end}{after}")
+
+
+def publish(docs: Path, name: str, table: pd.DataFrame, text: str, **facts: Any) -> None:
+    """Write ``NAME.csv`` and ``NAME-manifest.json``, and put the text into ``performance.md`` where it is there."""
+    files.write_text(docs / f"{name}.csv", table.to_csv(index=False))
+    files.write_json(docs / f"{name}-manifest.json", provenance.manifest(**facts))
+    if (docs / "performance.md").is_file():
+        put_into(docs / "performance.md", name, text)
 
 
 def markdown(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

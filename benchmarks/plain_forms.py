@@ -17,16 +17,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 import pandas as pd
 import torch
-from page import DOCS, put_into
+from page import DOCS, publish
 from stem_cost import BOUNDS, SCORED, SCORED_SEED, SEEDS, compared, fresh_patients, page_text, patient_scores
 from torch import Tensor
 
-from mtinet import files, provenance
 from mtinet.cohort import Cohort
 from mtinet.config import Config, resolve, resolve_simulation
 from mtinet.model import mdief
@@ -87,16 +85,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     text = page_text(table, said, ["fast forms", "plain forms", "fast against plain"])
     print(text)
-    files.write_text(options.docs / "plain-forms.csv", table.to_csv(index=False))
-    facts: dict[str, Any] = {
-        "command": "python benchmarks/plain_forms.py OUT",
-        "seeds": list(SEEDS),
-        "scored": {"patients": options.scored, "seed": SCORED_SEED},
-        "bounds": BOUNDS,
-    }
-    files.write_json(options.docs / "plain-forms-manifest.json", provenance.manifest(**facts))
-    if (options.docs / "performance.md").is_file():
-        put_into(options.docs / "performance.md", "plain-forms", text)
+    publish(
+        options.docs,
+        "plain-forms",
+        table,
+        text,
+        command="python benchmarks/plain_forms.py OUT",
+        seeds=list(SEEDS),
+        scored={"patients": options.scored, "seed": SCORED_SEED},
+        bounds=BOUNDS,
+    )
 
 
 if __name__ == "__main__":

@@ -17,14 +17,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from cost_dice import costs
-from page import DOCS, markdown, put_into
+from page import DOCS, markdown, publish
 
-from mtinet import files, provenance
 from mtinet.cohort import Cohort
 from mtinet.config import Config, resolve, resolve_simulation
 from mtinet.evaluation.enhancement import enhancement_values
@@ -187,16 +185,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     text = page_text(table, said, ["blocks of 2x2", "pixels", "blocks against pixels"])
     print(text)
-    files.write_text(options.docs / "stem-cost.csv", table.to_csv(index=False))
-    facts: dict[str, Any] = {
-        "command": f"python benchmarks/stem_cost.py OUT --repeats {options.repeats}",
-        "seeds": list(SEEDS),
-        "scored": {"patients": options.scored, "seed": SCORED_SEED},
-        "bounds": BOUNDS,
-    }
-    files.write_json(options.docs / "stem-cost-manifest.json", provenance.manifest(**facts))
-    if (options.docs / "performance.md").is_file():
-        put_into(options.docs / "performance.md", "stem-cost", text)
+    publish(
+        options.docs,
+        "stem-cost",
+        table,
+        text,
+        command=f"python benchmarks/stem_cost.py OUT --repeats {options.repeats}",
+        seeds=list(SEEDS),
+        scored={"patients": options.scored, "seed": SCORED_SEED},
+        bounds=BOUNDS,
+    )
 
 
 if __name__ == "__main__":

@@ -23,9 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from page import DOCS, markdown, put_into
+from page import DOCS, markdown, publish
 
-from mtinet import files, provenance
 from mtinet.cohort import Cohort
 from mtinet.config import resolve, resolve_simulation
 from mtinet.volume import read_nifti
@@ -111,17 +110,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     jobs += [{"what": "predict", "studies": n, "processes": 1, **common} for n in predicted]
     table = pd.DataFrame([measure(job) for job in jobs])
     matrix = "x".join(map(str, read_nifti(next(iter(cohort.studies[0].images.values()))).shape))
-    files.write_text(options.docs / "study-cost.csv", table.to_csv(index=False))
-    files.write_json(
-        options.docs / "study-cost-manifest.json",
-        provenance.manifest(command="python benchmarks/study_cost.py OUT", matrix=matrix),
-    )
     print(table.to_string(index=False))
-    if (options.docs / "performance.md").is_file():
-        heads = ["", "studies", "processes", "seconds", "seconds a study", "times reading the images"]
-        rows = table.astype(object).to_numpy().tolist()
-        text = f"Studies of four phases of {matrix}.\n\n" + markdown([*heads, "peak memory (MB)"], rows)
-        put_into(options.docs / "performance.md", "study-cost", text)
+    heads = ["", "studies", "processes", "seconds", "seconds a study", "times reading the images"]
+    rows = table.astype(object).to_numpy().tolist()
+    text = f"Studies of four phases of {matrix}.\n\n" + markdown([*heads, "peak memory (MB)"], rows)
+    command = "python benchmarks/study_cost.py OUT"
+    publish(options.docs, "study-cost", table, text, command=command, matrix=matrix)
 
 
 if __name__ == "__main__":
