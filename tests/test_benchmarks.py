@@ -15,6 +15,7 @@ from mtinet.data.folds import split_cohort
 from mtinet.data.prepared import PreparedLesion, PreparedStudy
 from mtinet.errors import UserError
 from mtinet.evaluation.statistics import Estimate
+from mtinet.volume import Volume, read_nifti
 
 ROOT = Path(__file__).parents[1]
 PHASES = ("pre", "arterial")
@@ -340,3 +341,18 @@ def test_the_peak_table_counts_components_and_ignores_dice_of_empty_studies(benc
     text = peak.page_text(table, "any", 0.9)
     assert "2 virtual patients with 2 lesions, 1 of them without any" in text
     assert "| 0.9 (default) | 0.5 | 0.5 | 1 | 0.5 |" in text
+
+
+# ---------------------------------------------------------------------- pictures of a study
+def test_the_known_liver_is_put_on_the_grid_of_the_image(benchmark, tmp_path, toy):
+    pictures = benchmark("study_pictures")
+    toy.liver.write_nifti(tmp_path / "liver.nii.gz")
+    image = toy.images["portal_venous"]
+    mirror = np.diag([1.0, -1.0, 1.0, 1.0])
+    mirror[1, 3] = image.shape[1] - 1
+    turned = Volume(image.array[:, ::-1], image.affine @ mirror)
+    turned.write_nifti(tmp_path / "image.nii.gz")
+    pictures.draw_liver(tmp_path / "liver.nii.gz", tmp_path / "image.nii.gz", tmp_path / "out.nii.gz")
+    drawn = read_nifti(tmp_path / "out.nii.gz", labels=True)
+    assert np.allclose(drawn.affine, turned.affine)
+    assert np.array_equal(drawn.array[:, ::-1], toy.liver.array)

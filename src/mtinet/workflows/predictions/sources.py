@@ -31,6 +31,10 @@ OTHER_BODY_PARTS = (
 """Body parts (BodyPartExamined) that hold no liver."""
 
 
+ABOUT_THE_EXPORT = frozenset({"localizer", "mixed-orientation", "duplicate-file", "colour"})
+"""Notes on files that are read past: of an import they matter, a result does not depend on them."""
+
+
 @dataclass(frozen=True)
 class Case:
     """A study in memory.
@@ -373,7 +377,8 @@ class DicomJob:
             loaded=loaded.images,
         )
         origin = Origin({phase: chosen.volume for phase, chosen in loaded.kept.items()})
-        return Case(study, origin, (*loaded.findings, *contradicted))
+        findings = [f for f in loaded.findings if f.id not in ABOUT_THE_EXPORT]
+        return Case(study, origin, (*findings, *contradicted))
 
 
 @dataclass(frozen=True)
