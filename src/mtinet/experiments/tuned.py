@@ -17,7 +17,7 @@ TRIALS = {
 """The same trials for every network; the last is nnU-Net's own recipe (Isensee et al., Nat Methods 2021)."""
 
 TUNED: dict[str, dict[str, tuple[str, ...]]] = {
-    "small": dict.fromkeys(("mtinet", "basic_unet", "dynunet"), TRIALS["sgd-0.01"]),
+    "small": dict.fromkeys(("mtinet", "mtinet-paper", "basic_unet", "dynunet"), TRIALS["sgd-0.01"]),
 }
 """By preset and network: the settings of the trial that won on the development cohort.  Without an entry the
 preset's optimisation counts.  ``mtinet-paper`` is MTI-Net as published, which had trials of its own."""
