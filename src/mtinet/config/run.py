@@ -206,7 +206,7 @@ class TrainingSettings(Settings):
     seed: Annotated[int, Field(ge=0)] = 0
     validate_every: Annotated[int, Field(ge=0)] = Field(250, description="steps; 0 = at the end only")
     validate_studies: Count = Field(
-        8, description="held-out studies monitored while training, never selected on"
+        8, description="held-out studies with a lesion monitored while training, never selected on"
     )
     checkpoint_every: Count = Field(100, description="steps between two checkpoints")
     log_every: Count = 10

@@ -114,7 +114,9 @@ def train(
     by_id = {study.study_id: study for study in prepared}
     learning, seed = run.learning, config.training.seed
     training = [learned(by_id[i], learning, seed) for i in split.train if i in by_id]
-    held_out = [by_id[i] for i in split.test if i in by_id][: config.training.validate_studies]
+    tested = [by_id[i] for i in split.test if i in by_id]
+    # of a study without lesion a stray voxel decides whether Dice is 0 or nothing
+    held_out = [study for study in tested if study.lesions][: config.training.validate_studies]
     _refuse_untrainable(training, cohort)
     preparation = _preparation(training, config)
     if resumes and run.has_document("preparation"):
