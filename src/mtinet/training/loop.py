@@ -331,7 +331,10 @@ class Trainer:
         scores = []
         for study in self.held_out:
             truth = np.asarray(study.mask) > 0
-            found = survey(TorchPasses(network), study, self.config).probability >= self.config.inference.threshold
+            found = (
+                survey(TorchPasses(network), study, self.config).probability
+                >= self.config.inference.threshold
+            )
             # Dice alone: the distances that the evaluation also gives would take longer than the network
             both = np.count_nonzero(truth & found)
             scores.append(2.0 * both / (np.count_nonzero(truth) + np.count_nonzero(found)))
