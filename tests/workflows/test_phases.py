@@ -155,5 +155,6 @@ def test_real_series_lists(reference_folder, benchmark):
     told, alike = (figures[f"{script.BOTH}, {part}"] for part in ("decidable", "alike but for numbers"))
     assert told["right"] >= 0.95 * told["total"]
     assert told["wrong"] <= 0.02 * told["total"]
-    assert alike["missed"] >= 0.75 * alike["total"]  # nothing tells them apart: the right answer is none
+    # nothing tells them apart, so the right answer is none; some shuffles look like an examination
+    assert alike["missed"] >= 0.7 * alike["total"]
     assert told["total"] + alike["total"] == figures[script.BOTH]["total"]
