@@ -87,6 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     supplied = Supplied(liver_command=command)
     told = PredictOptions(formats=FORMATS, key=out / "key", supplied=supplied)
     result, place = out / "result", out / "scanned" / "dicom" / study.patient_id
+    # predict keeps what is finished while the version stays, and a picture is to be of today's code
+    shutil.rmtree(result, ignore_errors=True)
     found = predict(Path("reference"), place, result, told)
     for finding in found.findings:
         print(f"{finding.severity}: {finding.meaning}")
