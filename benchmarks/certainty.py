@@ -31,7 +31,8 @@ from mtinet.cohort import Cohort
 from mtinet.config import Config, difference, resolve, resolve_simulation
 from mtinet.data.prepared import PreparedStudy
 from mtinet.errors import UserError
-from mtinet.inference.ensemble import Ensemble, Opinions
+from mtinet.inference.ensemble import Ensemble
+from mtinet.inference.panel import Opinions
 from mtinet.runs import Run
 from mtinet.workflows.calibrate import fit_calibration
 from mtinet.workflows.prepare import prepare

@@ -18,8 +18,11 @@ from mtinet.config import Config, Settings
 from mtinet.config.variation import LearningVariation, ScoringVariation
 from mtinet.errors import UnusableError
 
-RECORD_FORMAT = 2
-"""Version of a record; readers refuse a newer one.  2 added the probabilities of the read-out baselines."""
+RECORD_FORMAT = 3
+"""Version of a record; readers refuse a newer one.
+
+2 added the probabilities of the read-out baselines, 3 who was asked about the studies, and how long that took.
+"""
 
 
 class Revision(Settings):
@@ -106,10 +109,17 @@ class StudyScore(Settings):
 
 
 class Scoring(Settings):
-    """The scores under one variation of the held-out studies; the first of a record is without any."""
+    """The scores under one variation of the held-out studies; the first of a record is without any.
+
+    Attributes
+    ----------
+    study_s : float or None
+        Median seconds a study, as of :class:`~mtinet.workflows.evaluate.Evaluation`.
+    """
 
     variation: ScoringVariation = ScoringVariation()
     studies: tuple[StudyScore, ...]
+    study_s: float | None = None
 
 
 class Course(Settings):
@@ -215,7 +225,10 @@ def _in_lines(values: Mapping[str, Any]) -> str:
 
     def of_scoring(scoring: Mapping[str, Any]) -> str:
         studies = ",\n".join(map(text, scoring["studies"]))
-        return f'{{"variation":{text(scoring["variation"])},"studies":[\n{studies}\n]}}'
+        other = "".join(
+            f',"{name}":{text(scoring[name])}' for name in scoring if name not in ("variation", "studies")
+        )
+        return f'{{"variation":{text(scoring["variation"])}{other},"studies":[\n{studies}\n]}}'
 
     fields = {name: text(value) for name, value in values.items()}
     fields["scorings"] = f"[{','.join(map(of_scoring, values['scorings']))}]"

@@ -12,6 +12,7 @@ from mtinet.evaluation.conformal import (
     covered_share,
     risk_coverage,
     risk_coverage_area,
+    risk_coverage_areas,
 )
 
 CLASSES = ("cyst", "fnh", "hcc")
@@ -104,3 +105,19 @@ def test_risk_falls_with_coverage_where_confidence_tells():
     assert risk.tolist() == [0, 0, pytest.approx(1 / 3), 0.5]
     good = risk_coverage_area(np.array([4, 3, 2, 1]), wrong)
     assert good < risk_coverage_area(np.array([1, 2, 3, 4]), wrong)
+
+
+def test_weights_count_as_repeated_cases():
+    rng = np.random.default_rng(5)
+    confidence, wrong = rng.random(30), rng.random(30) < 0.3
+    counts = rng.integers(0, 3, (4, 30))
+    areas = risk_coverage_areas(counts.astype(float), confidence, wrong)
+    for area, row in zip(areas, counts, strict=True):
+        risk = np.cumsum((row * wrong)[order := np.argsort(-confidence)]) / np.maximum(
+            np.cumsum(row[order]), 1
+        )
+        # a case that counts twice stands at both of its places with the risk behind the second
+        assert area == pytest.approx((row[order] * risk).sum() / row.sum())
+    assert risk_coverage_areas(np.ones((1, 30)), confidence, wrong)[0] == risk_coverage_area(
+        confidence, wrong
+    )

@@ -6,8 +6,8 @@ import pytest
 
 from mtinet.config import DEFAULT_PHASES
 from mtinet.config.variation import ScoringVariation
-from mtinet.experiments.catalogue.data import EXPERIMENTS, OCCLUDED, SHOWN
-from mtinet.experiments.plan import Experiment, plan
+from mtinet.experiments.catalogue.data import EXPERIMENTS, OCCLUDED, SHOWN, UNCERTAINTY
+from mtinet.experiments.plan import Choice, Experiment, plan
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda experiment: experiment.name)
@@ -27,3 +27,13 @@ def test_every_subset_of_the_phases_is_shown_once():
     hidden = [set(DEFAULT_PHASES) - set(variation.phases or ()) for variation in OCCLUDED]
     assert sorted(phase for one in hidden for phase in one) == sorted(DEFAULT_PHASES)
     assert ScoringVariation() not in (*SHOWN, *OCCLUDED)
+
+
+def test_networks_are_asked_together_where_there_are_enough():
+    def asked(seeds: int) -> list[tuple[int, int]]:
+        cells = plan(UNCERTAINTY, Choice(seeds=seeds, rows=(), folds=(0,))).cells
+        return [(cell.seed, cell.networks) for cell in cells]
+
+    assert asked(1) == [(0, 1)]
+    assert asked(3) == [(1, 1), (2, 1), (0, 3)]  # last, when the others are there
+    assert asked(4) == [(2, 1), (3, 1), (0, 3), (1, 3)]

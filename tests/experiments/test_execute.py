@@ -11,13 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from mtinet.cohort import Cohort
 from mtinet.config import resolve_settings
 from mtinet.config.variation import ScoringVariation
 from mtinet.experiments.execute import Campaign, execute, prepare_once
-from mtinet.experiments.plan import Cell
+from mtinet.experiments.plan import Cell, Choice, Experiment, plan
 from mtinet.experiments.pool import run_cells
+from mtinet.inference.ensemble import Ensemble
 from mtinet.records import RunRecord
 from mtinet.runs import Run
+from mtinet.workflows.prepare import prepare
 
 DRIVER = """
 import sys
@@ -39,7 +42,8 @@ for outcome in run_cells(Campaign.of(cohort, folder), cells):
 
 
 def numbers(record: RunRecord) -> tuple:
-    return record.scorings, record.course, record.plateau, record.converged, record.findings
+    scored = [(scoring.variation, scoring.studies) for scoring in record.scorings]
+    return scored, record.course, record.plateau, record.converged, record.findings
 
 
 def start(campaign: Campaign, cells: list[Cell], place: Path) -> subprocess.Popen:
@@ -119,6 +123,30 @@ def test_another_scoring_needs_no_other_training(finished, cells: tuple[Cell, ..
     assert record.scorings[1].studies != record.scorings[0].studies
     assert model.stat().st_mtime_ns == before
     assert campaign.is_done(cells[1])
+
+
+def test_several_trainings_are_asked_together(pair: Experiment, fast: Choice, campaign: Campaign):
+    together = ScoringVariation(networks=2)
+    row = replace(pair.row("full"), scorings=(together, ScoringVariation(flips=True)))
+    cells = plan(replace(pair, rows=(row,), seeds=2), fast).cells
+    assert [(cell.seed, together in cell.scorings) for cell in cells] == [(1, False), (0, True)]
+    first = cells[1]
+    with campaign.claim(campaign.id(cells[0])):  # another process works on the other network
+        assert execute(campaign, first).state == "busy"
+    assert not campaign.is_done(first)
+    assert [outcome.state for outcome in run_cells(campaign, cells)] == ["done", "done"]
+    plain, mean, flipped = RunRecord.read(campaign.record_path(campaign.id(first))).scorings
+    assert (mean.variation, flipped.variation) == (together, ScoringVariation(flips=True))
+    assert all(scoring.study_s for scoring in (plain, mean, flipped))
+    studies = Cohort.read(campaign.cohort)
+    runs = [Run(campaign.run_folder(campaign.id(cell))) for cell in (first, cells[0])]
+    both = Ensemble.open(runs)
+    for score in mean.studies:
+        prepared = prepare(studies.subset([score.study_id]), both.config, campaign.cache, 1).studies[0]
+        found = both.predict_prepared(prepared, measured=False).result
+        volume = sum(lesion.volume_mm3 for lesion in found.lesions) / 1000
+        assert score.predicted_volume_ml == pytest.approx(volume, rel=1e-4)
+    assert mean.studies != plain.studies != flipped.studies
 
 
 def test_a_run_folder_that_cannot_be_resumed_is_done_anew(

@@ -16,6 +16,7 @@ from mtinet.evaluation.convergence import is_at_rest
 from mtinet.experiments import record as recording
 from mtinet.experiments.execute import Campaign
 from mtinet.inference.predictor import Predictor
+from mtinet.inference.reader import Reader
 from mtinet.records import RunRecord
 from mtinet.runs import Run
 from mtinet.workflows.claims import NetworkClaims
@@ -101,7 +102,7 @@ def test_classes_are_those_of_the_summary(run: Run, evaluation: Evaluation):
 
 def test_the_network_that_is_scored_answers_as_the_one_that_predicts(run: Run, cohort: Path):
     prepared = prepare(Cohort.read(cohort), run.config, workers=1).studies
-    predictor, claims = Predictor.load(run, "cpu"), NetworkClaims(run)
+    predictor, claims = Predictor.load(run, "cpu"), NetworkClaims(Reader.of_run(run), run.classes)
     lesions = 0
     for study in prepared:
         said, predicted = claims.claim(study), predictor.predict_prepared(study, measured=False)

@@ -12,7 +12,8 @@ import torch
 from mtinet.config import resolve, resolve_simulation
 from mtinet.errors import UserError
 from mtinet.inference import backends, graphs, parity
-from mtinet.inference.ensemble import Ensemble, Opinions
+from mtinet.inference.ensemble import Ensemble
+from mtinet.inference.panel import Opinions
 from mtinet.inference.passes import TorchPasses
 from mtinet.inference.predictor import Predictor
 from mtinet.model.build import build_network

@@ -9,8 +9,9 @@ import torch
 from mtinet.config import resolve
 from mtinet.data.prepared import PreparedStudy
 from mtinet.errors import UserError
-from mtinet.inference.ensemble import Ensemble, Opinions, mirrored_study
+from mtinet.inference.ensemble import Ensemble
 from mtinet.inference.forward import survey
+from mtinet.inference.panel import Opinions, Panel, mirrored_study
 from mtinet.inference.predictor import Predictor
 from mtinet.model.build import build_network
 from mtinet.workflows.prepare import prepare
@@ -79,7 +80,7 @@ def test_mirroring_is_undone_exactly(study: PreparedStudy):
     again = mirrored_study(mirrored_study(study))
     assert np.array_equal(again.image, study.image)
     model = predictor(0)
-    flipped = Ensemble([model], Opinions(flips=True))
+    flipped = Panel([model], Opinions(flips=True))
     plain, mirrored = flipped._surveys(study)
     other = survey(model.passes, mirrored_study(study), model.config)
     assert np.array_equal(mirrored.probability, other.probability[..., ::-1])
@@ -88,7 +89,7 @@ def test_mirroring_is_undone_exactly(study: PreparedStudy):
 
 def test_a_network_that_does_not_know_left_from_right_says_the_same_of_the_mirrored_study(study):
     model = predictor(0)
-    ensemble = Ensemble([model], Opinions(flips=True))
+    ensemble = Panel([model], Opinions(flips=True))
     model.network.segment = lambda features: features.maps[0]
     model.network.describe = lambda features: features.maps[0].flatten(2)
     model.network.encode = lambda image, present, times: type(

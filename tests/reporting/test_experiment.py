@@ -6,15 +6,17 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pandas as pd
 import pytest
 
 from mtinet.config.comparison import ComparisonSettings
-from mtinet.config.variation import LearningVariation
+from mtinet.config.variation import LearningVariation, ScoringVariation
 from mtinet.evaluation.comparison import ENDPOINTS, compare
 from mtinet.evaluation.pooling import RowRecords
+from mtinet.records import Scoring
 from mtinet.reporting import experiment_pictures as pictures
 from mtinet.reporting.checklist_facts import experiment_facts
 from mtinet.reporting.experiment import ExperimentResults, write_results
@@ -191,6 +193,36 @@ def test_courses_are_means_over_runs_and_shared_runs_are_drawn_once(experiment_r
     assert pictures.distinct_rows([experiment_rows[0], twice]) == [experiment_rows[0]]
     assert len(pictures.course_pictures([experiment_rows[2]], pictures.DISCRIMINATOR)) == 0
     assert "median" in pictures.cosine_summary(experiment_rows).alt
+
+
+def test_ways_of_asking_are_described_by_how_sure_they_are(experiment_rows, tmp_path):
+    flips, plain = ScoringVariation(flips=True), experiment_rows[0]
+    asked = tuple(
+        record.model_copy(
+            update={
+                "scorings": (
+                    *record.scorings,
+                    Scoring(variation=flips, studies=record.scorings[0].studies, study_s=0.25),
+                )
+            }
+        )
+        for record in plain.records
+    )
+    rows = (
+        replace(plain, records=asked),
+        replace(plain, name="flips", title="mirrored", records=asked, scoring=flips),
+    )
+    results = ExperimentResults(
+        "uncertainty", "Who is asked", "Is it worth it?", compare(rows, "full", settings=QUICK), rows
+    )
+    assert results.sureness[1].differences["brier"].value == 0
+    page = write_results(results, tmp_path).read_text()
+    assert 'id="sureness"' in page
+    assert "of the surer half" in page
+    table = (tmp_path / "results.md").read_text()
+    assert "Area under risk against coverage, difference" in table
+    assert table.count("| 0.250 |") == 1
+    assert len(pictures.distinct_rows(rows)) == 1
 
 
 def test_many_rows_are_spread_over_several_charts(record_maker):

@@ -11,7 +11,7 @@ import pytest
 from mtinet.cohort import Cohort
 from mtinet.errors import UserError
 from mtinet.inference.certainty import Calibration
-from mtinet.inference.ensemble import Opinions
+from mtinet.inference.panel import Opinions
 from mtinet.inference.predictor import Predictor
 from mtinet.results import Result
 from mtinet.runs import Run

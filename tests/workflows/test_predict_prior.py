@@ -9,7 +9,7 @@ import pydicom
 import pytest
 
 from mtinet.errors import UserError
-from mtinet.inference.ensemble import Opinions
+from mtinet.inference.panel import Opinions
 from mtinet.volume import Volume, read_nifti
 from mtinet.workflows.predict import PredictOptions, predict
 from mtinet.workflows.predictions.priors import LEAST_BODY_OVERLAP, PriorPaths, body_overlap

@@ -16,7 +16,7 @@ from mtinet.cohort import Cohort
 from mtinet.dicom.masks import read_masks
 from mtinet.dicom.study import read_studies
 from mtinet.errors import UserError
-from mtinet.inference.ensemble import Opinions
+from mtinet.inference.panel import Opinions
 from mtinet.runs import Run
 from mtinet.volume import Volume, read_nifti
 from mtinet.workflows.check import check

@@ -206,7 +206,7 @@ def predict(
 
     `mtinet predict RUN EXPORT -o OUT --liver-command 'segment -i {image} -o {out}'`
     """
-    from mtinet.inference.ensemble import Opinions
+    from mtinet.inference.panel import Opinions
     from mtinet.results import RESEARCH_USE
     from mtinet.workflows.predict import PredictOptions
     from mtinet.workflows.predict import predict as run
@@ -270,7 +270,7 @@ def calibrate(
 
     `mtinet calibrate runs/first cohorts/calibration --coverage 0.9`
     """
-    from mtinet.inference.ensemble import Opinions
+    from mtinet.inference.panel import Opinions
     from mtinet.workflows.calibrate import calibrate as learn
 
     with progress("Calibrating") as advance:

@@ -1,7 +1,7 @@
 """What an experiment changes in the data, for learning or for scoring; the defaults change nothing.
 
 Variations are no settings of a run that a user keeps: they damage, hide or take away data on purpose, to
-measure what a method bears.
+measure what a method bears, or ask a network several times, to measure what that is worth.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class LearningVariation(Settings):
 
 
 class ScoringVariation(Settings):
-    """How the studies that a run is scored on differ from the cohort's."""
+    """How the studies that a run is scored on differ from the cohort's, and who is asked about them."""
 
     phases: tuple[Phase, ...] | None = Field(None, description="show only these phases; null = all")
     order: Literal["true", "shuffled"] = Field(
@@ -48,6 +48,19 @@ class ScoringVariation(Settings):
     heterogeneity: NonNegative = Field(
         0.0, description="relative standard deviation of a fine texture that multiplies each phase"
     )
+
+    flips: bool = Field(False, description="the mean of the study and of its mirror image is scored")
+    dropout: Annotated[int, Field(ge=0)] = Field(
+        0, description="the mean of so many thinned networks is scored (Monte-Carlo dropout)"
+    )
+    networks: Count = Field(
+        1, description="the mean of so many trainings is scored: the run's, and those of the next seeds"
+    )
+
+    @property
+    def asks_several(self) -> bool:
+        """Whether more than the run's own network, looking once, is asked."""
+        return self.flips or self.dropout > 0 or self.networks > 1
 
     @property
     def name(self) -> str:
@@ -62,4 +75,7 @@ class ScoringVariation(Settings):
         ):
             if value:
                 parts += [what, f"{value:g}"]
+        parts += ["flips"] if self.flips else []
+        parts += ["dropout", str(self.dropout)] if self.dropout else []
+        parts += ["networks", str(self.networks)] if self.networks > 1 else []
         return "-".join(parts)

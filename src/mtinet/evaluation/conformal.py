@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtinet.evaluation.statistics import FloatArray
+from mtinet.evaluation.statistics import FloatArray, safe_ratio
 
 
 @dataclass(frozen=True)
@@ -145,4 +145,13 @@ def risk_coverage(confidence: NDArray[Any], wrong: NDArray[Any]) -> tuple[FloatA
 
 def risk_coverage_area(confidence: NDArray[Any], wrong: NDArray[Any]) -> float:
     """Mean risk over all coverages: 0 is best, the overall risk what a random order gives."""
-    return float(risk_coverage(confidence, wrong)[1].mean()) if len(wrong) else float("nan")
+    return float(risk_coverage_areas(np.ones((1, len(wrong))), confidence, wrong)[0])
+
+
+def risk_coverage_areas(weights: FloatArray, confidence: NDArray[Any], wrong: NDArray[Any]) -> FloatArray:
+    """:func:`risk_coverage_area` under each row of ``weights`` [resamples, rows]; NaN without weight."""
+    order = np.argsort(-np.asarray(confidence, dtype=np.float64), kind="stable")
+    ordered = weights[:, order]
+    errors = np.cumsum(ordered * np.asarray(wrong, dtype=np.float64)[order], axis=1)
+    risk = safe_ratio(errors, np.cumsum(ordered, axis=1))
+    return safe_ratio((ordered * np.nan_to_num(risk)).sum(axis=1), ordered.sum(axis=1))

@@ -161,7 +161,7 @@ class Outcome:
     ----------
     id : str
     state : {"done", "skipped", "busy", "failed"}
-        ``busy``: another process works on it.
+        ``busy``: another process works on it, or on a run that is asked together with it.
     findings : tuple of Finding
     """
 
@@ -223,7 +223,10 @@ def execute(
             return Outcome(id, "skipped", tuple(findings))
         try:
             run, restarted = _trained(campaign, _on_its_share(cell, cores), id, on_step)
-            scorings = [_scored(campaign, run, variation) for variation in lacking]
+            others = _others(campaign, _on_its_share(cell, cores), max(v.networks for v in lacking))
+            if others is None:
+                return Outcome(id, "busy")
+            scorings = [_scored(campaign, run, variation, others) for variation in lacking]
         except BrokenPipeError:
             raise  # whoever asked for the run is gone
         except UserError as error:
@@ -316,12 +319,32 @@ def _train(campaign: Campaign, cell: Cell, folder: Path, on_step: OnStep | None)
     return run
 
 
-def _scored(campaign: Campaign, run: Run, variation: ScoringVariation) -> Scoring:
+def _others(campaign: Campaign, cell: Cell, networks: int) -> list[Path] | None:
+    """Runs of the next seeds that are asked together with a cell's; None while another process works on one."""
+    found = []
+    for number in range(1, networks):
+        seed = cell.seed + number
+        training = cell.config.training.model_copy(update={"seed": seed})
+        other = replace(cell, config=cell.config.model_copy(update={"training": training}), seed=seed)
+        id = campaign.id(other)
+        with campaign.claim(id) as claimed:
+            if not claimed:
+                return None
+            found.append(_trained(campaign, other, id, None)[0].path)
+    return found
+
+
+def _scored(campaign: Campaign, run: Run, variation: ScoringVariation, others: Sequence[Path]) -> Scoring:
     # the cohort may have moved since the run was begun; its content is part of the id
     evaluation = evaluate(
-        run.path, cohort=campaign.cohort, variation=variation, cache=campaign.cache, workers=1
+        run.path,
+        cohort=campaign.cohort,
+        variation=variation,
+        others=others[: variation.networks - 1],
+        cache=campaign.cache,
+        workers=1,
     )
-    return recording.scoring(run, evaluation.folder, variation)
+    return recording.scoring(run, evaluation.folder, variation, evaluation.study_s)
 
 
 def _record(campaign: Campaign, cell: Cell, run: Run, scorings: Sequence[Scoring]) -> RunRecord:

@@ -53,7 +53,8 @@ class Row:
     learning : LearningVariation
         What is done to the training data.
     scorings : tuple of ScoringVariation
-        Variations under which the held-out studies are scored too; without any they are always scored.
+        Variations under which the held-out studies are scored too; without any they are always scored.  One
+        that asks several networks together holds for the first seeds alone, of which there are enough.
     enhancement, classes : str
         Whose enhancement and class the row stands for.  Rows that differ only in these share their runs:
         a segmentation network is one row with its read-out signal and logistic regression, another with
@@ -159,6 +160,11 @@ class Cell:
     fold: int
     folds: int
 
+    @property
+    def networks(self) -> int:
+        """Trainings that one of its scorings asks together, at most."""
+        return max((scoring.networks for scoring in self.scorings), default=1)
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -204,10 +210,10 @@ class Plan:
     @property
     def cells(self) -> tuple[Cell, ...]:
         """All cells in the order in which they are run: fold by fold and seed by seed, so that whole
-        comparisons are finished first.
+        comparisons are finished first; last those that are scored together with runs of other seeds.
         """
         cells = [cell for row in self.rows.values() for cell in row]
-        return tuple(sorted(cells, key=lambda cell: (cell.seed, cell.fold)))
+        return tuple(sorted(cells, key=lambda cell: (cell.networks > 1, cell.seed, cell.fold)))
 
 
 def plan(experiment: Experiment, choice: Choice | None = None, sites: Sequence[str] = ()) -> Plan:
@@ -238,7 +244,7 @@ def plan(experiment: Experiment, choice: Choice | None = None, sites: Sequence[s
             continue
         taken.append(decides)
         config = row_config(experiment, row, choice)
-        planned[row.name] = tuple(_cell(config, row, n, *part) for n in range(seeds) for part in parts)
+        planned[row.name] = tuple(_cell(config, row, n, seeds, *part) for n in range(seeds) for part in parts)
     return Plan(experiment, planned)
 
 
@@ -287,10 +293,12 @@ def _check_folds(wanted: Iterable[int], folds: int) -> None:
         raise UserError(f"there is no fold {wrong[0]}; valid: 0 to {folds - 1}")
 
 
-def _cell(config: Config, row: Row, number: int, fold: int, folds: int, site: str | None) -> Cell:
+def _cell(config: Config, row: Row, number: int, seeds: int, fold: int, folds: int, site: str | None) -> Cell:
+    """``number`` counts the row's seeds; several of them are asked together where there are as many from it on."""
     seed = config.training.seed + number
     training = config.training.model_copy(update={"seed": seed})
     learning = row.learning
     if site is not None:
         learning = learning.model_copy(update={"held_out_site": site})
-    return Cell(config.model_copy(update={"training": training}), learning, row.scorings, seed, fold, folds)
+    scorings = tuple(scoring for scoring in row.scorings if number + scoring.networks <= seeds)
+    return Cell(config.model_copy(update={"training": training}), learning, scorings, seed, fold, folds)

@@ -36,7 +36,7 @@ ORACLE = "oracle_mask"
 MM3_PER_ML = 1000.0
 
 
-def scoring(run: Run, folder: Path, variation: ScoringVariation) -> Scoring:
+def scoring(run: Run, folder: Path, variation: ScoringVariation, study_s: float | None = None) -> Scoring:
     """Scores of every held-out study from the tables of one evaluation.
 
     Parameters
@@ -47,6 +47,8 @@ def scoring(run: Run, folder: Path, variation: ScoringVariation) -> Scoring:
         Holds ``studies.csv`` and ``lesions.csv``.
     variation : ScoringVariation
         Under which the studies were scored.
+    study_s : float, optional
+        Seconds that a study took.
     """
     config, classes = run.config, run.classes
     studies, lesions = check_tables(
@@ -71,7 +73,11 @@ def scoring(run: Run, folder: Path, variation: ScoringVariation) -> Scoring:
                 **_curves(lesion, config),
             )
         )
-    return Scoring(variation=variation, studies=tuple(scores))
+    return Scoring(
+        variation=variation,
+        studies=tuple(scores),
+        study_s=None if study_s is None else _rounded(study_s, COURSE_DIGITS),
+    )
 
 
 # ---------------------------------------------------------------------- a study

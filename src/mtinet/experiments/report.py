@@ -21,11 +21,12 @@ PLAIN = ScoringVariation()
 
 def row_records(gathered: Gathered) -> tuple[RowRecords, ...]:
     """The rows with records, each once for every way in which its held-out studies were scored."""
-    return tuple(
+    found = (
         _row_records(gathered, row, scoring)
         for row in gathered.rows
         for scoring in dict.fromkeys((PLAIN, *row.scorings))
     )
+    return tuple(row for row in found if row.planned)
 
 
 def write_report(
@@ -87,16 +88,21 @@ def _facts(rows: Sequence[RowRecords]) -> dict[str, str]:
 def _row_records(gathered: Gathered, row: Row, scoring: ScoringVariation) -> RowRecords:
     plain = scoring == PLAIN
     number = _number(gathered, row, scoring)
+    cells = gathered.plan.rows[row.name]
+    seeds = sorted({cell.seed for cell in cells})
+    first = seeds[
+        : len(seeds) + 1 - scoring.networks
+    ]  # of which there are enough for the plan to ask them together
     return RowRecords(
         name=row.name if plain else f"{row.name} {scoring.name}",
         title=row.title if plain else f"{row.title}; {scoring.name}",
-        records=gathered.records[row.name],
+        records=tuple(record for record in gathered.records[row.name] if record.seed in first),
         enhancement=row.enhancement,
         classes=row.classes,
         scoring=scoring,
         number=number,
         curve=row.curve or row.title if number is not None else "",
-        planned=len(gathered.plan.rows[row.name]),
+        planned=sum(cell.seed in first for cell in cells),
     )
 
 

@@ -66,6 +66,10 @@ class Reader:
         """The network's look at the whole study."""
         return survey(self.passes, self.seen(study), self.config)
 
+    def probability(self, study: PreparedStudy) -> NDArray[np.float32]:
+        """Lesion probability on the prepared grid [Z, Y, X]."""
+        return self.survey(study).probability
+
     def outline(
         self, study: PreparedStudy, probability: NDArray[np.float32]
     ) -> tuple[NDArray[np.int32], Volume]:

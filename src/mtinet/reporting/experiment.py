@@ -11,6 +11,7 @@ from typing import Any
 from mtinet import files
 from mtinet.evaluation.comparison import Comparison, PairedDifference
 from mtinet.evaluation.pooling import RowRecords
+from mtinet.evaluation.sureness import Sureness, sureness
 from mtinet.reporting import checklists, experiment_pictures
 from mtinet.reporting.checklist_facts import experiment_facts
 from mtinet.reporting.drawing import Picture
@@ -20,6 +21,7 @@ from mtinet.reporting.experiment_tables import (
     occlusion_table,
     p_value,
     reading,
+    sureness_table,
     to_frame,
     value_table,
     with_interval,
@@ -81,6 +83,11 @@ class ExperimentResults:
         distinct = experiment_pictures.distinct_rows(self.rows)
         return occlusion_table(distinct, self.comparison.settings)
 
+    @cached_property
+    def sureness(self) -> list[Sureness]:
+        """How sure the ways of asking are; empty where no row asks several networks or looks."""
+        return sureness(self.rows, self.comparison.reference, self.comparison.settings)
+
     @property
     def how_to_read(self) -> list[str]:
         """How the tables are to be read, a sentence each."""
@@ -130,7 +137,13 @@ def write_tables(results: ExperimentResults, folder: Path, latex: bool = False) 
 def _tables(results: ExperimentResults) -> list[Text]:
     """All tables with anything in them."""
     comparison = results.comparison
-    given = (value_table(comparison), difference_table(comparison), results.occlusion, results.cohort_table)
+    given = (
+        value_table(comparison),
+        difference_table(comparison),
+        sureness_table(results.sureness),
+        results.occlusion,
+        results.cohort_table,
+    )
     return [table for table in given if table is not None and table.rows]
 
 
@@ -184,6 +197,8 @@ def _content(results: ExperimentResults) -> dict[str, Any]:
         "numbers": _some(experiment_pictures.number_picture(comparison, name, axis) for name in names),
         "attention": _attention(results),
         "occlusion": results.occlusion,
+        "sureness": sureness_table(results.sureness),
+        "risks": experiment_pictures.risk_pictures(results.sureness),
         "discriminator": experiment_pictures.course_pictures(rows, experiment_pictures.DISCRIMINATOR),
         "cosine_summary": experiment_pictures.cosine_summary(rows),
         "cosines": experiment_pictures.cosine_pictures(rows),

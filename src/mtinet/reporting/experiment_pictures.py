@@ -12,6 +12,7 @@ import pandas as pd
 
 from mtinet.evaluation.comparison import Comparison, PairedDifference
 from mtinet.evaluation.pooling import RowRecords, scored_studies
+from mtinet.evaluation.sureness import Sureness
 from mtinet.reporting.attention import by_phase
 from mtinet.reporting.drawing import (
     BLUE,
@@ -169,6 +170,32 @@ def attention_picture(row: RowRecords) -> Picture | None:
     return by_phase(values, known["group"], title, "attention", 1.0 / values.shape[1])
 
 
+# ---------------------------------------------------------------------- how sure
+def risk_pictures(found: Sequence[Sureness]) -> list[Picture]:
+    """Share of wrong classes against the share of lesions that are answered, from the surest on."""
+    groups = [found[start : start + MAX_CURVES] for start in range(0, len(found), MAX_CURVES)]
+    return [_risks(group) for group in groups]
+
+
+def _risks(found: Sequence[Sureness]) -> Picture:
+    def paint(axes: Axes) -> None:
+        for place, one in enumerate(found):
+            colour, dashes = COLOURS[place % len(COLOURS)], DASHES[place // 4 % len(DASHES)]
+            label = textwrap.fill(one.title, 34)
+            axes.plot(100 * one.coverage, 100 * one.risk, dashes, color=colour, label=label)
+        axes.set(title="Leaving the unsure out", xlabel="lesions answered (%)", ylabel="of these wrong (%)")
+        axes.set_xlim(0, 100)
+        axes.set_ylim(bottom=0)
+        axes.figure.legend(loc="outside lower left", ncols=1)
+
+    listed = "; ".join(
+        f"{one.title}: {100 * one.risk[-1]:.1f} % of all, {100 * one.risk[len(one.risk) // 2]:.1f} % of the surer half"
+        for one in found
+    )
+    alt = f"Share of wrong classes among the lesions that are answered, from the surest on. {listed}"
+    return chart(paint, alt, (4.2, 2.8 + 0.2 * len(found)))
+
+
 # ---------------------------------------------------------------------- courses
 def course_table(row: RowRecords, names: Sequence[str]) -> pd.DataFrame:
     """Mean over the row's runs of the first of ``names`` that they logged: ``step, value, low, high``.
@@ -256,11 +283,14 @@ def cosine_summary(rows: Iterable[RowRecords]) -> Picture | None:
 
 def distinct_rows(rows: Iterable[RowRecords]) -> list[RowRecords]:
     """Rows of which none repeats another's runs: rows may read one training in several ways."""
-    seen: dict[tuple[str, ...], RowRecords] = {}
+    kept: list[RowRecords] = []
+    seen: list[set[str]] = []
     for row in rows:
-        if row.records:
-            seen.setdefault(tuple(sorted(record.id for record in row.records)), row)
-    return list(seen.values())
+        ids = {record.id for record in row.records}
+        if ids and not any(ids <= earlier for earlier in seen):
+            kept.append(row)
+            seen.append(ids)
+    return kept
 
 
 def _pair(name: str) -> str:

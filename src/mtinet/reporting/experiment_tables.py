@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -12,6 +12,8 @@ from mtinet.config.comparison import ComparisonSettings
 from mtinet.evaluation.comparison import Comparison, PairedDifference, RowSummary
 from mtinet.evaluation.occlusion import agreements
 from mtinet.evaluation.pooling import RowRecords
+from mtinet.evaluation.statistics import NO_ESTIMATE, Estimate
+from mtinet.evaluation.sureness import Sureness
 from mtinet.reporting.texts import Text
 from mtinet.reporting.words import UNKNOWN, Quantity, number
 
@@ -28,6 +30,13 @@ QUANTITIES: dict[str, Quantity] = {
     "enhancement_bias": Quantity("Enhancement, predicted − true", "a.u.", ""),
 }
 """How each endpoint is written."""
+
+SURENESS: dict[str, Quantity] = {
+    "ece": Quantity("Calibration error", "", "lower", 3),
+    "brier": Quantity("Brier score", "", "lower", 3),
+    "risk_area": Quantity("Area under risk against coverage", "", "lower", 3),
+}
+"""How each measure of sureness is written."""
 
 OCCLUSION_EFFECTS = {
     "class": "probability of the true class falls",
@@ -173,6 +182,35 @@ def occlusion_table(rows: Sequence[RowRecords], settings: ComparisonSettings) ->
     return Text(
         "Rank correlation of attention with the effect of hiding each phase, mean over patients",
         ("row", "effect of hiding a phase", "lesions classified", "correlation [95 %]", "patients", "p"),
+        tuple(lines),
+    )
+
+
+def sureness_table(found: Sequence[Sureness]) -> Text | None:
+    """How well each way of asking knows when it is wrong, and what it costs; None without any."""
+    if not found:
+        return None
+
+    def cells(estimates: Mapping[str, Estimate]) -> list[str]:
+        known = (estimates.get(name, NO_ESTIMATE) for name in SURENESS)
+        return [
+            with_interval(quantity, e.value, e.low, e.high) for quantity, e in zip(SURENESS.values(), known)
+        ]
+
+    heads = [_head(quantity) for quantity in SURENESS.values()]
+    lines = [
+        (
+            one.title,
+            str(one.values["ece"].n),
+            *cells(one.values),
+            *cells(one.differences),
+            UNKNOWN if one.study_s is None else number(one.study_s),
+        )
+        for one in found
+    ]
+    return Text(
+        "How sure, and rightly so? Class probabilities as the networks give them, with 95 % intervals over patients",
+        ("", "lesions", *heads, *(f"{head}, difference" for head in heads), "s a study"),
         tuple(lines),
     )
 

@@ -24,8 +24,9 @@ from mtinet.evaluation.conformal import ClassSets, Intervals
 from mtinet.evaluation.detection import match_lesions
 from mtinet.imaging.masks import voxel_counts
 from mtinet.inference.certainty import Calibration, document_name, existence_features, method_key
-from mtinet.inference.ensemble import ALONE, Ensemble, Opinions
+from mtinet.inference.ensemble import Ensemble
 from mtinet.inference.familiar import Familiarity, Look, look_at_study
+from mtinet.inference.panel import ALONE, Opinions
 from mtinet.inference.predictor import Predictor, StudyPrediction
 from mtinet.results import Finding, Lesion
 from mtinet.runs import Run

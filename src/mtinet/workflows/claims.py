@@ -30,7 +30,6 @@ from mtinet.imaging.masks import components, number_by_class, voxel_counts
 from mtinet.imaging.resampling import resample_labels
 from mtinet.inference.forward import Reading
 from mtinet.inference.reader import Reader
-from mtinet.runs import Run
 from mtinet.volume import SNAP_VOXELS, Volume, grid_distance_mm, read_nifti
 from mtinet.workflows.imports.nnunet_dataset import meaning_of, read_labels_of
 
@@ -73,15 +72,15 @@ class Claims(Protocol):
 
 
 class NetworkClaims:
-    """The claims of a run's own network."""
+    """The claims of a run's own network, or of a panel."""
 
-    def __init__(self, run: Run) -> None:
-        self.reader = Reader.of_run(run)
-        self.classes = run.classes
+    def __init__(self, reader: Reader, classes: tuple[str, ...]) -> None:
+        self.reader = reader
+        self.classes = classes
 
     def claim(self, study: PreparedStudy) -> Claim:
         """Predict the study, and read its reference lesions too."""
-        labels, mask = self.reader.outline(study, self.reader.survey(study).probability)
+        labels, mask = self.reader.outline(study, self.reader.probability(study))
         readings = self.reader.read(study, labels)
         oracle: dict[int, Reading] = {}
         if study.mask is not None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import statistics
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -53,11 +55,16 @@ KEY_FIGURES = (
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Tables and findings of an evaluation; ``folder`` holds them as files."""
+    """Tables and findings of an evaluation; ``folder`` holds them as files.
+
+    ``study_s`` is the median time in seconds of a prepared study: finding its lesions and reading them, also
+    under the reference mask.
+    """
 
     folder: Path
     scored: Summary
     findings: tuple[Finding, ...]
+    study_s: float
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -76,6 +83,7 @@ def evaluate(
     cohort: Path | None = None,
     predictions: Path | None = None,
     variation: ScoringVariation | None = None,
+    others: Sequence[Path] = (),
     cache: Path | None = None,
     workers: int | None = None,
     on_progress: OnProgress | None = None,
@@ -92,7 +100,10 @@ def evaluate(
         (:mod:`mtinet.workflows.claims`).
     variation : ScoringVariation, optional
         What is done to the studies before the network sees them (:mod:`mtinet.data.variation`), drawn from the
-        run's seed.  The reference stays.  The tables go into a folder of their own, without masks and views.
+        run's seed, and who is asked.  The reference stays.  The tables go into a folder of their own, without
+        masks and views.
+    others : sequence of Path
+        Runs that are asked too, as many as the variation wants.
     cache : Path, optional
         Where prepared studies are kept.
     workers : int, optional
@@ -116,17 +127,23 @@ def evaluate(
     names = [*names, variation.name] if varied else names
     folder = run.predictions_on("-".join(names)) if names else run.predictions
     prepared, findings = prepare(studies, config, cache, workers)
-    prepared, trained_on = never_seen(run, studies, prepared)
+    runs = [run, *map(Run.open, others)]
+    for one_run in runs:
+        prepared, trained_on = never_seen(one_run, studies, prepared)
+        findings = [*findings, *trained_on]
     prepared, blind = with_a_phase(prepared, variation)
-    findings = [*findings, *trained_on, *blind]
+    findings = [*findings, *blind]
     claims: Claims = (
-        OutsideClaims(predictions, run.classes) if predictions else network_claims(run, variation)
+        OutsideClaims(predictions, run.classes) if predictions else network_claims(runs, variation)
     )
     study_rows: list[dict[str, Any]] = []
     lesion_rows: list[dict[str, Any]] = []
+    seconds: list[float] = []
     for done, one in enumerate(prepared, start=1):
         study = vary.scored(one, variation, config.training.seed)
+        begun = time.perf_counter()
         claim = claims.claim(study)
+        seconds.append(time.perf_counter() - begun)
         rows = _Rows(run, config, studies, study, claim)
         study_rows.append(rows.study())
         lesion_rows += rows.lesions()
@@ -143,7 +160,8 @@ def evaluate(
         )
     gains = {row["study_id"]: row["gain"] for row in study_rows}
     lesions = _lesion_table(lesion_rows, gains, config, run)
-    return _finish(run, folder, studies, pd.DataFrame(study_rows), lesions, findings)
+    study_s = statistics.median(seconds)
+    return _finish(run, folder, studies, pd.DataFrame(study_rows), lesions, findings, study_s)
 
 
 def key_figures(summary: Summary) -> str:
@@ -355,6 +373,7 @@ def _finish(
     studies: pd.DataFrame,
     lesions: pd.DataFrame,
     findings: Sequence[Finding],
+    study_s: float,
 ) -> Evaluation:
     config = run.config
     unknown = sorted({s.label for s in cohort.studies} - {"", NO_LESION, *run.classes})
@@ -377,7 +396,7 @@ def _finish(
     files.write_json(folder / "findings.json", [f.to_dict() for f in found])
     if folder == run.predictions:
         run.replace_findings("evaluate", [f for f in found if f.stage == "evaluate"])
-    return Evaluation(folder, summary, tuple(found))
+    return Evaluation(folder, summary, tuple(found), study_s)
 
 
 def fit_readouts(run: Run) -> readouts.Readouts | None:

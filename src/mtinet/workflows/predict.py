@@ -13,7 +13,8 @@ from typing import Any
 from mtinet import files
 from mtinet.cohort import Cohort
 from mtinet.errors import UserError
-from mtinet.inference.ensemble import ALONE, Ensemble, Opinions
+from mtinet.inference.ensemble import Ensemble
+from mtinet.inference.panel import ALONE, Opinions
 from mtinet.inference.predictor import StudyPrediction, with_findings
 from mtinet.results import Finding, Result
 from mtinet.runs import Run

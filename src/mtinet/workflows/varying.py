@@ -12,6 +12,8 @@ from mtinet.data.folds import Split, fewer_patients, read_split, split_by_site, 
 from mtinet.data.harmonisation import Harmonisation, fit
 from mtinet.data.prepared import PreparedStudy
 from mtinet.errors import UserError
+from mtinet.inference.panel import Opinions, Panel
+from mtinet.inference.reader import Reader
 from mtinet.results import Finding
 from mtinet.runs import Run
 from mtinet.workflows.claims import Claims, NetworkClaims, ShuffledClaims
@@ -98,8 +100,8 @@ def refuse_unfit(variation: ScoringVariation, config: Config, predictions: Path 
         return
     if predictions is not None:
         raise UserError(
-            "a variation changes what the run's network sees, and the predictions of another program are made "
-            "already: score them without it"
+            "a variation changes what the run's network sees or who is asked, and the predictions of another "
+            "program are made already: score them without it"
         )
     unknown = [phase for phase in variation.phases or () if phase not in config.phases]
     if unknown or variation.phases == ():
@@ -133,9 +135,21 @@ def with_a_phase(
     ]
 
 
-def network_claims(run: Run, variation: ScoringVariation) -> Claims:
-    """The claims of the run's network, on phases in the order that the variation asks for."""
-    claims = NetworkClaims(run)
+def network_claims(runs: Sequence[Run], variation: ScoringVariation) -> Claims:
+    """The claims of the first run's network, or of as many as the variation asks, on phases in its order.
+
+    Raises
+    ------
+    UserError
+        There are not as many runs as the variation asks, or they were trained without the dropout to thin.
+    """
+    if len(runs) != variation.networks:
+        raise UserError(f"the variation asks {variation.networks} networks, and {len(runs)} are given")
+    reader = Reader.of_run(runs[0])
+    if variation.asks_several:
+        others = map(Reader.of_run, runs[1:])
+        reader = Panel([reader, *others], Opinions(variation.flips, variation.dropout))
+    claims = NetworkClaims(reader, runs[0].classes)
     if variation.order == "true":
         return claims
-    return ShuffledClaims(claims, run.config.training.seed)
+    return ShuffledClaims(claims, runs[0].config.training.seed)

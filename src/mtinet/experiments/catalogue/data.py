@@ -190,4 +190,33 @@ ATTENTION = Experiment(
     "dropout is not.  Attention is a share of a sum and no explanation.",
 )
 
-EXPERIMENTS: tuple[Experiment, ...] = (TIM_BIAS, NOISE_EXPERIMENT, SITES, PHASES_EXPERIMENT, SIZE, ATTENTION)
+# ---------------------------------------------------------------------- how sure
+UNCERTAINTY = Experiment(
+    name="uncertainty",
+    title="Asking several networks, thinned networks or mirrored images",
+    question="Does a second opinion make probabilities truer and errors easier to find, and what does it cost?",
+    reference="one",
+    seeds=3,
+    rows=(
+        Row("one", "One network", scorings=(ScoringVariation(networks=3), ScoringVariation(flips=True))),
+        Row(
+            "mirrored",
+            "One network, trained with mirrored images",
+            ("augmentation.flip=0.5",),
+            scorings=(ScoringVariation(flips=True),),
+        ),
+        Row(
+            "dropout",
+            "One network, trained with dropout",
+            ("head.dropout=0.1", "decoder.dropout=0.1"),
+            scorings=(ScoringVariation(dropout=10),),
+        ),
+    ),
+    reading="networks-3 is the mean of the three seeds' networks, flips that of a study and its mirror image, "
+    "dropout-10 that of ten thinned networks; all are scored on the same held-out patients.  networks-3 needs "
+    "three seeds.",
+)
+
+EXPERIMENTS: tuple[Experiment, ...] = (
+    *(TIM_BIAS, NOISE_EXPERIMENT, SITES, PHASES_EXPERIMENT, SIZE, ATTENTION, UNCERTAINTY),
+)

@@ -1,0 +1,86 @@
+"""How sure a row's method is: the numbers are those of their definitions, and pairs share their resamples."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mtinet.config.comparison import ComparisonSettings
+from mtinet.config.variation import ScoringVariation
+from mtinet.evaluation.conformal import risk_coverage
+from mtinet.evaluation.pooling import RowRecords, class_scores
+from mtinet.evaluation.sureness import MEASURES, sureness
+from mtinet.records import RunRecord, Scoring
+
+QUICK = ComparisonSettings(bootstrap=200)
+TOGETHER = ScoringVariation(networks=2)
+
+
+def asked_together(record: RunRecord, other: RunRecord) -> RunRecord:
+    """The record with a further scoring: the mean of its own and another seed's probabilities."""
+    pairs = zip(record.scorings[0].studies, other.scorings[0].studies, strict=True)
+    means = [
+        (one, {k: (v + two.probabilities[k]) / 2 for k, v in one.probabilities.items()}) for one, two in pairs
+    ]
+    studies = [one.model_copy(update={"probabilities": mean}) for one, mean in means]
+    further = Scoring(variation=TOGETHER, studies=tuple(studies), study_s=0.5)
+    return record.model_copy(update={"scorings": (*record.scorings, further)})
+
+
+@pytest.fixture
+def rows(record_maker) -> tuple[RowRecords, RowRecords]:
+    """One network with two seeds, and both together."""
+    records = record_maker(patients=60).row(0, seeds=2, right=0.5)
+    by_seed = {(record.seed, record.fold): record for record in records}
+    both = tuple(asked_together(by_seed[0, fold], by_seed[1, fold]) for fold in (0, 1))
+    return RowRecords("one", "One", records), RowRecords("both", "Both", both, scoring=TOGETHER)
+
+
+def test_nobody_is_described_where_nobody_asks_twice(rows):
+    assert sureness(rows[:1], "one", QUICK) == []
+
+
+def test_values_are_those_of_the_definitions(rows):
+    table = class_scores(rows[1], rows[1].records[0].classes)
+    truth, probabilities = table["truth"].to_numpy(int), np.stack(table["scores"])
+    wrong = probabilities.argmax(1) != truth
+    found = sureness(rows, "one", QUICK)[1]
+    assert found.row == "both"
+    assert found.study_s == 0.5
+    assert found.values["brier"].value == pytest.approx(
+        ((probabilities - np.eye(3)[truth]) ** 2).sum(1).mean()
+    )
+    share, risk = risk_coverage(probabilities.max(1), wrong)
+    assert found.values["risk_area"].value == pytest.approx(risk.mean())
+    assert found.risk[-1] == pytest.approx(wrong.mean())
+    np.testing.assert_array_equal(found.coverage, share)
+    place = np.ceil(probabilities.max(1) * 10)
+    gaps = [abs((probabilities.max(1) - ~wrong)[place == k].sum()) for k in set(place)]
+    assert found.values["ece"].value == pytest.approx(sum(gaps) / len(table))
+
+
+def test_a_mean_of_two_is_truer_than_one_and_the_pair_is_narrower_than_its_parts(rows):
+    one, both = sureness(rows, "one", QUICK)
+    assert one.differences == {}
+    brier = both.differences["brier"]
+    assert brier.high < 0  # the mean of two cannot be worse than the mean of their scores: it is convex
+    assert brier.value == pytest.approx(both.values["brier"].value - one.values["brier"].value)
+    assert brier.high - brier.low < both.values["brier"].high - both.values["brier"].low
+    for name in MEASURES:
+        assert one.values[name].low <= one.values[name].value <= one.values[name].high or name == "ece"
+
+
+def test_a_row_differs_by_nothing_from_itself(rows):
+    again = replace(rows[1], name="again")
+    found = {item.row: item for item in sureness((*rows, again), "both", QUICK)}
+    for name in MEASURES:
+        estimate = found["again"].differences[name]
+        assert (estimate.value, estimate.low, estimate.high) == (0.0, 0.0, 0.0)
+    assert found["both"].differences == {}
+
+
+def test_a_row_without_classes_is_left_out(rows, record_maker):
+    masks = RowRecords("masks", "Masks", record_maker(patients=60).row(3, classes=False))
+    assert [item.row for item in sureness((*rows, masks), "one", QUICK)] == ["one", "both"]
