@@ -142,6 +142,28 @@ def test_numbers_are_believed_as_far_as_the_protocol_bears_them_out():
     assert answers(numbered(5, 7, 8, 2, 9, 4, 1, 6, 3)) == {}
 
 
+@pytest.mark.parametrize(
+    ("numbers", "said"), [("379158246", "more like an examination"), (" " * 9, "there are no series numbers")]
+)
+def test_rows_that_give_the_order_are_named_as_what_gave_it(numbers, said):
+    listed = [
+        ("3 Plane Loc", 30),
+        ("Cor SSFSE", 40),
+        ("InPhase OutPhase", 100),
+        ("Ax LAVA", 96),
+        ("SmartPrep", 20),
+    ]
+    listed += [("Ax LAVA +C", 96)] * 3 + [("Ax DWI", 80)]
+    series = [
+        replace(one, row=n, series_uid=f"2.{7 * n % 11}", series_number=numbers[n].strip())
+        for n, one in enumerate(study(*listed))
+    ]
+    found = [choice for choice in identify(series).phases.values() if choice is not None]
+    assert len(found) == 4
+    for choice in found:
+        assert any(said in line for line in choice.evidence)
+
+
 def test_what_names_tell_survives_shuffled_numbers():
     names = ("vibe pre", "vibe art", "vibe portal", "vibe 5 min")
     series = [s for s in study(*PROTOCOL) if "vibe" not in s.description]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mtinet.config import PHASES, Phase
 from mtinet.imaging.phases.counting import Candidate
-from mtinet.imaging.phases.ordering import Order, time_of
+from mtinet.imaging.phases.ordering import Order, number_of, time_of
 from mtinet.imaging.phases.signal import Signals
 from mtinet.imaging.phases.weighing import from_name
 
@@ -60,7 +60,12 @@ def _place(row: int, order: Order) -> list[str]:
     if order.basis == "numbers" and order.trust < 0.9:
         found.append(f"the numbers follow the acquisition with a probability of only {order.trust:.2f}")
     if order.basis == "rows":
-        found.append("the rows look more like an examination than the series numbers do")
+        numbered = any(number_of(c.series) is not None for c in order.candidates)
+        found.append(
+            "the rows look more like an examination than the series numbers do"
+            if numbered
+            else "there are no series numbers, and the rows look like an examination"
+        )
     if order.bolus is not None:
         found.append(f"{'before' if row < order.bolus else 'after'} the bolus scan")
     source = order.sources.get(candidate.key)
