@@ -8,7 +8,9 @@ import pydicom
 import pytest
 
 from mtinet.dicom.deidentify import Pseudonyms
-from mtinet.workflows.predictions.sources import DicomJob, FolderJob, NiftiJob, open_source
+from mtinet.workflows.predictions.dicom_jobs import DicomJob
+from mtinet.workflows.predictions.nifti_jobs import FolderJob, NiftiJob
+from mtinet.workflows.predictions.sources import open_source
 
 
 def test_two_studies_of_a_patient_have_one_patient(tmp_path, thick_toy, toy_scanner):

@@ -31,9 +31,10 @@ from mtinet.workflows.predictions.formats import (
     software_of,
     write_output,
 )
+from mtinet.workflows.predictions.jobs import Case, Job
 from mtinet.workflows.predictions.origins import origins_of_cohort
 from mtinet.workflows.predictions.priors import Prior, PriorPaths
-from mtinet.workflows.predictions.sources import Case, Job, open_source
+from mtinet.workflows.predictions.sources import open_source
 from mtinet.workflows.predictions.stored import RESULT_FILE, read_result
 from mtinet.workflows.predictions.supplied import NOTHING, Supplied
 from mtinet.workflows.unseen import training_patients

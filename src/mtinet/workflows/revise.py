@@ -37,7 +37,9 @@ from mtinet.workflows.predictions.formats import (
     software_of,
     write_output,
 )
-from mtinet.workflows.predictions.sources import Case, FolderJob, Job, open_source
+from mtinet.workflows.predictions.jobs import Case, Job
+from mtinet.workflows.predictions.nifti_jobs import FolderJob
+from mtinet.workflows.predictions.sources import open_source
 from mtinet.workflows.predictions.stored import read_result
 from mtinet.workflows.predictions.supplied import Supplied
 

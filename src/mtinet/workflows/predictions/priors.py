@@ -27,7 +27,9 @@ from mtinet.inference.curves import NOT_ASSESSABLE
 from mtinet.inference.growth import with_changes
 from mtinet.results import Finding, Measurement, Result, Severity
 from mtinet.volume import Volume
-from mtinet.workflows.predictions.sources import DicomJob, Job, Source, open_source
+from mtinet.workflows.predictions.dicom_jobs import DicomJob
+from mtinet.workflows.predictions.jobs import Job
+from mtinet.workflows.predictions.sources import Source, open_source
 from mtinet.workflows.predictions.stored import RESULT_FILE, read_result
 
 LEAST_BODY_OVERLAP = 0.9

@@ -17,7 +17,7 @@ from mtinet.imaging.liver import LiverCommandError, check_liver_command, run_liv
 from mtinet.results import Finding
 from mtinet.stages import stage
 from mtinet.workflows.predictions.formats import LIVER_FILE
-from mtinet.workflows.predictions.sources import Case
+from mtinet.workflows.predictions.jobs import Case
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,179 @@
+"""Studies of DICOM files, and those that are not to be read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mtinet.cohort import Study
+from mtinet.dicom.origin import Origin
+from mtinet.dicom.study import DicomStudy
+from mtinet.errors import UnusableError, UserError
+from mtinet.results import Finding
+from mtinet.workflows.imports.dicom_loading import StudyJob, acquisition_of, load_phases
+from mtinet.workflows.imports.dicom_phases import Overruling
+from mtinet.workflows.predictions.jobs import Case, Job, trusted_times
+
+OTHER_BODY_PARTS = (
+    *("HEAD", "BRAIN", "SKULL", "FACE", "NECK", "SPINE", "CSPINE", "TSPINE", "LSPINE", "BREAST", "HEART"),
+    *("SHOULDER", "ELBOW", "WRIST", "HAND", "HIP", "KNEE", "ANKLE", "FOOT", "EXTREMITY", "LEG", "ARM"),
+    "PROSTATE",
+)
+"""Body parts (BodyPartExamined) that hold no liver."""
+
+ABOUT_THE_EXPORT = frozenset({"localizer", "mixed-orientation", "duplicate-file", "colour"})
+"""Notes on files that are read past: of an import they matter, a result does not depend on them."""
+
+
+@dataclass(frozen=True)
+class DicomJob:
+    """A study of DICOM files; ids of study and patient are pseudonyms."""
+
+    study: DicomStudy
+    study_id: str
+    patient_id: str
+    told: Mapping[str, str]
+
+    @property
+    def folders(self) -> frozenset[Path]:
+        """Where its files lie; those in a zip lie in no folder."""
+        files = (
+            one.file
+            for series in self.study.series
+            for volume in series.volumes
+            for one in getattr(volume.info.load, "slices", ())
+        )
+        parents = {file.path.parent for file in files if not file.member}
+        return frozenset(folder.resolve() for folder in parents)
+
+    def fingerprint(self) -> str:
+        """Hash of the instances, of their files' sizes and times, and of what the user says about phases."""
+        digest = hashlib.sha256(json.dumps(dict(self.told), sort_keys=True).encode())
+        for series in self.study.series:
+            for volume in series.volumes:
+                digest.update(repr((volume.instance_uids, volume.frame_numbers, volume.refused)).encode())
+                for one in getattr(volume.info.load, "slices", ()):
+                    stat = one.file.path.stat()
+                    digest.update(repr((one.file.size, stat.st_size, stat.st_mtime_ns)).encode())
+        return digest.hexdigest()
+
+    def read(self) -> Case:
+        """Identify the phases and read their voxels."""
+        job = StudyJob(
+            Path(),
+            self.study,
+            self.study_id,
+            self.study_id,
+            {s.info.series_uid: f"series {s.info.series_number}" for s in self.study.series},
+            overruling=_overruling(self.told, self.study),
+        )
+        scrub = job.scrubber
+        if not self.told:
+            _refuse_other_body_part(self.study, self.study_id)
+        try:
+            loaded = load_phases(job)
+        except UserError as error:
+            raise UnusableError(f"study {self.study_id}: {scrub.text(str(error))}") from None
+        left_out = loaded.why_unusable(self.study)
+        if left_out is not None:
+            missing = [f"{item['phase']}: {item['reason']}" for item in scrub.plain(loaded.choice.missing)]
+            faults = [f"{f.meaning}" for f in loaded.findings if f.severity == "error"]
+            raise UnusableError(
+                f"study {self.study_id}: {'; '.join([left_out['reason'], *faults, *missing])}. "
+                "Look at mtinet phases, and name the series with --phase-names"
+            )
+        times, contradicted = trusted_times(loaded.times_s, self.study_id)
+        study = Study(
+            self.study_id,
+            {p: Path(f"series-{c.series.info.series_number}") for p, c in loaded.kept.items()},
+            patient_id=self.patient_id,
+            times_s=times,
+            agent=scrub.text(self.study.agent),
+            acquisition=acquisition_of(self.study, loaded.kept),
+            loaded=loaded.images,
+        )
+        origin = Origin({phase: chosen.volume for phase, chosen in loaded.kept.items()})
+        findings = [f for f in loaded.findings if f.id not in ABOUT_THE_EXPORT]
+        return Case(study, origin, (*findings, *contradicted))
+
+
+@dataclass(frozen=True)
+class RefusedJob:
+    """A study that is not to be read, and why."""
+
+    study_id: str
+    reason: str
+
+    @property
+    def folders(self) -> frozenset[Path]:
+        """None: nothing is written for it."""
+        return frozenset()
+
+    def fingerprint(self) -> str:
+        """Nothing is read of it."""
+        return ""
+
+    def read(self) -> Case:
+        """Raise the reason."""
+        raise UnusableError(self.reason)
+
+
+def dicom_jobs(source: Path, told: Mapping[str, str], key: Path | None) -> tuple[list[Job], list[Finding]]:
+    """The studies of a folder or zip of DICOM files, and what was found on the way."""
+    from mtinet.dicom.deidentify import Pseudonyms
+    from mtinet.dicom.study import read_studies
+
+    studies, findings = read_studies(source)
+    if not studies:
+        return [], findings
+    pseudonyms = Pseudonyms.open(key)
+    by_uid: dict[str, list[DicomStudy]] = {}
+    for study in studies:
+        by_uid.setdefault(study.study_uid, []).append(study)
+    jobs: list[Job] = []
+    for uid, members in by_uid.items():
+        study_id = pseudonyms.study(uid)
+        if len(members) > 1:
+            jobs.append(
+                RefusedJob(
+                    study_id,
+                    f"study {study_id}: its images are filed under {len(members)} patient ids; find out whose "
+                    "they are, correct the files and predict again",
+                )
+            )
+        else:
+            (study,) = members
+            # without an id a patient is known by the study alone
+            patient = pseudonyms.patient(study.patient_id) if study.patient_id.strip() else study_id
+            jobs.append(DicomJob(study, study_id, patient, told))
+    return sorted(jobs, key=lambda job: job.study_id), findings
+
+
+def _overruling(told: Mapping[str, str], study: DicomStudy) -> Overruling | None:
+    """What the user says in the form that the import takes."""
+    if not told:
+        return None
+    uids = {series.info.series_uid for series in study.series}
+    overruling: dict[str, Any] = {}
+    for phase, value in told.items():
+        series, _, volume = value.partition(":")
+        if volume and not volume.isdecimal():
+            raise UserError(
+                f"--phase-names {phase}={value}: {volume!r} is not the number of a volume, from 0"
+            )
+        named = {"series_uid": series} if series in uids else {"series": series}
+        overruling[phase] = {**named, "volume": int(volume or 0)} if value else None
+    return overruling
+
+
+def _refuse_other_body_part(study: DicomStudy, study_id: str) -> None:
+    parts = {series.info.body_part.strip().upper() for series in study.series if series.volumes} - {""}
+    if parts and parts <= set(OTHER_BODY_PARTS):
+        raise UnusableError(
+            f"study {study_id}: its images say that they show {', '.join(sorted(parts))}, not the liver; if "
+            "that is wrong, name the phases with --phase-names"
+        )

@@ -1,0 +1,121 @@
+"""Studies of NIfTI files: of a cohort, or a folder with one file a phase."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+from mtinet.cohort import Study
+from mtinet.config import PHASES, Phase
+from mtinet.dicom.origin import Origin
+from mtinet.errors import UserError
+from mtinet.volume import read_nifti
+from mtinet.workflows.predictions.jobs import Case, trusted_times
+
+
+@dataclass(frozen=True)
+class NiftiJob:
+    """A study of a cohort."""
+
+    study: Study
+    origin: Origin | None = None
+
+    @property
+    def study_id(self) -> str:
+        """As in the cohort."""
+        return self.study.study_id
+
+    @property
+    def folders(self) -> frozenset[Path]:
+        """Where images and masks lie."""
+        return frozenset(path.resolve().parent for path in self.study.paths().values())
+
+    def fingerprint(self) -> str:
+        """Hash of the files' content and of what is known about the study."""
+        study = self.study
+        known = [study.study_id, study.times_s, study.agent, study.acquisition, study.mask_phase]
+        digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode())
+        for column, path in sorted(study.paths().items()):
+            digest.update(column.encode() + _content(path))
+        return digest.hexdigest()
+
+    def read(self) -> Case:
+        """The study with its images in memory."""
+        images = {phase: read_nifti(path) for phase, path in self.study.images.items()}
+        times, findings = trusted_times(self.study.times_s, self.study_id)
+        return Case(replace(self.study, loaded=images, times_s=times), self.origin, findings)
+
+
+@dataclass(frozen=True)
+class FolderJob:
+    """A folder with ``<phase>.nii.gz`` files."""
+
+    folder: Path
+    told: Mapping[str, str]
+
+    @property
+    def study_id(self) -> str:
+        """Name of the folder."""
+        return self.folder.resolve().name
+
+    @property
+    def folders(self) -> frozenset[Path]:
+        """The folder."""
+        return frozenset({self.folder.resolve()})
+
+    def fingerprint(self) -> str:
+        """Hash of the files' content and of what the user says about phases."""
+        said = json.dumps(dict(self.told), sort_keys=True)
+        return hashlib.sha256((said + NiftiJob(self._study()).fingerprint()).encode()).hexdigest()
+
+    def read(self) -> Case:
+        """The study with its images in memory."""
+        return NiftiJob(self._study()).read()
+
+    def _study(self) -> Study:
+        if not self.told:
+            return Study.from_folder(self.folder)
+        images = {p: path for p in PHASES if (path := _file(self.folder, p)) is not None}
+        taken = {name: _named_file(self.folder, name, value) for name, value in self.told.items()}
+        named = {path for path in taken.values() if path is not None}
+        # a file has one phase: what it is called is overruled
+        images = {p: path for p, path in images.items() if path not in named and p not in taken}
+        images |= {cast("Phase", name): path for name, path in taken.items() if path is not None}
+        if not images:
+            raise UserError(f"{self.folder}: --phase-names leaves no phase; name at least one")
+        ordered = {phase: images[phase] for phase in PHASES if phase in images}
+        return Study(self.study_id, ordered, liver_mask=_file(self.folder, "liver_mask"))
+
+
+def _file(folder: Path, name: str) -> Path | None:
+    """A NIfTI file by its name with or without suffix; a DICOM file may be called ``4`` and is none."""
+    suffixes = ("",) if name.lower().endswith((".nii.gz", ".nii")) else (".nii.gz", ".nii")
+    return next((p for s in suffixes if (p := folder / (name + s)).is_file()), None)
+
+
+def _named_file(folder: Path, phase: str, name: str) -> Path | None:
+    if not name:
+        return None
+    path = _file(folder, name)
+    if path is None or Path(name).name != name:
+        raise UserError(
+            f"{folder}: --phase-names {phase}={name} names no file there; give its name without folder"
+        )
+    return path
+
+
+def holds_nifti(folder: Path, told: Mapping[str, str]) -> bool:
+    """Whether a folder has a file of a phase, by its name or by what the user says."""
+    return any(_file(folder, name) is not None for name in (*PHASES, *filter(None, told.values())))
+
+
+def _content(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").digest()
+    except OSError:
+        return b"unreadable"
