@@ -90,9 +90,8 @@ def _row_records(gathered: Gathered, row: Row, scoring: ScoringVariation) -> Row
     number = _number(gathered, row, scoring)
     cells = gathered.plan.rows[row.name]
     seeds = sorted({cell.seed for cell in cells})
-    first = seeds[
-        : len(seeds) + 1 - scoring.networks
-    ]  # of which there are enough for the plan to ask them together
+    # several are asked together from the first seeds on, of which there are enough
+    first = seeds[: len(seeds) + 1 - scoring.networks]
     return RowRecords(
         name=row.name if plain else f"{row.name} {scoring.name}",
         title=row.title if plain else f"{row.title}; {scoring.name}",
