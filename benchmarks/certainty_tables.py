@@ -12,7 +12,8 @@ from page import markdown
 from sklearn.metrics import roc_auc_score
 
 from mtinet.evaluation.calibration import apply_temperature, calibration_scores
-from mtinet.evaluation.conformal import covered_share, risk_coverage, risk_coverage_area
+from mtinet.evaluation.conformal import covered_share, risk_coverage
+from mtinet.evaluation.sureness import measures
 from mtinet.inference.certainty import Calibration
 from mtinet.inference.familiar import Familiarity, Look
 from mtinet.inference.predictor import Predictor
@@ -128,13 +129,12 @@ def class_table(cases: Sequence[StudyCase], classes: Sequence[str]) -> tuple[np.
 
 def class_scores(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     """Accuracy, calibration error, Brier score and area under risk against coverage."""
-    scores = calibration_scores(np.ones((1, len(truth))), truth, probabilities, 10)
-    wrong = probabilities.argmax(1) != truth
+    found = measures(np.ones((1, len(truth))), truth, probabilities)
     return {
-        "class accuracy": float(1 - wrong.mean()),
-        "class ECE": scores["ece"].item(),
-        "class Brier": scores["brier"].item(),
-        "class risk-coverage area": risk_coverage_area(probabilities.max(1), wrong),
+        "class accuracy": float((probabilities.argmax(1) == truth).mean()),
+        "class ECE": found["ece"].item(),
+        "class Brier": found["brier"].item(),
+        "class risk-coverage area": found["risk_area"].item(),
     }
 
 

@@ -11,7 +11,6 @@ from mtinet.evaluation.conformal import (
     Intervals,
     covered_share,
     risk_coverage,
-    risk_coverage_area,
     risk_coverage_areas,
 )
 
@@ -103,8 +102,10 @@ def test_risk_falls_with_coverage_where_confidence_tells():
     coverage, risk = risk_coverage(np.array([0.9, 0.8, 0.2, 0.1]), wrong)
     assert coverage.tolist() == [0.25, 0.5, 0.75, 1.0]
     assert risk.tolist() == [0, 0, pytest.approx(1 / 3), 0.5]
-    good = risk_coverage_area(np.array([4, 3, 2, 1]), wrong)
-    assert good < risk_coverage_area(np.array([1, 2, 3, 4]), wrong)
+    once = np.ones((1, 4))
+    good = risk_coverage_areas(once, np.array([4, 3, 2, 1]), wrong)[0]
+    assert good < risk_coverage_areas(once, np.array([1, 2, 3, 4]), wrong)[0]
+    assert good == pytest.approx(risk.mean())
 
 
 def test_weights_count_as_repeated_cases():
@@ -118,6 +119,3 @@ def test_weights_count_as_repeated_cases():
         )
         # a case that counts twice stands at both of its places with the risk behind the second
         assert area == pytest.approx((row[order] * risk).sum() / row.sum())
-    assert risk_coverage_areas(np.ones((1, 30)), confidence, wrong)[0] == risk_coverage_area(
-        confidence, wrong
-    )

@@ -68,8 +68,8 @@ def test_a_mean_of_two_is_truer_than_one_and_the_pair_is_narrower_than_its_parts
     assert brier.high < 0  # the mean of two cannot be worse than the mean of their scores: it is convex
     assert brier.value == pytest.approx(both.values["brier"].value - one.values["brier"].value)
     assert brier.high - brier.low < both.values["brier"].high - both.values["brier"].low
-    for name in MEASURES:
-        assert one.values[name].low <= one.values[name].value <= one.values[name].high or name == "ece"
+    for name in ("brier", "risk_area"):  # resampled calibration errors lie above the sample's own
+        assert one.values[name].low <= one.values[name].value <= one.values[name].high
 
 
 def test_a_row_differs_by_nothing_from_itself(rows):

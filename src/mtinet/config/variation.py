@@ -63,6 +63,15 @@ class ScoringVariation(Settings):
         return self.flips or self.dropout > 0 or self.networks > 1
 
     @property
+    def title(self) -> str:
+        """What the tables call it."""
+        asked = [f"mean of {self.networks} networks"] if self.networks > 1 else []
+        asked += [f"mean of {self.dropout} thinned networks"] if self.dropout else []
+        asked += ["mean with the mirror image"] if self.flips else []
+        shown = self.model_copy(update={"networks": 1, "dropout": 0, "flips": False}).name
+        return ", ".join([*asked, *([shown] if shown else [])])
+
+    @property
     def name(self) -> str:
         """Short name for folders and tables; empty for the default, which changes nothing."""
         parts = [] if self.phases is None else ["only", *self.phases]

@@ -143,13 +143,11 @@ def risk_coverage(confidence: NDArray[Any], wrong: NDArray[Any]) -> tuple[FloatA
     return rows / max(1, len(order)), np.cumsum(np.asarray(wrong, dtype=np.float64)[order]) / rows
 
 
-def risk_coverage_area(confidence: NDArray[Any], wrong: NDArray[Any]) -> float:
-    """Mean risk over all coverages: 0 is best, the overall risk what a random order gives."""
-    return float(risk_coverage_areas(np.ones((1, len(wrong))), confidence, wrong)[0])
-
-
 def risk_coverage_areas(weights: FloatArray, confidence: NDArray[Any], wrong: NDArray[Any]) -> FloatArray:
-    """:func:`risk_coverage_area` under each row of ``weights`` [resamples, rows]; NaN without weight."""
+    """Mean risk over all coverages under each row of ``weights`` [resamples, rows]; NaN without weight.
+
+    0 is best, the overall risk what a random order gives.
+    """
     order = np.argsort(-np.asarray(confidence, dtype=np.float64), kind="stable")
     ordered = weights[:, order]
     errors = np.cumsum(ordered * np.asarray(wrong, dtype=np.float64)[order], axis=1)

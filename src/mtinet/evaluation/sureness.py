@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from mtinet.config.comparison import ComparisonSettings
 from mtinet.evaluation.calibration import calibration_scores
@@ -84,7 +86,7 @@ def _of_row(
     return Sureness(
         row=row.name,
         title=row.title,
-        values=bootstrap.estimates(table["patient_id"], lambda w: _measures(w, table)),
+        values=bootstrap.estimates(table["patient_id"], lambda w: measures(w, truth, probabilities)),
         differences={} if base is None else _differences(table, base, bootstrap),
         coverage=coverage,
         risk=risk,
@@ -100,18 +102,21 @@ def _differences(own: pd.DataFrame, base: pd.DataFrame, bootstrap: PatientBootst
         return {}
 
     def minus(weights: FloatArray) -> dict[str, FloatArray]:
-        first, second = _measures(weights[:, : len(own)], own), _measures(weights[:, len(own) :], base)
+        first = measures(weights[:, : len(own)], *_classes(own))
+        second = measures(weights[:, len(own) :], *_classes(base))
         return {name: first[name] - second[name] for name in MEASURES}
 
     return bootstrap.estimates(pd.concat([own, base])["patient_id"], minus)
 
 
-def _measures(weights: FloatArray, table: pd.DataFrame) -> dict[str, FloatArray]:
-    truth, probabilities = _classes(table)
+def measures(
+    weights: FloatArray, truth: NDArray[np.intp], probabilities: NDArray[Any]
+) -> dict[str, FloatArray]:
+    """:data:`MEASURES` under each row of ``weights`` [resamples, rows], of class probabilities [rows, classes]."""
     scores = calibration_scores(weights, truth, probabilities, BINS)
     wrong = probabilities.argmax(1) != truth
     return {**scores, "risk_area": risk_coverage_areas(weights, probabilities.max(1), wrong)}
 
 
-def _classes(table: pd.DataFrame) -> tuple[np.ndarray, FloatArray]:
+def _classes(table: pd.DataFrame) -> tuple[NDArray[np.intp], FloatArray]:
     return table["truth"].to_numpy(dtype=np.intp), np.stack(table["scores"].tolist())

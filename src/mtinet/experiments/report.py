@@ -94,7 +94,7 @@ def _row_records(gathered: Gathered, row: Row, scoring: ScoringVariation) -> Row
     first = seeds[: len(seeds) + 1 - scoring.networks]
     return RowRecords(
         name=row.name if plain else f"{row.name} {scoring.name}",
-        title=row.title if plain else f"{row.title}; {scoring.name}",
+        title=row.title if plain else f"{row.title}; {scoring.title}",
         records=tuple(record for record in gathered.records[row.name] if record.seed in first),
         enhancement=row.enhancement,
         classes=row.classes,

@@ -74,10 +74,6 @@ class Panel(Reader):
         self.members = tuple(members)
         self.opinions = opinions
 
-    def probability(self, study: PreparedStudy) -> NDArray[np.float32]:
-        """Mean of the members' lesion probability on the prepared grid [Z, Y, X]."""
-        return self.vote(study).probability
-
     def vote(self, study: PreparedStudy) -> Vote:
         """Mean and spread of the members' lesion probability; what the study looks like to the first."""
         return Vote.of(self._surveys(study))

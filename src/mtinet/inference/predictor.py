@@ -218,10 +218,6 @@ class Predictor(Reader):
         )
         return StudyPrediction(result, study, labels, readings, vote)
 
-    def vote(self, study: PreparedStudy) -> Vote:
-        """Lesion probability in every voxel, and what the study looks like to the network."""
-        return Vote.of([self.survey(study)])
-
     def _with_certainty(self, lesions: tuple[Lesion, ...], study: PreparedStudy) -> tuple[Lesion, ...]:
         if self.calibration is None:
             return lesions

@@ -19,6 +19,7 @@ from mtinet.data.prepared import PreparedStudy
 from mtinet.inference.forward import Reading, Survey, read_lesions, survey
 from mtinet.inference.lesions import find_lesions, mask_on_source, numbered_as_written
 from mtinet.inference.passes import Passes, TorchPasses
+from mtinet.inference.vote import Vote
 from mtinet.model.build import build_network
 from mtinet.model.network import MultiTaskNetwork
 from mtinet.runs import Run
@@ -66,9 +67,9 @@ class Reader:
         """The network's look at the whole study."""
         return survey(self.passes, self.seen(study), self.config)
 
-    def probability(self, study: PreparedStudy) -> NDArray[np.float32]:
-        """Lesion probability on the prepared grid [Z, Y, X]."""
-        return self.survey(study).probability
+    def vote(self, study: PreparedStudy) -> Vote:
+        """Lesion probability in every voxel, and what the study looks like to the network."""
+        return Vote.of([self.survey(study)])
 
     def outline(
         self, study: PreparedStudy, probability: NDArray[np.float32]

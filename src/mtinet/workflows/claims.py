@@ -80,7 +80,7 @@ class NetworkClaims:
 
     def claim(self, study: PreparedStudy) -> Claim:
         """Predict the study, and read its reference lesions too."""
-        labels, mask = self.reader.outline(study, self.reader.probability(study))
+        labels, mask = self.reader.outline(study, self.reader.vote(study).probability)
         readings = self.reader.read(study, labels)
         oracle: dict[int, Reading] = {}
         if study.mask is not None:

@@ -212,9 +212,8 @@ UNCERTAINTY = Experiment(
             scorings=(ScoringVariation(dropout=10),),
         ),
     ),
-    reading="networks-3 is the mean of the three seeds' networks, flips that of a study and its mirror image, "
-    "dropout-10 that of ten thinned networks; all are scored on the same held-out patients.  networks-3 needs "
-    "three seeds.",
+    reading="All are scored on the same held-out patients; the mean of three networks needs three seeds.  Networks "
+    "are thinned by Monte-Carlo dropout.",
 )
 
 EXPERIMENTS: tuple[Experiment, ...] = (
