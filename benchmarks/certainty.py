@@ -21,6 +21,7 @@ from certainty_tables import (
     coverage_rows,
     familiarity_rows,
     risk_rows,
+    size_rows,
     split_rows,
     tables,
 )
@@ -81,6 +82,9 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--docs", type=Path, default=None, help="folder of certainty.md; default: print only")
     parser.add_argument("--calibration", type=int, default=600, help="calibration patients")
+    parser.add_argument(
+        "--more", type=int, default=1200, help="patients of the larger calibration that is shown beside it"
+    )
     parser.add_argument("--test", type=int, default=640, help="test patients")
     parser.add_argument("--compare", type=int, default=160, help="test patients on whom methods are compared")
     parser.add_argument("--strange", type=int, default=160, help="test patients who are made strange")
@@ -101,7 +105,7 @@ def main() -> None:
         options.docs / "results" / "certainty-manifest.json",
         provenance.manifest(
             command=COMMAND,
-            calibration={"seed": CALIBRATION_SEED, "subjects": options.calibration},
+            calibration={"seed": CALIBRATION_SEED, "subjects": options.calibration, "more": options.more},
             test={"seed": TEST_SEED, "subjects": options.test},
         ),
     )
@@ -114,9 +118,8 @@ def measure(options: argparse.Namespace) -> list[Row]:
     out: Path = options.out
     runs = [trained(out, seed, options.simulation, options.settings) for seed in (0, 1, 2)]
     config = runs[0].config
-    calibration = patients(
-        out, "calibration", CALIBRATION_SEED, options.calibration, config, options.simulation
-    )
+    subjects = max(options.calibration, options.more)
+    calibration = patients(out, "calibration", CALIBRATION_SEED, subjects, config, options.simulation)
     test = patients(out, "test", TEST_SEED, options.test, config, options.simulation)
     for group in (calibration, test):
         for run in runs:
@@ -128,9 +131,15 @@ def measure(options: argparse.Namespace) -> list[Row]:
         out / "answers" / "calibration.jsonl", deployed, calibration.cohort, calibration.studies
     )
     tested = answers(out / "answers" / "test.jsonl", deployed, test.cohort, test.studies)
-    cases = [a.case for a in learned]
+    # studies are in the cohort's order, and the first patients of a cohort are the same in a larger one
+    first = {study.study_id for study in calibration.cohort.studies[: options.calibration]}
+    every = [a.case for a in learned]
+    cases = [a.case for study, a in zip(calibration.studies, learned, strict=True) if study.study_id in first]
     fitted = fit_calibration(cases, deployed, 0.9, 0, cohort=calibration.cohort.name)
+    larger = fit_calibration(every, deployed, 0.9, 0, cohort=calibration.cohort.name)
     rows = coverage_rows(fitted, [a.case for a in tested], deployed.classes)
+    for made, n in ((fitted, options.calibration), (larger, subjects)):
+        rows += size_rows(made, f"{n} patients", [a.case for a in tested])
     rows += split_rows(deployed, cases, [a.case for a in tested], 0.9)
     rows += risk_rows(fitted, tested, deployed.classes)
     looks = strange_looks(out / "answers" / "strange.jsonl", deployed, test.studies[: options.strange])

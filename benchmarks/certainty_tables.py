@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from mtinet.evaluation.calibration import apply_temperature, calibration_scores
 from mtinet.evaluation.conformal import covered_share, risk_coverage
 from mtinet.evaluation.sureness import measures
-from mtinet.inference.certainty import Calibration
+from mtinet.inference.certainty import Calibration, difficulty
 from mtinet.inference.familiar import Familiarity, Look
 from mtinet.inference.predictor import Predictor
 from mtinet.results import Certainty
@@ -75,8 +75,7 @@ def coverage_rows(calibration: Calibration, cases: Sequence[StudyCase], classes:
     rows = []
     for group, members in groups.items():
         for what, inside in coverages(members, phases).items():
-            share, low, high = covered_share(inside)
-            rows.append(row("coverage", what, group, share, len(inside), low, high))
+            rows.append(row("coverage", what, group, *_share(inside)))
         sizes = np.array([len(c.class_set or ()) for _, _, c in members])
         for name, chosen in (("empty", sizes == 0), ("one class", sizes == 1), ("several", sizes > 1)):
             rows.append(row("set size", name, group, float(chosen.mean()), len(sizes)))
@@ -88,13 +87,36 @@ def coverage_rows(calibration: Calibration, cases: Sequence[StudyCase], classes:
         if lesion.is_lesion and lesion is not case.main
     ]
     for what, inside in coverages(others, phases).items():
-        share, low, high = covered_share(inside)
-        rows.append(row("coverage", what, "smaller lesions", share, len(inside), low, high))
-    factor = math.exp(calibration.volume.half_widths(calibration.coverage)[""])
-    rows.append(row("width", "volume factor", "all", factor, len(found)))
-    for phase, width in calibration.enhancement.half_widths(calibration.coverage).items():
-        rows.append(row("width", f"{phase} (share of the gain)", "all", width, len(found)))
+        rows.append(row("coverage", what, "smaller lesions", *_share(inside)))
+    return rows + width_rows(calibration, found)
+
+
+def width_rows(calibration: Calibration, found: Sequence[Judged]) -> list[Row]:
+    """Median width over lesions, with the 10th and 90th percentile as low and high."""
+    usual = [difficulty(main.lesion.confidence) for _, main, _ in found]
+    spreads = [math.exp(calibration.volume.half_widths(calibration.coverage, d)[""]) for d in usual]
+    widths = {"volume factor": spreads}
+    for phase in calibration.enhancement.residuals:
+        widths[f"{phase} (share of the gain)"] = [
+            calibration.enhancement.half_widths(calibration.coverage, d)[phase] for d in usual
+        ]
+    rows = []
+    for what, values in widths.items():
+        low, middle, high = np.percentile(values, [10, 50, 90])
+        rows.append(row("width", what, "all", middle, len(found), low, high))
     return rows
+
+
+def _share(inside: np.ndarray) -> tuple[float, int, float, float]:
+    """Covered share, how many lesions, and the share's interval."""
+    share, low, high = covered_share(inside)
+    return share, len(inside), low, high
+
+
+def size_rows(calibration: Calibration, group: str, cases: Sequence[StudyCase]) -> list[Row]:
+    """Coverage of a calibration on so many patients."""
+    held = coverages(judged(calibration, cases), list(calibration.enhancement.residuals))
+    return [row("sizes", what, group, *_share(inside)) for what, inside in held.items()]
 
 
 def split_rows(
@@ -181,23 +203,20 @@ def familiarity_rows(
     def flagged(looks: Sequence[Look]) -> np.ndarray:
         return np.array([bool(familiarity.findings(look, "")) for look in looks])
 
-    share, low, high = covered_share(flagged(usual))
-    rows = [row("flags", "flagged", "test patients", share, len(usual), low, high)]
+    rows = [row("flags", "flagged", "test patients", *_share(flagged(usual)))]
     own = np.array([familiarity.distance(look) for look in usual])
     grouped: dict[str, list[np.ndarray]] = {}
     for name, looks in strange.items():
         hits = flagged(looks)
         grouped.setdefault(name.partition(":")[0], []).append(hits)
-        share, low, high = covered_share(hits)
-        rows.append(row("flags", "flagged", name, share, len(hits), low, high))
+        rows.append(row("flags", "flagged", name, *_share(hits)))
         distances = np.clip([familiarity.distance(look) for look in looks], -1e6, 1e6)
         truth = np.repeat([0, 1], [len(own), len(distances)])
         area = float(roc_auc_score(truth, np.concatenate([own, distances])))
         rows.append(row("flags", "AUROC of the distance", name, area, len(truth)))
     for name, parts in grouped.items():
         if len(parts) > 1:
-            share, low, high = covered_share(np.concatenate(parts))
-            rows.append(row("flags", "flagged", name, share, sum(map(len, parts)), low, high))
+            rows.append(row("flags", "flagged", name, *_share(np.concatenate(parts))))
     return rows
 
 
@@ -232,6 +251,7 @@ def tables(rows: Sequence[Row]) -> dict[str, str]:
     """The blocks of ``certainty.md`` by name."""
     return {
         "coverage": _wide(rows, "coverage", "patients"),
+        "sizes": _wide(rows, "sizes", "patients"),
         "splits": _wide(rows, "splits", "of 20 divisions"),
         "sets": _wide(rows, "set size", "patients"),
         "widths": _long(rows, ("width",)),

@@ -10,6 +10,7 @@ from mtinet.evaluation.conformal import (
     ClassSets,
     Intervals,
     covered_share,
+    difficulty_exponent,
     risk_coverage,
     risk_coverage_areas,
 )
@@ -88,6 +89,41 @@ def test_unknown_residuals_are_left_out_and_too_few_give_no_width():
     assert intervals.residuals == {"pre": (0.1, 0.3), "delayed": ()}
     assert intervals.half_widths(0.9) == {"pre": math.inf, "delayed": math.inf}
     assert intervals.half_widths(0.5) == {"pre": pytest.approx(0.3), "delayed": math.inf}
+
+
+def test_widths_follow_the_difficulty_and_hold_among_easy_and_difficult_cases():
+    rng = np.random.default_rng(4)
+    difficulty = rng.uniform(0.01, 0.3, 9000)
+    errors = difficulty**1.4 * rng.standard_normal(9000)
+    first, second, new = np.split(np.arange(9000), 3)
+    exponent = difficulty_exponent(errors[first], difficulty[first])
+    assert exponent == pytest.approx(1.4, abs=0.1)
+
+    def shares(exponents: dict[str, float]) -> list[float]:
+        intervals = Intervals.fit({"": errors[second]}, difficulty[second], exponents)
+        width = np.array([intervals.half_widths(0.9, d)[""] for d in difficulty[new]])
+        inside = np.abs(errors[new]) <= width
+        easy = difficulty[new] < 0.15
+        return [inside.mean(), inside[easy].mean(), inside[~easy].mean()]
+
+    assert shares({"": exponent}) == pytest.approx([0.9] * 3, abs=0.03)
+    whole, easy, difficult = shares({})
+    assert whole == pytest.approx(0.9, abs=0.02)
+    assert easy > 0.97
+    assert difficult < 0.85
+
+
+def test_an_exponent_needs_cases_and_never_makes_a_difficult_case_surer():
+    rng = np.random.default_rng(5)
+    difficulty = rng.uniform(0.01, 0.3, 500)
+    errors = rng.standard_normal(500) / difficulty
+    assert difficulty_exponent(errors, difficulty) == 0
+    assert difficulty_exponent(1 / errors[:19], difficulty[:19]) == 0
+    assert difficulty_exponent(1 / errors, np.full(500, 0.1)) == 0
+    assert difficulty_exponent(np.zeros(500), difficulty) == 0
+    assert difficulty_exponent(np.full(500, math.nan), difficulty) == 0
+    errors[::2] = math.nan
+    assert difficulty_exponent(difficulty * np.sign(errors), difficulty) == pytest.approx(1, abs=0.15)
 
 
 def test_covered_share_is_wilsons():

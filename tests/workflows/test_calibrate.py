@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -96,6 +97,27 @@ def test_what_is_stored_gives_the_same_sets_and_intervals(calibrated: Run, tmp_p
     rng = np.random.default_rng(0)
     p = rng.dirichlet(np.ones(2), 50)
     assert first.class_sets.sets(p, 0.9) == Calibration.from_dict(again.to_dict()).class_sets.sets(p, 0.9)
+
+
+def test_a_doubtful_lesion_has_wider_intervals_and_format_1_one_width(
+    calibrated: Run, tmp_path: Path, toy_maker
+):
+    document = calibrated.document("calibration")
+    for phase in PHASES:
+        toy_maker(203).images[phase].write_nifti(tmp_path / f"{phase}.nii.gz")
+    sure = replace(Predictor.load(calibrated)(tmp_path).lesions[0], confidence=0.98)
+    doubtful = replace(sure, confidence=0.8)
+
+    def log_widths(values: dict) -> list[float]:
+        calibration = Calibration.from_dict(values)
+        both = [calibration.certainty(lesion, 3.0).volume_interval_mm3 for lesion in (sure, doubtful)]
+        return [math.log(high / low) for low, high in both]
+
+    narrow, wide = log_widths(document | {"log_volume_exponents": {"": 0.5}})
+    assert wide / narrow == pytest.approx(10**0.5)  # 0.2 against 0.02
+    old = {k: v for k, v in document.items() if not k.endswith("_exponents")} | {"format": 1}
+    narrow, wide = log_widths(old)
+    assert wide == pytest.approx(narrow)
 
 
 def test_patients_that_trained_are_left_out(toy_run: Run, tmp_path: Path):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -83,27 +83,45 @@ class ClassSets:
 
 @dataclass(frozen=True)
 class Intervals:
-    """Half widths of intervals around a prediction, by group (Mondrian), or one for all (group "").
+    """Half widths of intervals around a prediction, by group, wider for a difficult case (normalised conformal).
+
+    Residuals are taken in units of ``difficulty ** exponent`` (Papadopoulos et al., *Inductive Confidence
+    Machines for Regression*, 2002), so that the coverage stays the nominal one whatever the exponent, and a
+    good one spends the width where the errors are.
 
     Attributes
     ----------
     residuals : dict
-        By group, |truth - prediction| of the calibration cases.
+        By group, |truth - prediction| / difficulty ** exponent of the calibration cases.
+    exponents : dict
+        By group; 0 where there is none, which is one width for all cases.
     """
 
     residuals: Mapping[str, tuple[float, ...]]
+    exponents: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
-    def fit(cls, residuals: Mapping[str, NDArray[Any]]) -> Intervals:
-        """From calibration residuals by group; what is not finite is left out."""
-        kept = {
-            name: np.abs(values[np.isfinite(values)])
-            for name, values in ((n, np.asarray(v, dtype=np.float64)) for n, v in residuals.items())
-        }
-        return cls({name: tuple(np.sort(values).tolist()) for name, values in kept.items()})
+    def fit(
+        cls,
+        residuals: Mapping[str, NDArray[Any]],
+        difficulty: NDArray[Any] | None = None,
+        exponents: Mapping[str, float] | None = None,
+    ) -> Intervals:
+        """From calibration residuals by group and the cases' difficulty; what is not finite is left out.
 
-    def half_widths(self, coverage: float) -> dict[str, float]:
-        """Half width by group; infinite where the calibration cases are too few for the coverage."""
+        ``exponents`` are learned on other cases (:func:`difficulty_exponent`).
+        """
+        exponents = dict(exponents or {})
+        kept = {}
+        for name, values in residuals.items():
+            found = np.abs(np.asarray(values, dtype=np.float64))
+            if difficulty is not None:
+                found = found / np.asarray(difficulty, dtype=np.float64) ** exponents.get(name, 0.0)
+            kept[name] = tuple(np.sort(found[np.isfinite(found)]).tolist())
+        return cls(kept, exponents)
+
+    def half_widths(self, coverage: float, difficulty: float = 1.0) -> dict[str, float]:
+        """Half width by group for a case; infinite where the calibration cases are too few for the coverage."""
         from crepes import ConformalRegressor
 
         widths = {}
@@ -114,8 +132,33 @@ class Intervals:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", UserWarning)  # too few cases: the infinite width says so
                     (low, high) = regressor.predict_int(np.zeros(1), confidence=coverage)[0]
-                widths[name] = float(high - low) / 2
+                widths[name] = float(high - low) / 2 * difficulty ** self.exponents.get(name, 0.0)
         return widths
+
+
+def difficulty_exponent(residuals: NDArray[Any], difficulty: NDArray[Any], at_least: int = 20) -> float:
+    """Exponent e with which errors grow, ``|residual| ~ difficulty ** e``: least squares of the logarithms.
+
+    Parameters
+    ----------
+    residuals, difficulty : ndarray [cases]
+        Cases whose residual is not finite are left out.
+    at_least : int
+        With fewer cases the exponent is 0.
+
+    Returns
+    -------
+    float
+        At least 0: a difficult case is never said to be surer.
+    """
+    errors, difficulty = np.abs(np.asarray(residuals)), np.asarray(difficulty)
+    known = np.isfinite(errors)
+    errors, difficulty = errors[known], difficulty[known]
+    typical = float(np.median(errors)) if len(errors) else 0.0
+    if len(errors) < at_least or typical == 0 or np.ptp(difficulty) == 0:
+        return 0.0
+    logs = np.log(errors + 1e-3 * typical)  # finite for an exact hit
+    return max(0.0, float(np.polyfit(np.log(difficulty), logs, 1)[0]))
 
 
 def covered_share(inside: NDArray[np.bool_]) -> tuple[float, float, float]:

@@ -12,7 +12,6 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from mtinet.evaluation.conformal import ClassSets, Intervals
 from mtinet.inference.familiar import Familiarity
 from mtinet.results import Certainty, Lesion
 
-CALIBRATION_FORMAT = 1
+CALIBRATION_FORMAT = 2
 """Version of ``calibration.json``; readers refuse a newer one."""
 
 
@@ -46,7 +45,7 @@ class Calibration:
     volume : Intervals
         Of the logarithm of the volume, group "".
     enhancement : Intervals
-        Of the normalised signal (1 = the study's gain), by phase.
+        Of the normalised signal (1 = the study's gain), by phase.  Both widen with :func:`difficulty`.
     familiarity : Familiarity
     counts : dict
         Patients, studies and lesions behind it; the cohort and its hash.
@@ -74,12 +73,14 @@ class Calibration:
         classes = list(self.class_sets.scores)
         probabilities = np.array([[lesion.probabilities[name] for name in classes]])
         (found,) = self.class_sets.sets(apply_temperature(probabilities, self.temperature), self.coverage)
-        factor = math.exp(min(self._volume_width, 700.0))
-        widths = self._enhancement_widths
+        difficult = difficulty(lesion.confidence)
+        log_factor = self.volume.half_widths(self.coverage, difficult).get("", math.inf)
+        factor = math.exp(min(log_factor, 700.0))
+        widths = self.enhancement.half_widths(self.coverage, difficult)
         return Certainty(
             existence=self.existence_probability(lesion.confidence, lesion.volume_mm3),
             volume_interval_mm3=(lesion.volume_mm3 / factor, lesion.volume_mm3 * factor)
-            if math.isfinite(self._volume_width)
+            if math.isfinite(log_factor)
             else None,
             class_set=found,
             enhancement_interval={
@@ -100,14 +101,6 @@ class Calibration:
             1 / (1 + math.exp(-np.clip(constant + by_logit * logit + by_volume * log_volume, -50, 50)))
         )
 
-    @cached_property
-    def _volume_width(self) -> float:
-        return self.volume.half_widths(self.coverage).get("", math.inf)
-
-    @cached_property
-    def _enhancement_widths(self) -> dict[str, float]:
-        return self.enhancement.half_widths(self.coverage)
-
     def to_dict(self) -> dict[str, Any]:
         """The content of ``calibration.json``."""
         return {
@@ -118,7 +111,9 @@ class Calibration:
             "existence": self.existence,
             "class_scores": dict(self.class_sets.scores),
             "log_volume_residuals": dict(self.volume.residuals),
+            "log_volume_exponents": dict(self.volume.exponents),
             "enhancement_residuals": dict(self.enhancement.residuals),
+            "enhancement_exponents": dict(self.enhancement.exponents),
             "familiarity": self.familiarity.to_dict(),
             "counts": dict(self.counts),
         }
@@ -145,8 +140,13 @@ class Calibration:
                 temperature=float(values["temperature"]),
                 existence=None if existence is None else (existence[0], existence[1], existence[2]),
                 class_sets=ClassSets(_tuples(values["class_scores"])),
-                volume=Intervals(_tuples(values["log_volume_residuals"])),
-                enhancement=Intervals(_tuples(values["enhancement_residuals"])),
+                # format 1 knew one width for all lesions
+                volume=Intervals(
+                    _tuples(values["log_volume_residuals"]), dict(values.get("log_volume_exponents", {}))
+                ),
+                enhancement=Intervals(
+                    _tuples(values["enhancement_residuals"]), dict(values.get("enhancement_exponents", {}))
+                ),
                 familiarity=Familiarity.from_dict(values["familiarity"]),
                 counts=dict(values["counts"]),
             )
@@ -154,6 +154,11 @@ class Calibration:
             raise UnusableError(
                 f"the calibration is damaged ({error!r}); run mtinet calibrate again"
             ) from None
+
+
+def difficulty(confidence: float) -> float:
+    """What errors of outline and curve grow with: the mean probability in a component that it is no lesion."""
+    return min(max(1.0 - confidence, 1e-6), 1.0)
 
 
 def existence_features(confidence: float, volume_mm3: float) -> tuple[float, float]:

@@ -1,9 +1,10 @@
 """``mtinet calibrate``: learn from patients with masks, whom the model never saw, how sure it may be.
 
 The patients are divided at random in two.  On the first part class probabilities are tempered, the existence
-of a lesion is fitted, and it is learned what studies look like; on the second the conformal scores and the
-limit of unlikeness are taken.  Class, volume and curve are calibrated on one lesion a study, the largest
-component that a reference lesion confirms: so cases are as exchangeable as patients are.
+of a lesion is fitted, and it is learned what studies look like and how errors grow with a lesion's doubt; on
+the second the conformal scores and the limit of unlikeness are taken.  Class, volume and curve are calibrated
+on one lesion a study, the largest component that a reference lesion confirms: so cases are as exchangeable as
+patients are.
 """
 
 from __future__ import annotations
@@ -20,10 +21,16 @@ from mtinet.cohort import Cohort, Study
 from mtinet.data.prepared import PreparedStudy
 from mtinet.errors import UnusableError
 from mtinet.evaluation.calibration import apply_temperature, fit_temperature
-from mtinet.evaluation.conformal import ClassSets, Intervals
+from mtinet.evaluation.conformal import ClassSets, Intervals, difficulty_exponent
 from mtinet.evaluation.detection import match_lesions
 from mtinet.imaging.masks import voxel_counts
-from mtinet.inference.certainty import Calibration, document_name, existence_features, method_key
+from mtinet.inference.certainty import (
+    Calibration,
+    difficulty,
+    document_name,
+    existence_features,
+    method_key,
+)
 from mtinet.inference.ensemble import Ensemble
 from mtinet.inference.familiar import Familiarity, Look, look_at_study
 from mtinet.inference.panel import ALONE, Opinions
@@ -40,7 +47,7 @@ STREAM_PARTS = 72
 """Random stream of the division of the patients."""
 
 FIRST_PART = 0.3
-"""Share of the patients on whom temperature, existence and likeness are fitted."""
+"""Share of the patients on whom temperature, existence, likeness and difficulty are fitted."""
 
 FEWEST_PATIENTS = 10
 """With fewer there is no use in dividing them."""
@@ -100,17 +107,18 @@ class Calibrated:
         """The outcome in a few lines."""
         learned = self.calibration
         counts = learned.counts
-        widths = learned.enhancement.half_widths(learned.coverage)
-        volume = learned.volume.half_widths(learned.coverage).get("", math.inf)
+        usual = difficulty(learned.counts["median_confidence"])
+        widths = learned.enhancement.half_widths(learned.coverage, usual)
+        volume = learned.volume.half_widths(learned.coverage, usual).get("", math.inf)
         return "\n".join(
             [
                 f"calibrated on {counts['patients']} patients, {counts['studies']} studies of {counts['cohort']}: "
                 f"{counts['first_part']} for temperature and likeness, {counts['second_part']} for coverage",
                 f"temperature {learned.temperature:.3g}; sets and intervals of {learned.coverage:.0%} coverage",
-                f"volume within a factor of {math.exp(min(volume, 700.0)):.3g}"
+                f"a usual lesion's volume within a factor of {math.exp(min(volume, 700.0)):.3g}"
                 if math.isfinite(volume)
                 else "too few lesions for volume intervals",
-                "curve within "
+                "its curve within "
                 + ", ".join(f"{w:.3g} ({p})" for p, w in widths.items())
                 + " of the study's gain",
                 f"written: {self.path}",
@@ -248,19 +256,15 @@ def fit_calibration(
     temperature = fit_temperature(*_labelled([c.main for c in first if c.main is not None], classes))
     truth, probabilities = _labelled(mains, classes)
     phases = predictor.config.phases
-    gains = [case.gain for case in second if case.main is not None]
     return Calibration(
         method=method_key(predictor.facts),
         coverage=coverage,
         temperature=temperature,
         existence=_fit_existence([lesion for case in first for lesion in case.lesions]),
         class_sets=ClassSets.fit(classes, truth, apply_temperature(probabilities, temperature)),
-        volume=Intervals.fit({"": np.array([log_volume_error(case) for case in mains])}),
-        enhancement=Intervals.fit(
-            {
-                phase: np.array([signal_error(m, phase) / gain for m, gain in zip(mains, gains, strict=True)])
-                for phase in phases
-            }
+        volume=_intervals(first, second, lambda _, lesion: {"": log_volume_error(lesion)}),
+        enhancement=_intervals(
+            first, second, lambda case, lesion: {p: signal_error(lesion, p) / case.gain for p in phases}
         ),
         familiarity=Familiarity.fit([c.look for c in first], [c.look for c in second], phases),
         counts={
@@ -269,10 +273,30 @@ def fit_calibration(
             "first_part": len(first),
             "second_part": len(second),
             "lesions": len(mains),
+            "median_confidence": float(np.median([case.lesion.confidence for case in mains])),
             "seed": seed,
             **facts,
         },
     )
+
+
+def _intervals(
+    first: Sequence[StudyCase],
+    second: Sequence[StudyCase],
+    errors: Callable[[StudyCase, LesionCase], dict[str, float]],
+) -> Intervals:
+    """Intervals from the second part, wider for difficult lesions as far as the first part has it."""
+
+    def table(cases: Sequence[StudyCase]) -> tuple[dict[str, Any], Any]:
+        """Errors by group and difficulty of each study's largest lesion."""
+        found = [(case, case.main) for case in cases if case.main is not None]
+        rows = [errors(case, lesion) for case, lesion in found]
+        groups = {name: np.array([row[name] for row in rows]) for name in (rows[0] if rows else ())}
+        return groups, np.array([difficulty(lesion.lesion.confidence) for _, lesion in found])
+
+    learned, difficult = table(first)
+    exponents = {name: difficulty_exponent(values, difficult) for name, values in learned.items()}
+    return Intervals.fit(*table(second), exponents)
 
 
 def log_volume_error(case: LesionCase) -> float:
