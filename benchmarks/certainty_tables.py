@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from mtinet.evaluation.calibration import apply_temperature, calibration_scores
 from mtinet.evaluation.conformal import covered_share, risk_coverage
 from mtinet.evaluation.sureness import measures
-from mtinet.inference.certainty import Calibration, difficulty
+from mtinet.inference.certainty import Calibration
 from mtinet.inference.familiar import Familiarity, Look
 from mtinet.inference.predictor import Predictor
 from mtinet.results import Certainty
@@ -68,7 +68,7 @@ def _within(value: float, interval: tuple[float, float] | None) -> bool:
 def coverage_rows(calibration: Calibration, cases: Sequence[StudyCase], classes: Sequence[str]) -> list[Row]:
     """Coverage of the deployed model's sets and intervals on test patients: all, by class, by site."""
     found = judged(calibration, cases)
-    phases = list(calibration.enhancement.residuals)
+    phases = list(calibration.enhancement)
     groups: dict[str, list[Judged]] = {"all": found}
     groups |= {f"class {name}": [j for j in found if j[1].label == name] for name in classes}
     groups |= {f"site {s}": [j for j in found if j[0].site == s] for s in sorted({c.site for c in cases})}
@@ -93,13 +93,10 @@ def coverage_rows(calibration: Calibration, cases: Sequence[StudyCase], classes:
 
 def width_rows(calibration: Calibration, found: Sequence[Judged]) -> list[Row]:
     """Median width over lesions, with the 10th and 90th percentile as low and high."""
-    usual = [difficulty(main.lesion.confidence) for _, main, _ in found]
-    spreads = [math.exp(calibration.volume.half_widths(calibration.coverage, d)[""]) for d in usual]
-    widths = {"volume factor": spreads}
-    for phase in calibration.enhancement.residuals:
-        widths[f"{phase} (share of the gain)"] = [
-            calibration.enhancement.half_widths(calibration.coverage, d)[phase] for d in usual
-        ]
+    half = [calibration.half_widths(main.lesion) for _, main, _ in found]
+    widths = {"volume factor": [math.exp(volume) for volume, _ in half]}
+    for phase in calibration.enhancement:
+        widths[f"{phase} (share of the gain)"] = [signals[phase] for _, signals in half]
     rows = []
     for what, values in widths.items():
         low, middle, high = np.percentile(values, [10, 50, 90])
@@ -115,7 +112,7 @@ def _share(inside: np.ndarray) -> tuple[float, int, float, float]:
 
 def size_rows(calibration: Calibration, group: str, cases: Sequence[StudyCase]) -> list[Row]:
     """Coverage of a calibration on so many patients."""
-    held = coverages(judged(calibration, cases), list(calibration.enhancement.residuals))
+    held = coverages(judged(calibration, cases), list(calibration.enhancement))
     return [row("sizes", what, group, *_share(inside)) for what, inside in held.items()]
 
 
@@ -133,7 +130,7 @@ def split_rows(
         groups = {"all": found}
         groups |= {f"class {n}": [j for j in found if j[1].label == n] for n in predictor.classes}
         for group, members in groups.items():
-            for what, inside in coverages(members, list(fitted.enhancement.residuals)).items():
+            for what, inside in coverages(members, list(fitted.enhancement)).items():
                 collected.setdefault((what, group), []).append(float(inside.mean()))
     return [
         row("splits", what, group, float(np.mean(v)), SPLITS, float(np.min(v)), float(np.max(v)))

@@ -93,7 +93,7 @@ def test_what_is_counted_as_covered(benchmark, cases):
         existence=None,
         class_sets=ClassSets({"hemangioma": (0.0,) * 50, "hcc": (1.0,) * 50}),
         volume=Intervals({"": (0.0,) * 50}),
-        enhancement=Intervals({"pre": (9.0,) * 50, "arterial": (0.0,) * 50}),
+        enhancement={"pre": Intervals({"": (9.0,) * 50}), "arterial": Intervals({"": (0.0,) * 50})},
         familiarity=Familiarity.fit([c.look for c in cases[:50]], [c.look for c in cases[50:90]], PHASES),
         counts={},
     )

@@ -74,21 +74,30 @@ def test_sets_name_the_most_probable_class_first_and_may_be_empty():
     assert loose.sets(np.array([[0.3, 0.7]]), 0.9) == [("b", "a")]
 
 
-def test_intervals_cover_by_group():
+def test_intervals_cover_every_group_that_has_cases():
     rng = np.random.default_rng(3)
-    spread = {"pre": 1.0, "arterial": 5.0}
-    intervals = Intervals.fit({name: s * rng.standard_normal(4000) for name, s in spread.items()})
-    widths = intervals.half_widths(0.9)
-    for name, s in spread.items():
-        assert widths[name] == pytest.approx(1.645 * s, rel=0.06)
-        assert np.mean(np.abs(s * rng.standard_normal(4000)) <= widths[name]) == pytest.approx(0.9, abs=0.025)
+    spread = {"cyst": 1.0, "hcc": 5.0, "fnh": 25.0}
+    groups = ["cyst"] * 4000 + ["hcc"] * 4000 + ["fnh"] * 49
+    errors = rng.standard_normal(len(groups)) * [spread[name] for name in groups]
+    intervals = Intervals.fit(errors, np.ones(len(groups)), groups, 0.0)
+    for name in ("cyst", "hcc"):
+        width = intervals.half_width(0.9, group=name)
+        assert width == pytest.approx(1.645 * spread[name], rel=0.06)
+        fresh = spread[name] * rng.standard_normal(4000)
+        assert np.mean(np.abs(fresh) <= width) == pytest.approx(0.9, abs=0.025)
+    everyone = intervals.half_width(0.9)
+    assert np.mean(np.abs(errors) <= everyone) == pytest.approx(0.9, abs=0.001)
+    # too few, or never seen: the width of all
+    assert intervals.half_width(0.9, group="fnh") == intervals.half_width(0.9, group="x") == everyone
 
 
 def test_unknown_residuals_are_left_out_and_too_few_give_no_width():
-    intervals = Intervals.fit({"pre": [0.1, math.nan, -0.3], "delayed": []})
-    assert intervals.residuals == {"pre": (0.1, 0.3), "delayed": ()}
-    assert intervals.half_widths(0.9) == {"pre": math.inf, "delayed": math.inf}
-    assert intervals.half_widths(0.5) == {"pre": pytest.approx(0.3), "delayed": math.inf}
+    intervals = Intervals.fit(np.array([0.1, math.nan, -0.3]), np.ones(3), ["a"] * 3, 0.0)
+    assert intervals.residuals == {"": (0.1, 0.3)}
+    assert intervals.half_width(0.9) == math.inf
+    assert intervals.half_width(0.5) == pytest.approx(0.3)
+    nothing = Intervals.fit(np.array([]), np.array([]), [], 0.0)
+    assert nothing.half_width(0.5) == math.inf
 
 
 def test_widths_follow_the_difficulty_and_hold_among_easy_and_difficult_cases():
@@ -99,15 +108,15 @@ def test_widths_follow_the_difficulty_and_hold_among_easy_and_difficult_cases():
     exponent = difficulty_exponent(errors[first], difficulty[first])
     assert exponent == pytest.approx(1.4, abs=0.1)
 
-    def shares(exponents: dict[str, float]) -> list[float]:
-        intervals = Intervals.fit({"": errors[second]}, difficulty[second], exponents)
-        width = np.array([intervals.half_widths(0.9, d)[""] for d in difficulty[new]])
+    def shares(exponent: float) -> list[float]:
+        intervals = Intervals.fit(errors[second], difficulty[second], [""] * 3000, exponent)
+        width = np.array([intervals.half_width(0.9, d) for d in difficulty[new]])
         inside = np.abs(errors[new]) <= width
         easy = difficulty[new] < 0.15
         return [inside.mean(), inside[easy].mean(), inside[~easy].mean()]
 
-    assert shares({"": exponent}) == pytest.approx([0.9] * 3, abs=0.03)
-    whole, easy, difficult = shares({})
+    assert shares(exponent) == pytest.approx([0.9] * 3, abs=0.03)
+    whole, easy, difficult = shares(0.0)
     assert whole == pytest.approx(0.9, abs=0.02)
     assert easy > 0.97
     assert difficult < 0.85

@@ -113,11 +113,14 @@ def test_a_doubtful_lesion_has_wider_intervals_and_format_1_one_width(
         both = [calibration.certainty(lesion, 3.0).volume_interval_mm3 for lesion in (sure, doubtful)]
         return [math.log(high / low) for low, high in both]
 
-    narrow, wide = log_widths(document | {"log_volume_exponents": {"": 0.5}})
+    residuals = document["log_volume"]["residuals"]
+    narrow, wide = log_widths(document | {"log_volume": {"residuals": residuals, "exponent": 0.5}})
     assert wide / narrow == pytest.approx(10**0.5)  # 0.2 against 0.02
-    old = {k: v for k, v in document.items() if not k.endswith("_exponents")} | {"format": 1}
+    old = {k: v for k, v in document.items() if k not in ("log_volume", "enhancement")}
+    old |= {"format": 1, "log_volume_residuals": residuals, "enhancement_residuals": {"pre": [0.1] * 20}}
     narrow, wide = log_widths(old)
     assert wide == pytest.approx(narrow)
+    assert set(Calibration.from_dict(old).certainty(sure, 3.0).enhancement_interval) == {"pre"}
 
 
 def test_patients_that_trained_are_left_out(toy_run: Run, tmp_path: Path):

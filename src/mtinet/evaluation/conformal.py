@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -83,57 +83,72 @@ class ClassSets:
 
 @dataclass(frozen=True)
 class Intervals:
-    """Half widths of intervals around a prediction, by group, wider for a difficult case (normalised conformal).
+    """Half widths of intervals around a prediction, by group and wider for a difficult case.
 
-    Residuals are taken in units of ``difficulty ** exponent`` (Papadopoulos et al., *Inductive Confidence
-    Machines for Regression*, 2002), so that the coverage stays the nominal one whatever the exponent, and a
-    good one spends the width where the errors are.
+    Residuals are taken in units of ``difficulty ** exponent`` (normalised conformal prediction, Papadopoulos
+    et al., *Inductive Confidence Machines for Regression*, 2002): the coverage stays the nominal one whatever
+    the exponent, and a good one spends the width where the errors are.  Each group is covered by itself
+    (Mondrian), as far as it has cases.
 
     Attributes
     ----------
     residuals : dict
-        By group, |truth - prediction| / difficulty ** exponent of the calibration cases.
-    exponents : dict
-        By group; 0 where there is none, which is one width for all cases.
+        By group, |truth - prediction| / difficulty ** exponent of the calibration cases; "" holds all of them,
+        for the groups that are not there.
+    exponent : float
+        0 is one width for easy and difficult cases.
     """
 
     residuals: Mapping[str, tuple[float, ...]]
-    exponents: Mapping[str, float] = field(default_factory=dict)
+    exponent: float = 0.0
 
     @classmethod
     def fit(
         cls,
-        residuals: Mapping[str, NDArray[Any]],
-        difficulty: NDArray[Any] | None = None,
-        exponents: Mapping[str, float] | None = None,
+        residuals: NDArray[Any],
+        difficulty: NDArray[Any],
+        groups: Sequence[str],
+        exponent: float,
+        at_least: int = 50,
     ) -> Intervals:
-        """From calibration residuals by group and the cases' difficulty; what is not finite is left out.
+        """From calibration cases; what is not finite is left out.
 
-        ``exponents`` are learned on other cases (:func:`difficulty_exponent`).
+        Parameters
+        ----------
+        residuals, difficulty : ndarray [cases]
+        groups : sequence of str
+            Of each case, known without its truth.
+        exponent : float
+            Learned on other cases (:func:`difficulty_exponent`).
+        at_least : int
+            Cases that a group needs to be one.
         """
-        exponents = dict(exponents or {})
-        kept = {}
-        for name, values in residuals.items():
-            found = np.abs(np.asarray(values, dtype=np.float64))
-            if difficulty is not None:
-                found = found / np.asarray(difficulty, dtype=np.float64) ** exponents.get(name, 0.0)
-            kept[name] = tuple(np.sort(found[np.isfinite(found)]).tolist())
-        return cls(kept, exponents)
+        found = np.abs(np.asarray(residuals, dtype=np.float64))
+        found = found / np.asarray(difficulty, dtype=np.float64) ** exponent
+        known = np.isfinite(found)
+        found, of = found[known], np.array(groups, dtype=str)[known]
+        kept = {"": found} | {str(name): found[of == name] for name in np.unique(of)}
+        return cls(
+            {
+                name: tuple(np.sort(values).tolist())
+                for name, values in kept.items()
+                if name == "" or len(values) >= at_least
+            },
+            exponent,
+        )
 
-    def half_widths(self, coverage: float, difficulty: float = 1.0) -> dict[str, float]:
-        """Half width by group for a case; infinite where the calibration cases are too few for the coverage."""
+    def half_width(self, coverage: float, difficulty: float = 1.0, group: str = "") -> float:
+        """Half width for a case; infinite where the calibration cases are too few for the coverage."""
         from crepes import ConformalRegressor
 
-        widths = {}
-        for name, known in self.residuals.items():
-            widths[name] = np.inf
-            if known:
-                regressor = ConformalRegressor().fit(np.array(known))
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", UserWarning)  # too few cases: the infinite width says so
-                    (low, high) = regressor.predict_int(np.zeros(1), confidence=coverage)[0]
-                widths[name] = float(high - low) / 2 * difficulty ** self.exponents.get(name, 0.0)
-        return widths
+        known = self.residuals.get(group, self.residuals[""])
+        if not known:
+            return float("inf")
+        regressor = ConformalRegressor().fit(np.array(known))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # too few cases: the infinite width says so
+            (low, high) = regressor.predict_int(np.zeros(1), confidence=coverage)[0]
+        return float(high - low) / 2 * float(difficulty**self.exponent)
 
 
 def difficulty_exponent(residuals: NDArray[Any], difficulty: NDArray[Any], at_least: int = 20) -> float:

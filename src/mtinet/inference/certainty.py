@@ -43,9 +43,10 @@ class Calibration:
         probability, natural logarithm of its volume in mm³.  None where all components were one or the other.
     class_sets : ClassSets
     volume : Intervals
-        Of the logarithm of the volume, group "".
-    enhancement : Intervals
-        Of the normalised signal (1 = the study's gain), by phase.  Both widen with :func:`difficulty`.
+        Of the logarithm of the volume.
+    enhancement : dict
+        By phase, Intervals of the normalised signal (1 = the study's gain).  Volume and signals have groups by
+        predicted class and widen with :func:`difficulty`.
     familiarity : Familiarity
     counts : dict
         Patients, studies and lesions behind it; the cohort and its hash.
@@ -57,7 +58,7 @@ class Calibration:
     existence: tuple[float, float, float] | None
     class_sets: ClassSets
     volume: Intervals
-    enhancement: Intervals
+    enhancement: Mapping[str, Intervals]
     familiarity: Familiarity
     counts: Mapping[str, Any]
 
@@ -73,10 +74,8 @@ class Calibration:
         classes = list(self.class_sets.scores)
         probabilities = np.array([[lesion.probabilities[name] for name in classes]])
         (found,) = self.class_sets.sets(apply_temperature(probabilities, self.temperature), self.coverage)
-        difficult = difficulty(lesion.confidence)
-        log_factor = self.volume.half_widths(self.coverage, difficult).get("", math.inf)
+        log_factor, widths = self.half_widths(lesion)
         factor = math.exp(min(log_factor, 700.0))
-        widths = self.enhancement.half_widths(self.coverage, difficult)
         return Certainty(
             existence=self.existence_probability(lesion.confidence, lesion.volume_mm3),
             volume_interval_mm3=(lesion.volume_mm3 / factor, lesion.volume_mm3 * factor)
@@ -90,6 +89,11 @@ class Calibration:
             },
             coverage=self.coverage,
         )
+
+    def half_widths(self, lesion: Lesion) -> tuple[float, dict[str, float]]:
+        """Half width of the logarithm of a lesion's volume, and of its normalised signals by phase."""
+        case = (self.coverage, difficulty(lesion.confidence), lesion.label)
+        return self.volume.half_width(*case), {p: i.half_width(*case) for p, i in self.enhancement.items()}
 
     def existence_probability(self, confidence: float, volume_mm3: float) -> float | None:
         """Probability that a component is a lesion."""
@@ -110,10 +114,8 @@ class Calibration:
             "temperature": self.temperature,
             "existence": self.existence,
             "class_scores": dict(self.class_sets.scores),
-            "log_volume_residuals": dict(self.volume.residuals),
-            "log_volume_exponents": dict(self.volume.exponents),
-            "enhancement_residuals": dict(self.enhancement.residuals),
-            "enhancement_exponents": dict(self.enhancement.exponents),
+            "log_volume": _plain(self.volume),
+            "enhancement": {phase: _plain(intervals) for phase, intervals in self.enhancement.items()},
             "familiarity": self.familiarity.to_dict(),
             "counts": dict(self.counts),
         }
@@ -134,19 +136,21 @@ class Calibration:
             )
         try:
             existence = values["existence"]
+            if "log_volume" in values:
+                volume = _intervals(values["log_volume"])
+                enhancement = {str(p): _intervals(v) for p, v in values["enhancement"].items()}
+            else:  # format 1 knew one width for all lesions
+                volume = Intervals(_tuples(values["log_volume_residuals"]))
+                phases = _tuples(values["enhancement_residuals"])
+                enhancement = {phase: Intervals({"": residuals}) for phase, residuals in phases.items()}
             return cls(
                 method=str(values["method"]),
                 coverage=float(values["coverage"]),
                 temperature=float(values["temperature"]),
                 existence=None if existence is None else (existence[0], existence[1], existence[2]),
                 class_sets=ClassSets(_tuples(values["class_scores"])),
-                # format 1 knew one width for all lesions
-                volume=Intervals(
-                    _tuples(values["log_volume_residuals"]), dict(values.get("log_volume_exponents", {}))
-                ),
-                enhancement=Intervals(
-                    _tuples(values["enhancement_residuals"]), dict(values.get("enhancement_exponents", {}))
-                ),
+                volume=volume,
+                enhancement=enhancement,
                 familiarity=Familiarity.from_dict(values["familiarity"]),
                 counts=dict(values["counts"]),
             )
@@ -180,6 +184,14 @@ def document_name(facts: Mapping[str, Any]) -> str:
     """
     alone = not any(facts.get(k) for k in ("ensemble", "flips", "dropout_samples"))
     return "calibration" if alone else f"calibration-{method_key(facts)}"
+
+
+def _plain(intervals: Intervals) -> dict[str, Any]:
+    return {"residuals": dict(intervals.residuals), "exponent": intervals.exponent}
+
+
+def _intervals(values: Mapping[str, Any]) -> Intervals:
+    return Intervals(_tuples(values["residuals"]), float(values["exponent"]))
 
 
 def _tuples(values: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, ...]]:

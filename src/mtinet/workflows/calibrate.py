@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -107,9 +108,9 @@ class Calibrated:
         """The outcome in a few lines."""
         learned = self.calibration
         counts = learned.counts
-        usual = difficulty(learned.counts["median_confidence"])
-        widths = learned.enhancement.half_widths(learned.coverage, usual)
-        volume = learned.volume.half_widths(learned.coverage, usual).get("", math.inf)
+        usual = (learned.coverage, difficulty(learned.counts["median_confidence"]))
+        volume = learned.volume.half_width(*usual)
+        widths = {phase: found.half_width(*usual) for phase, found in learned.enhancement.items()}
         return "\n".join(
             [
                 f"calibrated on {counts['patients']} patients, {counts['studies']} studies of {counts['cohort']}: "
@@ -262,10 +263,8 @@ def fit_calibration(
         temperature=temperature,
         existence=_fit_existence([lesion for case in first for lesion in case.lesions]),
         class_sets=ClassSets.fit(classes, truth, apply_temperature(probabilities, temperature)),
-        volume=_intervals(first, second, lambda _, lesion: {"": log_volume_error(lesion)}),
-        enhancement=_intervals(
-            first, second, lambda case, lesion: {p: signal_error(lesion, p) / case.gain for p in phases}
-        ),
+        volume=_intervals(first, second, lambda _, lesion: log_volume_error(lesion)),
+        enhancement={phase: _intervals(first, second, partial(_normalised_error, phase)) for phase in phases},
         familiarity=Familiarity.fit([c.look for c in first], [c.look for c in second], phases),
         counts={
             "patients": len({case.patient_id for case in cases}),
@@ -281,22 +280,19 @@ def fit_calibration(
 
 
 def _intervals(
-    first: Sequence[StudyCase],
-    second: Sequence[StudyCase],
-    errors: Callable[[StudyCase, LesionCase], dict[str, float]],
+    first: Sequence[StudyCase], second: Sequence[StudyCase], error: Callable[[StudyCase, LesionCase], float]
 ) -> Intervals:
     """Intervals from the second part, wider for difficult lesions as far as the first part has it."""
 
-    def table(cases: Sequence[StudyCase]) -> tuple[dict[str, Any], Any]:
-        """Errors by group and difficulty of each study's largest lesion."""
+    def mains(cases: Sequence[StudyCase]) -> tuple[Any, Any, list[str]]:
+        """Error, difficulty and predicted class of each study's largest lesion."""
         found = [(case, case.main) for case in cases if case.main is not None]
-        rows = [errors(case, lesion) for case, lesion in found]
-        groups = {name: np.array([row[name] for row in rows]) for name in (rows[0] if rows else ())}
-        return groups, np.array([difficulty(lesion.lesion.confidence) for _, lesion in found])
+        errors = np.array([error(case, lesion) for case, lesion in found])
+        difficult = np.array([difficulty(lesion.lesion.confidence) for _, lesion in found])
+        return errors, difficult, [lesion.lesion.label for _, lesion in found]
 
-    learned, difficult = table(first)
-    exponents = {name: difficulty_exponent(values, difficult) for name, values in learned.items()}
-    return Intervals.fit(*table(second), exponents)
+    errors, difficult, _ = mains(first)
+    return Intervals.fit(*mains(second), difficulty_exponent(errors, difficult))
 
 
 def log_volume_error(case: LesionCase) -> float:
@@ -307,6 +303,10 @@ def log_volume_error(case: LesionCase) -> float:
 def signal_error(case: LesionCase, phase: str) -> float:
     """Predicted less true signal in a phase; NaN where one of them is unknown."""
     return case.lesion.enhancement.get(phase, math.nan) - case.enhancement.get(phase, math.nan)
+
+
+def _normalised_error(phase: str, case: StudyCase, lesion: LesionCase) -> float:
+    return signal_error(lesion, phase) / case.gain
 
 
 def _labelled(cases: Sequence[LesionCase], classes: Sequence[str]) -> tuple[Any, Any]:
