@@ -20,6 +20,7 @@ from certainty_tables import (
     compared,
     coverage_rows,
     familiarity_rows,
+    one_width,
     risk_rows,
     size_rows,
     split_rows,
@@ -41,7 +42,7 @@ from mtinet.workflows.simulate import simulate
 from mtinet.workflows.train import TrainOptions, train
 from mtinet.workflows.unseen import never_seen
 
-CALIBRATION_SEED, TEST_SEED = 8000, 8001
+CALIBRATION_SEED, COMPARED_SEED, TEST_SEED = 8000, 8001, 8002
 DROPOUT = ("head.dropout=0.1", "decoder.dropout=0.1")
 SAMPLES = 10
 COMMAND = "python benchmarks/certainty.py OUT --docs docs"
@@ -86,8 +87,12 @@ def main() -> None:
         "--more", type=int, default=1200, help="patients of the larger calibration that is shown beside it"
     )
     parser.add_argument("--test", type=int, default=640, help="test patients")
-    parser.add_argument("--compare", type=int, default=160, help="test patients on whom methods are compared")
-    parser.add_argument("--strange", type=int, default=160, help="test patients who are made strange")
+    parser.add_argument(
+        "--compare",
+        type=int,
+        default=160,
+        help="others, who are made strange, and on whom methods are compared",
+    )
     parser.add_argument("--simulation", default="demo")
     parser.add_argument(
         "--set", dest="settings", action="append", default=[], help="settings of the training"
@@ -107,6 +112,7 @@ def main() -> None:
             command=COMMAND,
             calibration={"seed": CALIBRATION_SEED, "subjects": options.calibration, "more": options.more},
             test={"seed": TEST_SEED, "subjects": options.test},
+            compared={"seed": COMPARED_SEED, "subjects": options.compare},
         ),
     )
     for name, block in text.items():
@@ -121,33 +127,34 @@ def measure(options: argparse.Namespace) -> list[Row]:
     subjects = max(options.calibration, options.more)
     calibration = patients(out, "calibration", CALIBRATION_SEED, subjects, config, options.simulation)
     test = patients(out, "test", TEST_SEED, options.test, config, options.simulation)
-    for group in (calibration, test):
+    others = patients(out, "compared", COMPARED_SEED, options.compare, config, options.simulation)
+    for group in (calibration, test, others):
         for run in runs:
             if never_seen(run, group.cohort, group.studies)[1]:
                 raise UserError(f"patients of {group.cohort.name} trained {run.path}; give another OUT")
     deployed = Ensemble.open(runs[:1])
     deployed.calibration = None
-    learned = answers(
-        out / "answers" / "calibration.jsonl", deployed, calibration.cohort, calibration.studies
-    )
-    tested = answers(out / "answers" / "test.jsonl", deployed, test.cohort, test.studies)
+    kept = out / "answers"
+    learned = answers(kept / "calibration.jsonl", deployed, calibration.cohort, calibration.studies)
+    tested = answers(kept / "test.jsonl", deployed, test.cohort, test.studies)
     # studies are in the cohort's order, and the first patients of a cohort are the same in a larger one
     first = {study.study_id for study in calibration.cohort.studies[: options.calibration]}
-    every = [a.case for a in learned]
-    cases = [a.case for study, a in zip(calibration.studies, learned, strict=True) if study.study_id in first]
+    every, asked = [a.case for a in learned], [a.case for a in tested]
+    cases = [case for case in every if case.study_id in first]
     fitted = fit_calibration(cases, deployed, 0.9, 0, cohort=calibration.cohort.name)
     larger = fit_calibration(every, deployed, 0.9, 0, cohort=calibration.cohort.name)
-    rows = coverage_rows(fitted, [a.case for a in tested], deployed.classes)
-    for made, n in ((fitted, options.calibration), (larger, subjects)):
-        rows += size_rows(made, f"{n} patients", [a.case for a in tested])
-    rows += split_rows(deployed, cases, [a.case for a in tested], 0.9)
+    rows = coverage_rows(fitted, asked, deployed.classes)
+    rows += size_rows(fitted, f"{options.calibration} patients", asked)
+    rows += size_rows(one_width(fitted, cases, 0), f"{options.calibration} patients, one width", asked)
+    rows += size_rows(larger, f"{subjects} patients in all", asked)
+    rows += split_rows(deployed, cases, asked, 0.9)
     rows += risk_rows(fitted, tested, deployed.classes)
-    looks = strange_looks(out / "answers" / "strange.jsonl", deployed, test.studies[: options.strange])
-    rows += familiarity_rows(fitted.familiarity, [a.case.look for a in tested], looks)
-    return rows + compared(methods(options, runs, test), deployed.classes)
+    looks = strange_looks(kept / "strange.jsonl", deployed, others.studies)
+    rows += familiarity_rows(fitted.familiarity, [case.look for case in asked], looks)
+    return rows + compared(methods(options, runs, others), deployed.classes)
 
 
-def methods(options: argparse.Namespace, runs: Sequence[Run], test: Patients) -> dict[str, list[Answer]]:
+def methods(options: argparse.Namespace, runs: Sequence[Run], others: Patients) -> dict[str, list[Answer]]:
     """The answers of every method on the same patients."""
     dropped = trained(options.out, 0, options.simulation, [*options.settings, *DROPOUT], "run-dropout")
     asked = {
@@ -161,7 +168,7 @@ def methods(options: argparse.Namespace, runs: Sequence[Run], test: Patients) ->
     for name, ensemble in asked.items():
         ensemble.calibration = None
         path = options.out / "answers" / f"{name.replace(' ', '-').replace(',', '')}.jsonl"
-        found[name] = answers(path, ensemble, test.cohort, test.studies[: options.compare])
+        found[name] = answers(path, ensemble, others.cohort, others.studies)
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,20 @@ from page import markdown
 from sklearn.metrics import roc_auc_score
 
 from mtinet.evaluation.calibration import apply_temperature, calibration_scores
-from mtinet.evaluation.conformal import covered_share, risk_coverage
+from mtinet.evaluation.conformal import Difficulty, Intervals, covered_share, risk_coverage
 from mtinet.evaluation.sureness import measures
 from mtinet.inference.certainty import Calibration
 from mtinet.inference.familiar import Familiarity, Look
 from mtinet.inference.predictor import Predictor
-from mtinet.results import Certainty
-from mtinet.workflows.calibrate import LesionCase, StudyCase, fit_calibration
+from mtinet.results import Certainty, Lesion
+from mtinet.workflows.calibrate import (
+    LesionCase,
+    StudyCase,
+    divide,
+    fit_calibration,
+    log_volume_error,
+    signal_error,
+)
 
 SPLITS = 20
 STREAM_SPLITS = 74
@@ -88,20 +96,39 @@ def coverage_rows(calibration: Calibration, cases: Sequence[StudyCase], classes:
     ]
     for what, inside in coverages(others, phases).items():
         rows.append(row("coverage", what, "smaller lesions", *_share(inside)))
-    return rows + width_rows(calibration, found)
+    rows += width_rows(calibration, "all", [main.lesion for _, main, _ in found])
+    return rows + width_rows(calibration, "smaller lesions", [lesion.lesion for _, lesion, _ in others])
 
 
-def width_rows(calibration: Calibration, found: Sequence[Judged]) -> list[Row]:
-    """Median width over lesions, with the 10th and 90th percentile as low and high."""
-    half = [calibration.half_widths(main.lesion) for _, main, _ in found]
-    widths = {"volume factor": [math.exp(volume) for volume, _ in half]}
+def width_rows(calibration: Calibration, group: str, lesions: Sequence[Lesion]) -> list[Row]:
+    """Median width over lesions, with the 10th and 90th percentile as low and high; infinite ones left out."""
+    half = [calibration.half_widths(lesion) for lesion in lesions]
+    widths = {"volume factor": np.exp([min(volume, 700.0) for volume, _ in half])}
     for phase in calibration.enhancement:
-        widths[f"{phase} (share of the gain)"] = [signals[phase] for _, signals in half]
+        widths[f"{phase} (share of the gain)"] = np.array([signals[phase] for _, signals in half])
     rows = []
     for what, values in widths.items():
-        low, middle, high = np.percentile(values, [10, 50, 90])
-        rows.append(row("width", what, "all", middle, len(found), low, high))
+        known = values[np.isfinite(values)]
+        low, middle, high = np.percentile(known, [10, 50, 90]) if len(known) else [math.nan] * 3
+        rows.append(row("width", what, group, middle, len(known), low, high))
     return rows
+
+
+def one_width(calibration: Calibration, cases: Sequence[StudyCase], seed: int) -> Calibration:
+    """The calibration with one width for all lesions, from the same second part."""
+    found = [(case, case.main) for case in divide(cases, seed)[1] if case.main is not None]
+
+    def intervals(errors: Sequence[float]) -> Intervals:
+        return Intervals.fit(np.array(errors), np.ones(len(errors)), [""] * len(errors), Difficulty(), ())
+
+    return replace(
+        calibration,
+        volume=intervals([log_volume_error(main) for _, main in found]),
+        enhancement={
+            phase: intervals([signal_error(main, phase) / case.gain for case, main in found])
+            for phase in calibration.enhancement
+        },
+    )
 
 
 def _share(inside: np.ndarray) -> tuple[float, int, float, float]:
@@ -119,19 +146,21 @@ def size_rows(calibration: Calibration, group: str, cases: Sequence[StudyCase]) 
 def split_rows(
     predictor: Predictor, learned: Sequence[StudyCase], tested: Sequence[StudyCase], coverage: float
 ) -> list[Row]:
-    """Mean coverage over 20 random divisions of all patients into calibration and test ones."""
+    """Mean coverage over 20 random divisions of all patients, also with one width for all lesions."""
     every = [*learned, *tested]
     collected: dict[tuple[str, str], list[float]] = {}
     for split in range(SPLITS):
         order = np.random.default_rng([0, STREAM_SPLITS, split]).permutation(len(every))
         shuffled = [every[i] for i in order]
-        fitted = fit_calibration(shuffled[: len(learned)], predictor, coverage, split)
-        found = judged(fitted, shuffled[len(learned) :])
-        groups = {"all": found}
-        groups |= {f"class {n}": [j for j in found if j[1].label == n] for n in predictor.classes}
-        for group, members in groups.items():
-            for what, inside in coverages(members, list(fitted.enhancement)).items():
-                collected.setdefault((what, group), []).append(float(inside.mean()))
+        own, new = shuffled[: len(learned)], shuffled[len(learned) :]
+        fitted = fit_calibration(own, predictor, coverage, split)
+        for suffix, used in (("", fitted), (", one width", one_width(fitted, own, split))):
+            found = judged(used, new)
+            groups = {"all": found}
+            groups |= {f"class {n}": [j for j in found if j[1].label == n] for n in predictor.classes}
+            for group, members in groups.items():
+                for what, inside in coverages(members, list(used.enhancement)).items():
+                    collected.setdefault((what, group + suffix), []).append(float(inside.mean()))
     return [
         row("splits", what, group, float(np.mean(v)), SPLITS, float(np.min(v)), float(np.max(v)))
         for (what, group), v in collected.items()

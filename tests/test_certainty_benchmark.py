@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,12 +14,12 @@ import pytest
 
 from mtinet.config import resolve
 from mtinet.data.prepared import PreparedStudy
-from mtinet.evaluation.conformal import ClassSets, Intervals
+from mtinet.evaluation.conformal import ClassSets, Difficulty, Intervals
 from mtinet.files import plain
 from mtinet.inference.certainty import Calibration
 from mtinet.inference.familiar import Familiarity, Look
 from mtinet.results import Lesion
-from mtinet.workflows.calibrate import LesionCase, StudyCase
+from mtinet.workflows.calibrate import LesionCase, StudyCase, divide, fit_calibration
 from mtinet.workflows.prepare import prepare
 
 ROOT = Path(__file__).parents[1]
@@ -40,19 +40,23 @@ def look(rng: np.random.Generator) -> Look:
 
 
 def case(rng: np.random.Generator, number: int) -> StudyCase:
+    """A study whose errors grow with doubt, and are larger where hcc is read."""
     label = ("hemangioma", "hcc")[number % 2]
     right = float(np.clip(rng.normal(0.8, 0.15), 0.01, 0.99))
     other = "hcc" if label == "hemangioma" else "hemangioma"
-    volume = 1000 * math.exp(0.2 * rng.standard_normal())
+    probabilities = {"hemangioma": 0.0, "hcc": 0.0} | {label: right, other: 1 - right}
+    doubt = rng.uniform(0.02, 0.2)
+    spread = doubt * (3 if probabilities["hcc"] > 0.5 else 1)
+    volume = 1000 * math.exp(spread * rng.standard_normal())
     signal = {"pre": 300.0, "arterial": 500.0}
     lesion = Lesion(
         1,
         volume,
         12.0,
         (0, 0, 0),
-        0.9,
-        {"hemangioma": 0.0, "hcc": 0.0} | {label: right, other: 1 - right},
-        {p: s + 20 * rng.standard_normal() for p, s in signal.items()},
+        1 - doubt,
+        probabilities,
+        {p: s + 100 * spread * rng.standard_normal() for p, s in signal.items()},
         {},
         {},
     )
@@ -79,9 +83,56 @@ def test_coverage_over_divisions_is_the_nominal_one(benchmark, cases):
     tables = benchmark("certainty_tables")
     rows = tables.split_rows(predictor(), cases[:1000], cases[1000:], 0.9)
     means = {(r["what"], r["group"]): r["value"] for r in rows}
-    assert {group for _, group in means} == {"all", "class hemangioma", "class hcc"}
-    for value in means.values():
+    groups = {"all", "class hemangioma", "class hcc"}
+    assert {group for _, group in means} == groups | {f"{group}, one width" for group in groups}
+    for value in [value for (_, group), value in means.items() if group in groups]:
         assert value == pytest.approx(0.9, abs=0.04)  # 1000 and 1000 patients
+
+
+def test_intervals_go_by_predicted_class_and_by_doubt_as_the_first_part_has_it(benchmark, cases):
+    tables = benchmark("certainty_tables")
+    fitted = fit_calibration(cases[:1000], predictor(), 0.9, 0)
+    first, second = divide(cases[:1000], 0)
+    wrong = [c for c in second if c.main.label != c.main.lesion.label]
+    assert wrong  # else groups by the true class would pass
+    for name in ("hemangioma", "hcc"):
+        read = [c for c in second if c.main.lesion.label == name]
+        assert (
+            len(fitted.volume.residuals[name])
+            == len(read)
+            != len([c for c in second if c.main.label == name])
+        )
+    assert fitted.volume.residuals[""] == ()
+    errors = np.array([math.log(c.main.lesion.volume_mm3 / c.main.volume_mm3) for c in first])
+    doubts = np.array([1 - c.main.lesion.confidence for c in first])
+    assert fitted.volume.difficulty == Difficulty.fit(errors, doubts)
+    assert fitted.volume.difficulty.exponent == pytest.approx(1, abs=0.3)
+
+    sure = cases[0].main.lesion
+    benign = replace(sure, confidence=0.95, probabilities={"hemangioma": 0.9, "hcc": 0.1})
+    malign = replace(benign, probabilities={"hemangioma": 0.1, "hcc": 0.9})
+    one, three = (fitted.half_widths(lesion)[0] for lesion in (benign, malign))
+    assert three / one == pytest.approx(3, rel=0.25)
+
+    # the coverage over all lesions is that of one width; among the doubtful it is not
+    rows = tables.split_rows(predictor(), cases[:1000], cases[1000:], 0.9)
+    means = {(r["what"], r["group"]): r["value"] for r in rows}
+    assert means["volume interval", "all, one width"] == pytest.approx(0.9, abs=0.03)
+    assert means["volume interval", "class hcc, one width"] < 0.87
+    assert means["volume interval", "class hemangioma, one width"] > 0.93
+
+
+def test_sizes_and_widths_are_those_of_the_calibration(benchmark, cases):
+    tables = benchmark("certainty_tables")
+    fitted = fit_calibration(cases[:1000], predictor(), 0.9, 0)
+    (*_, pre, arterial) = tables.size_rows(fitted, "1000 patients", cases[1000:])
+    assert (pre["what"], arterial["what"]) == ("pre interval", "arterial interval")
+    assert pre["value"] == pytest.approx(0.9, abs=0.04)
+    assert pre["low"] < pre["value"] < pre["high"]
+    (volume, *_) = tables.width_rows(fitted, "all", [c.main.lesion for c in cases[1000:]])
+    widths = [math.exp(fitted.half_widths(c.main.lesion)[0]) for c in cases[1000:]]
+    assert volume["value"] == pytest.approx(np.median(widths))
+    assert volume["low"] < volume["value"] < volume["high"]
 
 
 def test_what_is_counted_as_covered(benchmark, cases):

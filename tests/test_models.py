@@ -48,7 +48,9 @@ def test_its_calibration_is_of_its_weights():
     predictor = mtinet.load("reference")
     assert predictor.calibration is not None
     assert not predictor.outdated_calibration
-    assert all(np.isfinite(i.half_width(0.9)) for i in predictor.calibration.enhancement.values())
+    assert all(
+        np.isfinite(i.half_width(0.9, 0.05, "hcc")) for i in predictor.calibration.enhancement.values()
+    )
 
 
 def test_a_folder_goes_before_a_model_of_the_package(tmp_path, monkeypatch):

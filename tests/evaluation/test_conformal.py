@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -8,9 +9,10 @@ from scipy.stats import binom
 
 from mtinet.evaluation.conformal import (
     ClassSets,
+    Difficulty,
     Intervals,
     covered_share,
-    difficulty_exponent,
+    groups_of,
     risk_coverage,
     risk_coverage_areas,
 )
@@ -74,30 +76,52 @@ def test_sets_name_the_most_probable_class_first_and_may_be_empty():
     assert loose.sets(np.array([[0.3, 0.7]]), 0.9) == [("b", "a")]
 
 
-def test_intervals_cover_every_group_that_has_cases():
+def test_every_group_and_the_rest_are_covered():
     rng = np.random.default_rng(3)
-    spread = {"cyst": 1.0, "hcc": 5.0, "fnh": 25.0}
-    groups = ["cyst"] * 4000 + ["hcc"] * 4000 + ["fnh"] * 49
-    errors = rng.standard_normal(len(groups)) * [spread[name] for name in groups]
-    intervals = Intervals.fit(errors, np.ones(len(groups)), groups, 0.0)
-    for name in ("cyst", "hcc"):
-        width = intervals.half_width(0.9, group=name)
-        assert width == pytest.approx(1.645 * spread[name], rel=0.06)
-        fresh = spread[name] * rng.standard_normal(4000)
-        assert np.mean(np.abs(fresh) <= width) == pytest.approx(0.9, abs=0.025)
-    everyone = intervals.half_width(0.9)
-    assert np.mean(np.abs(errors) <= everyone) == pytest.approx(0.9, abs=0.001)
-    # too few, or never seen: the width of all
-    assert intervals.half_width(0.9, group="fnh") == intervals.half_width(0.9, group="x") == everyone
+    spread = {"cyst": 1.0, "hcc": 5.0, "fnh": 25.0, "icc": 2.0}
+
+    def draw(counts: dict[str, int]):
+        names = np.repeat(list(counts), list(counts.values())).tolist()
+        return names, rng.standard_normal(len(names)) * [spread[name] for name in names]
+
+    groups = groups_of(draw({"cyst": 40, "hcc": 30, "fnh": 15, "icc": 10})[0], 20)
+    assert groups == ("cyst", "hcc")
+    names, errors = draw({"cyst": 4000, "hcc": 3000, "fnh": 1500, "icc": 1000})
+    intervals = Intervals.fit(errors, np.ones(len(errors)), names, Difficulty(), groups)
+    fresh, truth = draw({"cyst": 4000, "hcc": 3000, "fnh": 1500, "icc": 1000})
+    inside = np.array(
+        [abs(t) <= intervals.half_width(0.9, 1.0, n) for n, t in zip(fresh, truth, strict=True)]
+    )
+    fresh = np.array(fresh)
+    assert inside.mean() == pytest.approx(0.9, abs=0.015)
+    for shown in (fresh == "cyst", fresh == "hcc", np.isin(fresh, ["fnh", "icc"])):
+        assert inside[shown].mean() == pytest.approx(0.9, abs=0.025)
+    assert intervals.half_width(0.9, 1.0, "cyst") == pytest.approx(1.645, rel=0.06)
+    # a name that was never seen is one of the rest
+    assert intervals.half_width(0.9, 1.0, "x") == intervals.half_width(0.9, 1.0, "fnh")
+
+
+@pytest.mark.parametrize(
+    ("counts", "groups"),
+    [
+        ({"a": 30, "b": 25}, ("a", "b")),  # nothing is left for a rest
+        ({"a": 30, "b": 25, "c": 5}, ("a",)),  # 5 are too few for a rest: b joins
+        ({"a": 30, "c": 5}, ()),
+        ({"a": 19}, ()),
+        ({}, ()),
+    ],
+)
+def test_a_group_and_the_rest_need_cases(counts, groups):
+    assert groups_of([name for name, n in counts.items() for _ in range(n)], 20) == groups
 
 
 def test_unknown_residuals_are_left_out_and_too_few_give_no_width():
-    intervals = Intervals.fit(np.array([0.1, math.nan, -0.3]), np.ones(3), ["a"] * 3, 0.0)
+    intervals = Intervals.fit(np.array([0.1, math.nan, -0.3]), np.ones(3), ["a"] * 3, Difficulty(), ())
     assert intervals.residuals == {"": (0.1, 0.3)}
-    assert intervals.half_width(0.9) == math.inf
-    assert intervals.half_width(0.5) == pytest.approx(0.3)
-    nothing = Intervals.fit(np.array([]), np.array([]), [], 0.0)
-    assert nothing.half_width(0.5) == math.inf
+    assert intervals.half_width(0.9, 1.0, "a") == math.inf
+    assert intervals.half_width(0.5, 1.0, "a") == pytest.approx(0.3)
+    nothing = Intervals.fit(np.array([]), np.array([]), [], Difficulty(), ())
+    assert nothing.half_width(0.5, 1.0, "a") == math.inf
 
 
 def test_widths_follow_the_difficulty_and_hold_among_easy_and_difficult_cases():
@@ -105,34 +129,56 @@ def test_widths_follow_the_difficulty_and_hold_among_easy_and_difficult_cases():
     difficulty = rng.uniform(0.01, 0.3, 9000)
     errors = difficulty**1.4 * rng.standard_normal(9000)
     first, second, new = np.split(np.arange(9000), 3)
-    exponent = difficulty_exponent(errors[first], difficulty[first])
-    assert exponent == pytest.approx(1.4, abs=0.1)
+    learned = Difficulty.fit(errors[first], difficulty[first])
+    assert learned.exponent == pytest.approx(1.4, abs=0.1)
 
-    def shares(exponent: float) -> list[float]:
-        intervals = Intervals.fit(errors[second], difficulty[second], [""] * 3000, exponent)
-        width = np.array([intervals.half_width(0.9, d) for d in difficulty[new]])
+    def shares(used: Difficulty) -> list[float]:
+        intervals = Intervals.fit(errors[second], difficulty[second], [""] * 3000, used, ())
+        width = np.array([intervals.half_width(0.9, d, "") for d in difficulty[new]])
         inside = np.abs(errors[new]) <= width
         easy = difficulty[new] < 0.15
         return [inside.mean(), inside[easy].mean(), inside[~easy].mean()]
 
-    assert shares(exponent) == pytest.approx([0.9] * 3, abs=0.03)
-    whole, easy, difficult = shares(0.0)
+    assert shares(learned) == pytest.approx([0.9] * 3, abs=0.03)
+    whole, easy, difficult = shares(Difficulty())
     assert whole == pytest.approx(0.9, abs=0.02)
     assert easy > 0.97
     assert difficult < 0.85
+
+
+def test_beyond_what_was_seen_a_case_counts_as_one_at_the_limit():
+    rng = np.random.default_rng(6)
+    difficulty = rng.uniform(0.02, 0.2, 2000)
+    learned = Difficulty.fit(difficulty * rng.standard_normal(2000), difficulty)
+    assert (learned.low, learned.high) == pytest.approx((0.029, 0.191), abs=0.005)
+    assert learned.scale(1.0) == learned.scale(learned.high) > learned.scale(0.1)
+    assert learned.scale(1e-6) == learned.scale(learned.low) > 0
 
 
 def test_an_exponent_needs_cases_and_never_makes_a_difficult_case_surer():
     rng = np.random.default_rng(5)
     difficulty = rng.uniform(0.01, 0.3, 500)
     errors = rng.standard_normal(500) / difficulty
-    assert difficulty_exponent(errors, difficulty) == 0
-    assert difficulty_exponent(1 / errors[:19], difficulty[:19]) == 0
-    assert difficulty_exponent(1 / errors, np.full(500, 0.1)) == 0
-    assert difficulty_exponent(np.zeros(500), difficulty) == 0
-    assert difficulty_exponent(np.full(500, math.nan), difficulty) == 0
+    assert Difficulty.fit(errors, difficulty).exponent == 0
+    assert Difficulty.fit(1 / errors[:19], difficulty[:19]) == Difficulty()
+    assert Difficulty.fit(1 / errors, rng.uniform(0.1, 0.105, 500)) == Difficulty()
+    assert Difficulty.fit(np.zeros(500), difficulty) == Difficulty()
+    assert Difficulty.fit(np.full(500, math.nan), difficulty) == Difficulty()
+    assert Difficulty.fit(difficulty**5, difficulty).exponent == 2
     errors[::2] = math.nan
-    assert difficulty_exponent(difficulty * np.sign(errors), difficulty) == pytest.approx(1, abs=0.15)
+    assert Difficulty.fit(difficulty * np.sign(errors), difficulty).exponent == pytest.approx(1, abs=0.15)
+
+
+def test_intervals_survive_their_dictionary():
+    rng = np.random.default_rng(7)
+    difficulty = rng.uniform(0.01, 0.3, 100)
+    errors = difficulty * rng.standard_normal(100)
+    names = ["a", "b"] * 50
+    made = Intervals.fit(errors, difficulty, names, Difficulty.fit(errors, difficulty), ("a",))
+    assert made.difficulty.exponent > 0
+    assert Intervals.from_dict(json.loads(json.dumps(made.to_dict()))) == made
+    with pytest.raises(KeyError):
+        Intervals.from_dict({"residuals": {"a": [1.0]}, "difficulty": {}})
 
 
 def test_covered_share_is_wilsons():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 
@@ -137,6 +138,50 @@ def test_every_pass_agrees_on_any_number_of_images_and_regions(backend, referenc
                     pairs = [*zip(one, other), *zip(own.segment(batch), passes.segment(batch))]
                 for a, b in pairs:
                     assert (a - b).abs().max() <= 1e-4 * a.abs().max()
+
+
+@pytest.mark.parametrize(
+    ("channels", "copied", "transposed"), [(16, False, 2), (64, False, 2), (16, True, 0), (8, False, 0)]
+)
+def test_openvino_lays_maps_out_by_transposition_where_that_changes_nothing(channels, copied, transposed):
+    openvino = pytest.importorskip("openvino", reason="pip install 'mtinet[openvino]'")
+    ops = importlib.import_module("openvino.opset13")
+    rng = np.random.default_rng(0)
+
+    def made():
+        image = ops.parameter([-1, 3, 8, 6], np.float32, name="image")
+        kernel = np.random.default_rng(1).standard_normal((channels, 3, 3, 3)).astype(np.float32)
+        maps = ops.convolution(image, kernel, [1, 1], [1, 1], [1, 1], [1, 1])
+        pattern = [1, 2, channels, 0, 6] if copied else [-1, 2, channels, 8, 6]
+        return openvino.Model([ops.reshape(maps, np.array(pattern), copied)], [image], "model")
+
+    changed = made()
+    backends._with_transpositions(changed)
+    assert sum(node.get_type_name() == "Transpose" for node in changed.get_ops()) == transposed
+    if not copied:  # such a pattern is not valid for these sizes: it is only looked at
+        given = rng.standard_normal((4, 3, 8, 6)).astype(np.float32)
+        one, other = (openvino.Core().compile_model(m, "CPU")(given)[0] for m in (made(), changed))
+        assert np.array_equal(one, other)
+
+
+def test_a_graph_is_tried_out_once_by_every_backend(network, monkeypatch, tmp_path):
+    (tmp_path / "kept").mkdir()
+    monkeypatch.setattr(backends, "_kept", lambda digest: tmp_path / "kept")
+    monkeypatch.setattr(backends, "passes_in", lambda place, backend: backend)
+    tried = []
+    monkeypatch.setattr(backends, "_try_out", lambda network, passes: tried.append(passes))
+    for backend in ("onnxruntime", "openvino", "openvino"):
+        backends.open_passes(network, backend, "digest")
+    assert tried == ["onnxruntime", "openvino"]
+
+    def fails(network, passes):
+        raise UserError("differs")
+
+    monkeypatch.setattr(backends, "ENGINE_REVISION", backends.ENGINE_REVISION + 1)
+    monkeypatch.setattr(backends, "_try_out", fails)
+    for _ in range(2):  # a graph that failed is not taken the next time
+        with pytest.raises(UserError, match="differs"):
+            backends.open_passes(network, "openvino", "digest")
 
 
 def test_a_difference_is_seen(network, studies):

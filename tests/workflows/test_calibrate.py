@@ -114,7 +114,8 @@ def test_a_doubtful_lesion_has_wider_intervals_and_format_1_one_width(
         return [math.log(high / low) for low, high in both]
 
     residuals = document["log_volume"]["residuals"]
-    narrow, wide = log_widths(document | {"log_volume": {"residuals": residuals, "exponent": 0.5}})
+    difficulty = {"exponent": 0.5, "low": 0.01, "high": 0.2}
+    narrow, wide = log_widths(document | {"log_volume": {"residuals": residuals, "difficulty": difficulty}})
     assert wide / narrow == pytest.approx(10**0.5)  # 0.2 against 0.02
     old = {k: v for k, v in document.items() if k not in ("log_volume", "enhancement")}
     old |= {"format": 1, "log_volume_residuals": residuals, "enhancement_residuals": {"pre": [0.1] * 20}}

@@ -9,9 +9,11 @@ from which everything is computed anew: plain numbers, never a stored object.
 
 from __future__ import annotations
 
+import math
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -82,98 +84,131 @@ class ClassSets:
 
 
 @dataclass(frozen=True)
+class Difficulty:
+    """How errors grow with a case's difficulty, learned on cases that the intervals are not taken from.
+
+    Attributes
+    ----------
+    exponent : float
+        e in ``|residual| ~ difficulty ** e``; 0 is one width for easy and difficult cases.
+    low, high : float
+        5th and 95th percentile of the difficulties that it was learned on: beyond them nothing is known, and a case
+        counts as one at the limit.
+    """
+
+    exponent: float = 0.0
+    low: float = 1.0
+    high: float = 1.0
+
+    @classmethod
+    def fit(cls, residuals: NDArray[Any], difficulty: NDArray[Any], at_least: int = 20) -> Difficulty:
+        """Least squares of the logarithms, between an exponent of 0 (difficult cases are never surer) and 2.
+
+        Parameters
+        ----------
+        residuals, difficulty : ndarray [cases]
+            Cases whose residual is not finite are left out.
+        at_least : int
+            With fewer cases the exponent is 0.
+        """
+        errors, difficulty = np.abs(np.asarray(residuals)), np.asarray(difficulty)
+        known = np.isfinite(errors)
+        errors, difficulty = errors[known], difficulty[known]
+        if len(errors) < at_least or not errors.any():
+            return cls()
+        low, high = (float(v) for v in np.percentile(difficulty, [5, 95]))
+        if high < 1.1 * low:  # all about the same: their slope would be noise
+            return cls()
+        logs = np.log(errors + 1e-3 * errors.mean())  # finite for an exact hit
+        slope = float(np.polyfit(np.log(difficulty), logs, 1)[0])
+        return cls(min(max(0.0, slope), 2.0), low, high)
+
+    def scale(self, difficulty: NDArray[Any] | float) -> FloatArray:
+        """Unit of the residuals of cases."""
+        return np.clip(np.asarray(difficulty, dtype=np.float64), self.low, self.high) ** self.exponent
+
+
+def groups_of(names: Sequence[str], at_least: int) -> tuple[str, ...]:
+    """Names that have cases enough to be covered by themselves; the rest is one group, which needs as many.
+
+    Where the rest is too small, the smallest of the others joins it.
+    """
+    counts = Counter(names)
+    alone = sorted(
+        (name for name in counts if counts[name] >= at_least), key=lambda name: (-counts[name], name)
+    )
+    while alone and 0 < sum(n for name, n in counts.items() if name not in alone) < at_least:
+        alone.pop()
+    return tuple(sorted(alone))
+
+
+@dataclass(frozen=True)
 class Intervals:
     """Half widths of intervals around a prediction, by group and wider for a difficult case.
 
-    Residuals are taken in units of ``difficulty ** exponent`` (normalised conformal prediction, Papadopoulos
-    et al., *Inductive Confidence Machines for Regression*, 2002): the coverage stays the nominal one whatever
-    the exponent, and a good one spends the width where the errors are.  Each group is covered by itself
-    (Mondrian), as far as it has cases.
+    Residuals are taken in units of their case's difficulty (normalised conformal prediction, Papadopoulos
+    et al., *Inductive Confidence Machines for Regression*, 2002): the coverage stays the nominal one however
+    errors grow, and a good exponent spends the width where they are.  Each group is covered by itself (Mondrian).
 
     Attributes
     ----------
     residuals : dict
-        By group, |truth - prediction| / difficulty ** exponent of the calibration cases; "" holds all of them,
-        for the groups that are not there.
-    exponent : float
-        0 is one width for easy and difficult cases.
+        By group, |truth - prediction| / scale of the calibration cases; "" holds those of all other groups.
+    difficulty : Difficulty
     """
 
     residuals: Mapping[str, tuple[float, ...]]
-    exponent: float = 0.0
+    difficulty: Difficulty = Difficulty()
 
     @classmethod
     def fit(
         cls,
         residuals: NDArray[Any],
-        difficulty: NDArray[Any],
+        difficulties: NDArray[Any],
+        names: Sequence[str],
+        difficulty: Difficulty,
         groups: Sequence[str],
-        exponent: float,
-        at_least: int = 50,
     ) -> Intervals:
         """From calibration cases; what is not finite is left out.
 
         Parameters
         ----------
-        residuals, difficulty : ndarray [cases]
-        groups : sequence of str
+        residuals, difficulties : ndarray [cases]
+        names : sequence of str
             Of each case, known without its truth.
-        exponent : float
-            Learned on other cases (:func:`difficulty_exponent`).
-        at_least : int
-            Cases that a group needs to be one.
+        difficulty : Difficulty
+        groups : sequence of str
+            Names that are a group (:func:`groups_of`).  Like ``difficulty`` from other cases.
         """
-        found = np.abs(np.asarray(residuals, dtype=np.float64))
-        found = found / np.asarray(difficulty, dtype=np.float64) ** exponent
-        known = np.isfinite(found)
-        found, of = found[known], np.array(groups, dtype=str)[known]
-        kept = {"": found} | {str(name): found[of == name] for name in np.unique(of)}
-        return cls(
-            {
-                name: tuple(np.sort(values).tolist())
-                for name, values in kept.items()
-                if name == "" or len(values) >= at_least
-            },
-            exponent,
-        )
+        found = np.abs(np.asarray(residuals, dtype=np.float64)) / difficulty.scale(difficulties)
+        kept: dict[str, list[float]] = {"": [], **{name: [] for name in groups}}
+        for name, value in zip(names, found.tolist(), strict=True):
+            if math.isfinite(value):
+                kept[name if name in groups else ""].append(value)
+        return cls({name: tuple(sorted(values)) for name, values in kept.items()}, difficulty)
 
-    def half_width(self, coverage: float, difficulty: float = 1.0, group: str = "") -> float:
-        """Half width for a case; infinite where the calibration cases are too few for the coverage."""
+    def half_width(self, coverage: float, difficulty: float, name: str) -> float:
+        """Half width for a case; infinite where its group has too few calibration cases for the coverage."""
         from crepes import ConformalRegressor
 
-        known = self.residuals.get(group, self.residuals[""])
+        known = self.residuals[name if name in self.residuals else ""]
         if not known:
-            return float("inf")
+            return math.inf
         regressor = ConformalRegressor().fit(np.array(known))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # too few cases: the infinite width says so
             (low, high) = regressor.predict_int(np.zeros(1), confidence=coverage)[0]
-        return float(high - low) / 2 * float(difficulty**self.exponent)
+        return float(high - low) / 2 * float(self.difficulty.scale(difficulty))
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers."""
+        return {"residuals": dict(self.residuals), "difficulty": asdict(self.difficulty)}
 
-def difficulty_exponent(residuals: NDArray[Any], difficulty: NDArray[Any], at_least: int = 20) -> float:
-    """Exponent e with which errors grow, ``|residual| ~ difficulty ** e``: least squares of the logarithms.
-
-    Parameters
-    ----------
-    residuals, difficulty : ndarray [cases]
-        Cases whose residual is not finite are left out.
-    at_least : int
-        With fewer cases the exponent is 0.
-
-    Returns
-    -------
-    float
-        At least 0: a difficult case is never said to be surer.
-    """
-    errors, difficulty = np.abs(np.asarray(residuals)), np.asarray(difficulty)
-    known = np.isfinite(errors)
-    errors, difficulty = errors[known], difficulty[known]
-    typical = float(np.median(errors)) if len(errors) else 0.0
-    if len(errors) < at_least or typical == 0 or np.ptp(difficulty) == 0:
-        return 0.0
-    logs = np.log(errors + 1e-3 * typical)  # finite for an exact hit
-    return max(0.0, float(np.polyfit(np.log(difficulty), logs, 1)[0]))
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Intervals:
+        """From :meth:`to_dict`'s values; a KeyError where something is missing."""
+        residuals = {str(name): tuple(map(float, scores)) for name, scores in values["residuals"].items()}
+        return cls({"": residuals.pop(""), **residuals}, Difficulty(**values["difficulty"]))
 
 
 def covered_share(inside: NDArray[np.bool_]) -> tuple[float, float, float]:

@@ -27,6 +27,9 @@ BACKENDS = ("torch", "onnxruntime", "openvino")
 GRAPH_FORMAT = 2
 """Version of the graphs in the user's cache: others are made anew."""
 
+ENGINE_REVISION = 1
+"""Version of how backends take a graph: with another one it is tried out again."""
+
 _SIZES = 4
 """Sizes of images for which OpenVINO's compiled graphs are kept."""
 
@@ -153,16 +156,21 @@ def _without_logarithms(model: Any) -> None:
 def _with_transpositions(model: Any) -> None:
     """Put a transposition before an OpenVINO model's reshapes of maps of 16 to 64 channels.
 
-    After a convolution the channels of a pixel lie together.  OpenVINO has a path of its own to lay such maps
-    out by channel, as a reshape needs them, and it takes a tenth of MTI-Net's time; a transposition takes a
-    third of that.
+    After a convolution the channels of a pixel lie together.  To lay such maps out by channel, as a reshape needs
+    them, OpenVINO has a path of its own for these numbers of channels, which is slower than its transposition.
     """
     ops = importlib.import_module("openvino.opset13")
     for node in model.get_ordered_ops():
         if node.get_type_name() != "Reshape":
             continue
         maps, into = node.input_value(0), node.output(0).partial_shape
-        if len(maps.partial_shape) != 4 or into.rank.is_dynamic or len(into) != 5:
+        known = maps.partial_shape.rank.is_static and into.rank.is_static
+        # a zero in a pattern copies a dimension by its place, which a transposition changes
+        if (
+            not known
+            or (len(maps.partial_shape), len(into)) != (4, 5)
+            or node.get_attributes()["special_zero"]
+        ):
             continue
         channels = maps.partial_shape[1]
         if channels.is_static and 16 <= channels.get_length() <= 64:
@@ -202,8 +210,11 @@ def open_passes(network: MultiTaskNetwork, backend: str, digest: str) -> Passes:
     if not place.is_dir():
         with files.atomic_folder(place) as temporary:
             write_graphs(network, temporary)
-            _try_out(network, passes_in(temporary, backend))
-    return passes_in(place, backend)
+    passes, tried = passes_in(place, backend), place / f"tried-{backend}-{ENGINE_REVISION}"
+    if not tried.is_file():
+        _try_out(network, passes)
+        files.write_text(tried, "")
+    return passes
 
 
 def passes_in(folder: Path, backend: str, suffix: str = "onnx") -> GraphPasses:

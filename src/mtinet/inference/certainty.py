@@ -1,8 +1,8 @@
 """How sure a deployed model is, by what it did on calibration patients: the content of ``calibration.json``.
 
 Everything in it is plain numbers, from which sets and intervals are computed anew.  The patients are divided
-in two: on the one part probabilities are tempered and the existence of a lesion is fitted, on the other the
-conformal scores are taken (:mod:`mtinet.workflows.calibrate`).
+in two: on the one part probabilities are tempered, the existence of a lesion is fitted and how errors grow with
+doubt, on the other the conformal scores are taken (:mod:`mtinet.workflows.calibrate`).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Calibration:
         Of the logarithm of the volume.
     enhancement : dict
         By phase, Intervals of the normalised signal (1 = the study's gain).  Volume and signals have groups by
-        predicted class and widen with :func:`difficulty`.
+        predicted class and widen with :func:`doubt`.
     familiarity : Familiarity
     counts : dict
         Patients, studies and lesions behind it; the cohort and its hash.
@@ -92,7 +92,7 @@ class Calibration:
 
     def half_widths(self, lesion: Lesion) -> tuple[float, dict[str, float]]:
         """Half width of the logarithm of a lesion's volume, and of its normalised signals by phase."""
-        case = (self.coverage, difficulty(lesion.confidence), lesion.label)
+        case = (self.coverage, doubt(lesion.confidence), lesion.label)
         return self.volume.half_width(*case), {p: i.half_width(*case) for p, i in self.enhancement.items()}
 
     def existence_probability(self, confidence: float, volume_mm3: float) -> float | None:
@@ -114,8 +114,8 @@ class Calibration:
             "temperature": self.temperature,
             "existence": self.existence,
             "class_scores": dict(self.class_sets.scores),
-            "log_volume": _plain(self.volume),
-            "enhancement": {phase: _plain(intervals) for phase, intervals in self.enhancement.items()},
+            "log_volume": self.volume.to_dict(),
+            "enhancement": {phase: intervals.to_dict() for phase, intervals in self.enhancement.items()},
             "familiarity": self.familiarity.to_dict(),
             "counts": dict(self.counts),
         }
@@ -137,10 +137,10 @@ class Calibration:
         try:
             existence = values["existence"]
             if "log_volume" in values:
-                volume = _intervals(values["log_volume"])
-                enhancement = {str(p): _intervals(v) for p, v in values["enhancement"].items()}
+                volume = Intervals.from_dict(values["log_volume"])
+                enhancement = {str(p): Intervals.from_dict(v) for p, v in values["enhancement"].items()}
             else:  # format 1 knew one width for all lesions
-                volume = Intervals(_tuples(values["log_volume_residuals"]))
+                volume = Intervals({"": _tuples(values["log_volume_residuals"])[""]})
                 phases = _tuples(values["enhancement_residuals"])
                 enhancement = {phase: Intervals({"": residuals}) for phase, residuals in phases.items()}
             return cls(
@@ -160,7 +160,7 @@ class Calibration:
             ) from None
 
 
-def difficulty(confidence: float) -> float:
+def doubt(confidence: float) -> float:
     """What errors of outline and curve grow with: the mean probability in a component that it is no lesion."""
     return min(max(1.0 - confidence, 1e-6), 1.0)
 
@@ -184,14 +184,6 @@ def document_name(facts: Mapping[str, Any]) -> str:
     """
     alone = not any(facts.get(k) for k in ("ensemble", "flips", "dropout_samples"))
     return "calibration" if alone else f"calibration-{method_key(facts)}"
-
-
-def _plain(intervals: Intervals) -> dict[str, Any]:
-    return {"residuals": dict(intervals.residuals), "exponent": intervals.exponent}
-
-
-def _intervals(values: Mapping[str, Any]) -> Intervals:
-    return Intervals(_tuples(values["residuals"]), float(values["exponent"]))
 
 
 def _tuples(values: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, ...]]:

@@ -22,13 +22,13 @@ from mtinet.cohort import Cohort, Study
 from mtinet.data.prepared import PreparedStudy
 from mtinet.errors import UnusableError
 from mtinet.evaluation.calibration import apply_temperature, fit_temperature
-from mtinet.evaluation.conformal import ClassSets, Intervals, difficulty_exponent
+from mtinet.evaluation.conformal import ClassSets, Difficulty, Intervals, groups_of
 from mtinet.evaluation.detection import match_lesions
 from mtinet.imaging.masks import voxel_counts
 from mtinet.inference.certainty import (
     Calibration,
-    difficulty,
     document_name,
+    doubt,
     existence_features,
     method_key,
 )
@@ -49,6 +49,9 @@ STREAM_PARTS = 72
 
 FIRST_PART = 0.3
 """Share of the patients on whom temperature, existence, likeness and difficulty are fitted."""
+
+FEWEST_IN_A_GROUP = 20
+"""Lesions of a predicted class in the first part, without which it shares intervals with others."""
 
 FEWEST_PATIENTS = 10
 """With fewer there is no use in dividing them."""
@@ -97,10 +100,20 @@ class StudyCase:
 
 @dataclass(frozen=True)
 class Calibrated:
-    """What :func:`calibrate` learned, and where it lies."""
+    """What :func:`calibrate` learned, and where it lies.
+
+    Attributes
+    ----------
+    path : Path
+    calibration : Calibration
+    lesions : tuple of Lesion
+        Those whose errors the sets and intervals are taken from.
+    findings : tuple of Finding
+    """
 
     path: Path
     calibration: Calibration
+    lesions: tuple[Lesion, ...]
     findings: tuple[Finding, ...]
 
     @property
@@ -108,23 +121,26 @@ class Calibrated:
         """The outcome in a few lines."""
         learned = self.calibration
         counts = learned.counts
-        usual = (learned.coverage, difficulty(learned.counts["median_confidence"]))
-        volume = learned.volume.half_width(*usual)
-        widths = {phase: found.half_width(*usual) for phase, found in learned.enhancement.items()}
+        widths = [learned.half_widths(lesion) for lesion in self.lesions]
+        volume = math.exp(min(float(np.median([volume for volume, _ in widths])), 700.0))
+        signals = {p: float(np.median([by_phase[p] for _, by_phase in widths])) for p in learned.enhancement}
         return "\n".join(
             [
                 f"calibrated on {counts['patients']} patients, {counts['studies']} studies of {counts['cohort']}: "
                 f"{counts['first_part']} for temperature and likeness, {counts['second_part']} for coverage",
                 f"temperature {learned.temperature:.3g}; sets and intervals of {learned.coverage:.0%} coverage",
-                f"a usual lesion's volume within a factor of {math.exp(min(volume, 700.0)):.3g}"
-                if math.isfinite(volume)
-                else "too few lesions for volume intervals",
-                "its curve within "
-                + ", ".join(f"{w:.3g} ({p})" for p, w in widths.items())
+                "intervals of a usual lesion: volume "
+                + (f"within a factor of {volume:.3g}" if volume < 1e300 else "without, too few lesions")
+                + "; signal within "
+                + ", ".join(f"{_width(w)} ({p})" for p, w in signals.items())
                 + " of the study's gain",
                 f"written: {self.path}",
             ]
         )
+
+
+def _width(value: float) -> str:
+    return f"{value:.3g}" if math.isfinite(value) else "no interval"
 
 
 def calibrate(
@@ -184,7 +200,8 @@ def calibrate(
     calibration = fit_calibration(cases, predictor, coverage, seed, cohort=cohort.name, hash=cohort.hash)
     name = document_name(predictor.facts)
     runs[0].write_document(name, calibration.to_dict())
-    return Calibrated(runs[0].path / f"{name}.json", calibration, tuple(findings))
+    lesions = tuple(case.main.lesion for case in divide(cases, seed)[1] if case.main is not None)
+    return Calibrated(runs[0].path / f"{name}.json", calibration, lesions, tuple(findings))
 
 
 def study_case(
@@ -263,8 +280,11 @@ def fit_calibration(
         temperature=temperature,
         existence=_fit_existence([lesion for case in first for lesion in case.lesions]),
         class_sets=ClassSets.fit(classes, truth, apply_temperature(probabilities, temperature)),
-        volume=_intervals(first, second, lambda _, lesion: log_volume_error(lesion)),
-        enhancement={phase: _intervals(first, second, partial(_normalised_error, phase)) for phase in phases},
+        volume=_fit_intervals(first, second, coverage, lambda _, lesion: log_volume_error(lesion)),
+        enhancement={
+            phase: _fit_intervals(first, second, coverage, partial(_normalised_error, phase))
+            for phase in phases
+        },
         familiarity=Familiarity.fit([c.look for c in first], [c.look for c in second], phases),
         counts={
             "patients": len({case.patient_id for case in cases}),
@@ -272,27 +292,31 @@ def fit_calibration(
             "first_part": len(first),
             "second_part": len(second),
             "lesions": len(mains),
-            "median_confidence": float(np.median([case.lesion.confidence for case in mains])),
             "seed": seed,
             **facts,
         },
     )
 
 
-def _intervals(
-    first: Sequence[StudyCase], second: Sequence[StudyCase], error: Callable[[StudyCase, LesionCase], float]
+def _fit_intervals(
+    first: Sequence[StudyCase],
+    second: Sequence[StudyCase],
+    coverage: float,
+    error: Callable[[StudyCase, LesionCase], float],
 ) -> Intervals:
-    """Intervals from the second part, wider for difficult lesions as far as the first part has it."""
+    """Intervals from the second part; what they are wider for, and the groups, from the first."""
 
     def mains(cases: Sequence[StudyCase]) -> tuple[Any, Any, list[str]]:
-        """Error, difficulty and predicted class of each study's largest lesion."""
-        found = [(case, case.main) for case in cases if case.main is not None]
-        errors = np.array([error(case, lesion) for case, lesion in found])
-        difficult = np.array([difficulty(lesion.lesion.confidence) for _, lesion in found])
-        return errors, difficult, [lesion.lesion.label for _, lesion in found]
+        """Error, doubt and predicted class of each study's largest lesion whose error is known."""
+        found = [(error(case, case.main), case.main.lesion) for case in cases if case.main is not None]
+        known = [(value, lesion) for value, lesion in found if math.isfinite(value)]
+        doubts = np.array([doubt(lesion.confidence) for _, lesion in known])
+        return np.array([value for value, _ in known]), doubts, [lesion.label for _, lesion in known]
 
-    errors, difficult, _ = mains(first)
-    return Intervals.fit(*mains(second), difficulty_exponent(errors, difficult))
+    errors, doubts, names = mains(first)
+    # enough for a quantile: a group's second part is more than twice its first
+    groups = groups_of(names, max(FEWEST_IN_A_GROUP, math.ceil(1 / (1 - coverage))))
+    return Intervals.fit(*mains(second), Difficulty.fit(errors, doubts), groups)
 
 
 def log_volume_error(case: LesionCase) -> float:
