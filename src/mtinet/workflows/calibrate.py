@@ -122,25 +122,22 @@ class Calibrated:
         learned = self.calibration
         counts = learned.counts
         widths = [learned.half_widths(lesion) for lesion in self.lesions]
-        volume = math.exp(min(float(np.median([volume for volume, _ in widths])), 700.0))
+        log_factor = float(np.median([volume for volume, _ in widths]))
+        factor = f"within a factor of {math.exp(log_factor):.3g}" if log_factor < 700 else "no interval"
         signals = {p: float(np.median([by_phase[p] for _, by_phase in widths])) for p in learned.enhancement}
         return "\n".join(
             [
                 f"calibrated on {counts['patients']} patients, {counts['studies']} studies of {counts['cohort']}: "
                 f"{counts['first_part']} for temperature and likeness, {counts['second_part']} for coverage",
                 f"temperature {learned.temperature:.3g}; sets and intervals of {learned.coverage:.0%} coverage",
-                "intervals of a usual lesion: volume "
-                + (f"within a factor of {volume:.3g}" if volume < 1e300 else "without, too few lesions")
-                + "; signal within "
-                + ", ".join(f"{_width(w)} ({p})" for p, w in signals.items())
+                f"intervals of a usual lesion: volume {factor}; signal within "
+                + ", ".join(
+                    f"{w:.3g} ({p})" if math.isfinite(w) else f"none ({p})" for p, w in signals.items()
+                )
                 + " of the study's gain",
                 f"written: {self.path}",
             ]
         )
-
-
-def _width(value: float) -> str:
-    return f"{value:.3g}" if math.isfinite(value) else "no interval"
 
 
 def calibrate(
