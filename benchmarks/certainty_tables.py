@@ -283,7 +283,7 @@ def tables(rows: Sequence[Row]) -> dict[str, str]:
         "widths": _long(rows, ("width",)),
         "probability": _long(rows, ("probability", "risk", "existence")),
         "flags": _long(rows, ("flags",)),
-        "methods": _wide(rows, "methods", ""),
+        "methods": _wide(rows, "methods", "components"),
     }
 
 
@@ -295,7 +295,7 @@ def _wide(rows: Sequence[Row], table: str, over: str) -> str:
     for group in dict.fromkeys(r["group"] for r in chosen):
         cells = {r["what"]: r for r in chosen if r["group"] == group}
         body.append([group, *(_cell(cells.get(c)) for c in columns), max(r["n"] for r in cells.values())])
-    heads = ["", *columns, f"n ({over})" if over else "n"]
+    heads = ["", *columns, f"n ({over})"]
     return markdown(heads, body)
 
 
