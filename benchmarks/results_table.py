@@ -117,6 +117,8 @@ def _title(own: pd.DataFrame, reference: str) -> str:
     marks = ["reference"] if first["row"] == reference else []
     if not first["at_rest"]:
         marks.append("not converged")
+    if first["runs"] < first["planned"]:  # an unknown plan is NaN
+        marks.append(f"unfinished, {first['runs']:.0f} of {first['planned']:.0f} runs")
     return f"{first['title']} ({', '.join(marks)})" if marks else str(first["title"])
 
 

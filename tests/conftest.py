@@ -281,7 +281,7 @@ class RecordMaker:
         phases: tuple[str, ...] | None = None,
         missed: int = 1,
         held_out_sites: bool = False,
-        course: bool = True,
+        course: bool = True,  # False: nothing but the losses of the tasks
     ) -> tuple[RunRecord, ...]:
         """Records of one row; ``number`` tells rows apart."""
         parts = range(self.folds) if folds is None else folds
@@ -322,7 +322,7 @@ class RecordMaker:
                         else []
                     ),
                 ),
-                course=self._course(number) if course else Course(step=(), numbers={}),
+                course=self._course(number, everything=course),
                 converged=converged,
                 plateau={"loss_percent": 0.1, "dice_points": 0.2 if converged else 2.0},
                 seconds=100.0,
@@ -384,8 +384,11 @@ class RecordMaker:
         )
 
     @staticmethod
-    def _course(number: int) -> Course:
+    def _course(number: int, everything: bool) -> Course:
         step = tuple(range(0, 1000, 25))
+        tasks = {task: (1.0,) * len(step) for task in ("segmentation", "regression", "classification")}
+        if not everything:
+            return Course(step=step, numbers=tasks)
         rng = np.random.default_rng([9, number])
 
         def curve(start: float, end: float, noise: float) -> tuple[float | None, ...]:
@@ -396,6 +399,7 @@ class RecordMaker:
         return Course(
             step=step,
             numbers={
+                **tasks,
                 "total": curve(3.0, 0.6, 0.05),
                 "discriminator_accuracy": late,
                 "logit_gap": curve(0.0, 0.8, 0.1),

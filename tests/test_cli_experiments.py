@@ -46,6 +46,17 @@ def test_an_unknown_experiment_names_those_that_there_are(cohort: Path, tmp_path
     assert "there are baselines, tuning, ablation" in refused.stderr
 
 
+def test_a_folder_of_records_that_is_none_is_named(tmp_path: Path):
+    report = ["--report", tmp_path / "out"]
+    absent = mtinet("experiment", "baselines", "--records", tmp_path / "nope", *report)
+    assert absent.returncode == 2
+    assert "nope is no folder of records" in absent.stderr
+    budget = mtinet("experiment", "baselines", "--records", tmp_path, *report, "--budget")
+    assert budget.returncode == 2
+    assert "give a cohort and --out" in budget.stderr
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.slow
 def test_an_experiment_ends_with_its_page_and_is_not_run_twice(cohort: Path, tmp_path: Path):
     out = tmp_path / "campaign"

@@ -88,14 +88,15 @@ def test_the_table_holds_every_row_with_its_verdict(tool, page, results):
 def test_rows_on_fewer_folds_are_told_apart(tool, tmp_path, record_maker):
     make = record_maker(patients=18)
     rows = (
-        RowRecords("full", "MTI-Net", make.row(0), planned=2),
-        RowRecords("half", "Half", make.row(1, folds=(1,)), planned=2),
+        RowRecords("full", "MTI-Net", make.row(0), cells=("a", "b")),
+        RowRecords("half", "Half", make.row(1, folds=(1,)), cells=("a", "b")),
     )
     comparison = compare(rows, "full", settings=ComparisonSettings(permutations=199, bootstrap=50))
     write_tables(ExperimentResults("baselines", "t", "q?", comparison, rows), tmp_path / "baselines")
     text = tool.block(tmp_path)
     assert "| MTI-Net (reference) | 18 |" in text
-    assert "| Half | 9 |" in text
+    assert "| Half (unfinished, 1 of 2 runs) | 9 |" in text
+    assert ", no claim" in text
     assert "compare only where their patients are the same" in text
     write_tables(
         ExperimentResults("baselines", "t", "q?", compare(rows[:1], "full"), rows[:1]), tmp_path / "baselines"
@@ -130,11 +131,13 @@ def test_a_campaign_that_is_half_done_gives_its_table(tool, page, tmp_path, reco
     text = page.read_text(encoding="utf-8")
     assert "virtual patients virtual" in text
     assert "| MTI-Net (reference) | 25 |" in text
-    assert "| BasicUNet, signal under the mask, logistic regression | 10 |" in text
+    assert "| BasicUNet, signal under the mask, logistic regression (unfinished, 2 of 5 runs) | 10 |" in text
+    assert not any(f", {verdict}" in text for verdict in ("better", "worse", "not distinguishable"))
     assert "DynUNet" not in text
     markdown = (tmp_path / "results" / "baselines" / "results.md").read_text(encoding="utf-8")
     assert "Virtual patients are not patients" in markdown
     assert "different folds" in markdown
+    assert "Without a finished run, so not in the tables: MTI-Net as published, DynUNet" in markdown
 
 
 def test_an_edited_number_is_drift(tool, page, results):

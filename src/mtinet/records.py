@@ -198,11 +198,13 @@ class RunRecord(Settings):
         """
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-            version = values["format"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            if not isinstance(values, dict) or not isinstance(values.get("format"), int):
+                raise ValueError("it does not say of which format it is")
+        except (OSError, ValueError) as error:
             raise UnusableError(
                 f"{path} is no record of a run ({error}); remove it and the run is done again"
             ) from None
+        version = values["format"]
         if version > RECORD_FORMAT:
             raise UnusableError(
                 f"{path} has record format {version}, newer than this mtinet reads ({RECORD_FORMAT}); "

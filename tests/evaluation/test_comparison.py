@@ -147,26 +147,6 @@ def test_rows_that_still_move_support_no_claim(rows, record_maker):
     assert found(other_way, "full", "dice").verdict == "no claim"
 
 
-def test_a_row_is_judged_by_the_mean_movement_of_its_runs(record_maker):
-    """The watched Dice of a few studies jitters: some of five runs at rest always seem to move."""
-
-    def row(*dices: float | None, losses: tuple[float | None, ...] = (0.0,) * 5) -> RowRecords:
-        runs = record_maker(patients=25, folds=5).row()
-        plateaus = [
-            {"loss_percent": loss, "dice_points": dice} for loss, dice in zip(losses, dices, strict=True)
-        ]
-        return RowRecords(
-            "r", "r", tuple(r.model_copy(update={"plateau": p}) for r, p in zip(runs, plateaus))
-        )
-
-    assert row(0.9, -0.7, 0.6, -0.8, 0.1).at_rest
-    assert not row(0.9, 0.3, 0.6, 0.8, 0.1).at_rest
-    assert not row(-0.9, -0.3, -0.6, -0.8, -0.1).at_rest
-    assert row(*[None] * 5).at_rest  # nothing was watched: the loss decides
-    assert not row(*[0.0] * 5, losses=(0.0, 0.0, None, 0.0, 0.0)).at_rest
-    assert not row(*[0.0] * 5, losses=(-1.0, 0.0, -1.0, 0.0, -1.0)).at_rest
-
-
 def test_a_read_out_has_an_area_of_its_own(record_maker):
     make = record_maker()
     network = RowRecords("full", "f", make.row(0))
@@ -181,11 +161,39 @@ def test_a_read_out_has_an_area_of_its_own(record_maker):
 
 
 def test_only_patients_that_both_scored_are_paired(rows, record_maker):
-    half = RowRecords("half", "half", record_maker().row(3, folds=(1,)), planned=2)
+    half = RowRecords("half", "half", record_maker().row(3, folds=(1,)), cells=("a", "b"))
     comparison = compare([rows[0], half], "full", settings=QUICK)
     assert found(comparison, "half", "dice").difference.n == 30
     assert any("1 of 2" in note for note in comparison.notes)
+    for item in comparison.differences:
+        if item.family != "described":
+            assert (item.verdict, item.reason) == ("no claim", "unfinished: half (1 of 2 runs)")
     assert any("different folds" in note for note in comparison.notes)
+
+
+def test_rows_without_a_run_count_in_the_correction(rows, record_maker):
+    """Or every row that comes later would take away what was said of the others."""
+    row = RowRecords("poor", "poor", record_maker().row(1, dice=-0.2), cells=("c", "d"))
+    absent = RowRecords("later", "Later", (), cells=("e", "f"))
+    twin = RowRecords("twin", "Read otherwise", (), classes="logistic_regression", cells=("e", "f"))
+    alone = compare([rows[0], row], "full", settings=QUICK)
+    awaiting = compare([rows[0], row, absent, twin], "full", settings=QUICK)
+    # the twin reads mask and enhancement from the same runs: it adds its class alone
+    assert alone.family_size("primary") == 2
+    assert awaiting.family_size("primary") == 4
+    assert awaiting.family_size("secondary") == alone.family_size("secondary") + 4
+    assert found(awaiting, "poor", "dice").p_holm > found(alone, "poor", "dice").p_holm
+    assert [summary.name for summary in awaiting.rows] == ["full", "poor"]
+    assert any("Without a finished run, so not in the tables: Later" in note for note in awaiting.notes)
+
+
+def test_who_was_told_the_place_competes_with_nobody_who_had_to_find_it(rows, record_maker):
+    told = RowRecords("told", "told", record_maker().row(1), enhancement="oracle_mask", classes="none")
+    comparison = compare([rows[0], told], "full", settings=QUICK)
+    assert found(comparison, "told", "enhancement_error").verdict in ("described", "not scored")
+    assert found(comparison, "told", "accuracy").verdict == "not scored"
+    assert comparison.family_size("primary") == 1  # Dice
+    assert comparison.family_size("secondary") == 0
 
 
 def test_a_study_without_lesion_has_no_overlap_whatever_was_predicted(record_maker):

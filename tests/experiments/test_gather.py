@@ -7,10 +7,11 @@ import pytest
 
 from mtinet.config.variation import ScoringVariation
 from mtinet.errors import UserError
+from mtinet.evaluation.convergence import TASKS
 from mtinet.experiments.catalogue import EXPERIMENTS
 from mtinet.experiments.gather import gather, gather_folder, made_otherwise, read_folder, row_means
 from mtinet.experiments.plan import Choice, Experiment, Plan, Row, plan
-from mtinet.records import RunRecord
+from mtinet.records import Course, RunRecord
 
 
 @pytest.fixture
@@ -58,9 +59,14 @@ def test_a_record_without_a_scoring_of_the_row_is_missing(pair: Experiment, fast
 
 def test_rows_that_did_not_come_to_rest_are_named(planned: Plan, records):
     moved = ({"loss_percent": 0.0, "dice_points": 0.5}, {"loss_percent": 0.0, "dice_points": -0.7})
-    restless = [r.model_copy(update={"plateau": own}) for r, own in zip(records, moved, strict=True)]
+    flat = Course(step=(9, 10, 11), numbers=dict.fromkeys(TASKS, (1.0, 1.0, 1.0)))
+    restless = [
+        r.model_copy(update={"plateau": own, "course": flat}) for r, own in zip(records, moved, strict=True)
+    ]
     named = [note for note in gather(planned, restless).notes if "Not converged" in note]
-    assert named == ["Not converged, so no claim rests on them: no-tdd (loss +0.0 %, Dice -0.7 points)."]
+    assert named == [
+        "Not converged, so no claim rests on them: no-tdd (loss +0.0 % [+0.0, +0.0], Dice -0.7 points)."
+    ]
 
 
 def test_mixed_revisions_are_refused_unless_asked_for(planned: Plan, records):

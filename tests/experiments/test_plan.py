@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from mtinet.config import PRESETS, SettingsError, difference
+from mtinet.config import PRESETS, SettingsError, difference, resolve
 from mtinet.config.variation import LearningVariation
 from mtinet.errors import UserError
 from mtinet.experiments.catalogue import EXPERIMENTS, experiment
+from mtinet.experiments.crossval import EXPERIMENT as CROSSVAL
 from mtinet.experiments.plan import Choice, Experiment, Row, plan, row_config
 from mtinet.experiments.tuned import TUNED
 
@@ -123,6 +124,39 @@ def test_what_won_the_trials_is_where_every_row_of_a_network_starts(monkeypatch)
     )
     asked = Choice(assignments=("training.learning_rate=0.1",))
     assert row_config(baselines, baselines.row("mtinet"), asked).training.learning_rate == 0.1
+
+
+def test_a_users_optimiser_is_not_mixed_with_that_of_the_trials(tmp_path):
+    """A rate that was meant for AdamW would otherwise go to nnU-Net's SGD."""
+    baselines = experiment("baselines")
+    file = tmp_path / "own.yaml"
+    file.write_text("training:\n  weight_decay: 0.5\n", encoding="utf-8")
+    for choice in (Choice(assignments=("training.learning_rate=0.002",)), Choice(file=file)):
+        for name in ("mtinet", "mtinet-paper", "basic_unet"):
+            training = row_config(baselines, baselines.row(name), choice).training
+            assert training.optimizer == PRESETS["small"]().training.optimizer
+    steps = Choice(assignments=("training.steps=5",))
+    assert row_config(baselines, baselines.row("mtinet"), steps).training.optimizer == "sgd"
+
+
+def test_cross_validation_follows_the_recipe_of_train():
+    """Or it would estimate another model than the one that is trained for use."""
+    for preset in PRESETS:
+        (row,) = CROSSVAL.rows
+        assert row_config(CROSSVAL, row, Choice(preset=preset)) == resolve(preset)
+
+
+def test_every_subset_of_tasks_has_rates_around_the_one_that_won():
+    synergy = experiment("synergy")
+    full = row_config(experiment("ablation"), experiment("ablation").row("full")).training
+    assert row_config(synergy, synergy.row(synergy.reference)).training == full
+    assert {row_config(synergy, row).training.optimizer for row in synergy.rows} == {full.optimizer}
+
+
+@pytest.mark.parametrize("folds", [(), (0, 0), (0, 1, 0)])
+def test_a_fold_is_named_once(folds):
+    with pytest.raises(UserError, match="each once"):
+        plan(experiment("baselines"), Choice(folds=folds))
 
 
 def test_under_the_reference_mask_the_signal_is_no_answer():

@@ -296,7 +296,7 @@ def experiment_rows(record_maker):
     return (
         RowRecords("full", "MTI-Net", make.row(0, seeds=2), number=0.0, curve="with TIM"),
         RowRecords("poor", "<b>no & MdIEF</b>", poor, number=1.0, curve="with TIM"),
-        RowRecords("unet", "BasicUNet", make.row(2, classes=False, course=False), planned=4),
+        RowRecords("unet", "BasicUNet", make.row(2, classes=False, course=False), cells=("a", "b", "c", "d")),
         RowRecords("late", "Not yet there", make.row(3, dice=0.3, converged=False)),
     )
 

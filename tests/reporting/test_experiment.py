@@ -14,13 +14,14 @@ import pytest
 
 from mtinet.config.comparison import ComparisonSettings
 from mtinet.config.variation import LearningVariation, ScoringVariation
+from mtinet.errors import UserError
 from mtinet.evaluation.comparison import ENDPOINTS, compare
 from mtinet.evaluation.pooling import RowRecords
 from mtinet.records import Scoring
 from mtinet.reporting import experiment_pictures as pictures
 from mtinet.reporting.checklist_facts import experiment_facts
 from mtinet.reporting.experiment import ExperimentResults, write_results
-from mtinet.reporting.experiment_tables import QUANTITIES, difference_table, to_frame, value_table
+from mtinet.reporting.experiment_tables import QUANTITIES, difference_table, p_value, to_frame, value_table
 from mtinet.reporting.texts import Text, latex, to_csv, to_latex, to_markdown
 
 QUICK = ComparisonSettings(permutations=999, bootstrap=100)
@@ -161,6 +162,26 @@ def test_the_same_records_make_the_same_page(experiment_results, experiment_fold
 
 
 # ---------------------------------------------------------------------- pictures
+def test_a_report_replaces_its_own_kind_alone(experiment_results, tmp_path):
+    write_results(experiment_results, tmp_path, latex=True)
+    assert (tmp_path / "results.tex").is_file()
+    write_results(experiment_results, tmp_path)  # an older results.tex would have other numbers
+    assert not (tmp_path / "results.tex").exists()
+    with pytest.raises(UserError, match=r"holds the report of experiment .*--report"):
+        write_results(replace(experiment_results, name="another"), tmp_path)
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "report.html").write_text("mine", encoding="utf-8")
+    with pytest.raises(UserError, match=r"report.html, which is no report of an experiment"):
+        write_results(experiment_results, own)
+    assert [path.name for path in own.iterdir()] == ["report.html"]
+    assert (own / "report.html").read_text(encoding="utf-8") == "mine"
+
+
+def test_the_side_of_the_level_is_never_rounded_away():
+    assert [p_value(p) for p in (0.0496, 0.0504, 0.049, 0.2)] == ["0.0496", "0.0504", "0.049", "0.200"]
+
+
 def test_forest_plots_say_what_they_show(experiment_comparison):
     alt = pictures.forest_picture(experiment_comparison, "dice").alt
     assert "difference from MTI-Net" in alt

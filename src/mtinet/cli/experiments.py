@@ -162,7 +162,7 @@ def experiment(
         _folds(folds),
         None if picked is None else tuple(picked),
     )
-    if out is None and records is not None and report is not None:
+    if out is None and records is not None and report is not None and not budget:
         _report_records(chosen, choice, records, report, cohort, mixed=mixed, latex=latex, json_=json_)
         return
     if cohort is None or out is None:

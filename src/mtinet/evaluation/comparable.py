@@ -64,6 +64,13 @@ def limits(rows: Sequence[RowRecords], done: Sequence[RowRecords], base: RowReco
         notes.append(f"Unfinished, with the runs that there are: {', '.join(partial)}.")
     if moving := [f"{row.title} ({in_words(row.moved)})" for row in done if not row.at_rest]:
         notes.append(f"Not converged, so no claim rests on them: {', '.join(moving)}.")
+    optimisers: dict[str, list[str]] = {}
+    for row in done:
+        training = row.records[0].config.training
+        optimisers.setdefault(f"{training.optimizer}, {training.schedule}", []).append(row.title)
+    if len(optimisers) > 1:
+        listed = "; ".join(f"{name}: {', '.join(titles)}" for name, titles in optimisers.items())
+        notes.append(f"Rows have different optimisers, and a difference may be theirs ({listed}).")
     if any(set(row.blocks) != set(base.blocks) for row in done):
         notes.append(
             "Rows were scored on different folds or sites: their own values cover different patients; the "

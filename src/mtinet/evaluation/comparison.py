@@ -21,7 +21,7 @@ from mtinet.errors import UserError
 from mtinet.evaluation import paired
 from mtinet.evaluation.areas import AreaDifference, area_between, area_of
 from mtinet.evaluation.comparable import check_cohort, check_revisions, limits
-from mtinet.evaluation.pooling import RowRecords, class_scores
+from mtinet.evaluation.pooling import NONE, ORACLE, RowRecords, class_scores
 from mtinet.evaluation.statistics import NO_ESTIMATE, Estimate, PatientBootstrap
 
 Family = Literal["primary", "secondary", "described"]
@@ -75,7 +75,7 @@ class RowSummary:
         Finished runs, and those planned (0 = not known).
     moved : dict
     at_rest : bool
-        How far its runs moved at their end on average, and whether that is rest.
+        How far its runs moved at their end, and whether that is rest.
     seeds : tuple of int
     blocks : tuple of str
         Folds or sites that were held out.
@@ -163,6 +163,9 @@ class Comparison:
     cohort, cohort_hash : str
     notes : tuple of str
         What limits the comparison: unfinished rows, mixed revisions, one seed only, ...
+    awaited : tuple of (str, str)
+        Row and endpoint of the tests of rows that have no run yet.  They count in Holm's procedure, or what is
+        said of the others would change when they come.
     """
 
     reference: str
@@ -173,6 +176,7 @@ class Comparison:
     cohort: str
     cohort_hash: str
     notes: tuple[str, ...] = ()
+    awaited: tuple[tuple[str, str], ...] = ()
 
     def row(self, name: str) -> RowSummary:
         """The row of that name."""
@@ -184,7 +188,7 @@ class Comparison:
 
     def family_size(self, family: Family) -> int:
         """Tests that Holm's procedure runs over."""
-        return len(_tests(self.differences, family))
+        return len(_tests(self.differences, self.awaited, family))
 
 
 def compare(
@@ -199,7 +203,7 @@ def compare(
     Parameters
     ----------
     rows : sequence of RowRecords
-        A row without a record is left out, and said.
+        A row without a record is left out, and said; its tests count all the same.
     reference : str
         Name of the row that the others are compared with.
     endpoints : sequence of str
@@ -226,24 +230,28 @@ def compare(
     base = next(row for row in done if row.name == reference)
     everybody = sorted({patient for row in done for patient in row.table["patient_id"]})
     bootstrap = PatientBootstrap(everybody, settings.bootstrap, settings.seed)
-    differences = []
+    differences, awaited = [], []
     for endpoint in chosen:
         first: dict[tuple[object, ...], str] = {}
-        for row in done:
+        for row in sorted(rows, key=lambda row: not row.records):
             if row.name == reference:
                 continue
-            found = _difference(row, base, endpoint, classes, bootstrap, settings)
             source = first.setdefault(_source(row, endpoint), row.name)
-            differences.append(replace(found, same_as="" if source == row.name else source))
+            if row.records:
+                found = _difference(row, base, endpoint, classes, bootstrap, settings)
+                differences.append(replace(found, same_as="" if source == row.name else source))
+            elif source == row.name and _family(row, base, endpoint) != "described":
+                awaited.append((row.name, endpoint.name))
     return Comparison(
         reference=reference,
         endpoints=chosen,
         rows=tuple(_summary(row, chosen, classes, bootstrap) for row in done),
-        differences=_judged(differences, {row.name: row for row in done}, base, settings),
+        differences=_judged(differences, awaited, {row.name: row for row in done}, base, settings),
         settings=settings,
         cohort=cohort.cohort,
         cohort_hash=cohort.cohort_hash,
         notes=(*mixed, *limits(rows, done, base)),
+        awaited=tuple(awaited),
     )
 
 
@@ -302,6 +310,7 @@ def _difference(
     bootstrap: PatientBootstrap,
     settings: ComparisonSettings,
 ) -> PairedDifference:
+    endpoint = replace(endpoint, family=_family(row, base, endpoint))
     if endpoint.name == AUROC:
         return _area_pair(row, base, endpoint, classes)
     own, other = row.patients(endpoint.name), base.patients(endpoint.name)
@@ -328,12 +337,28 @@ def _difference(
     return replace(found, test="permutation of signs", p=p)
 
 
+def _method(row: RowRecords, endpoint: Endpoint) -> str:
+    """Whose number of an endpoint the row stands for; empty where it is the network's mask in any case."""
+    if endpoint.name in ("enhancement_error", "relative_error_percent", "enhancement_bias"):
+        return row.enhancement
+    return row.classes if endpoint.name in ("accuracy", AUROC) else ""
+
+
+def _family(row: RowRecords, base: RowRecords, endpoint: Endpoint) -> Family:
+    """A row that was told where the lesion is competes with none that had to find it."""
+    method = _method(row, endpoint)
+    helped = method == ORACLE and _method(base, endpoint) != ORACLE
+    return "described" if helped or method == NONE else endpoint.family
+
+
 def _area_pair(
     row: RowRecords, base: RowRecords, endpoint: Endpoint, classes: Sequence[str]
 ) -> PairedDifference:
     area = area_between(class_scores(row, classes), class_scores(base, classes))
     if area is None:
         return PairedDifference(row.name, endpoint.name, endpoint.family, NO_ESTIMATE)
+    if endpoint.family == "described":
+        return PairedDifference(row.name, endpoint.name, endpoint.family, _area_estimate(area))
     return PairedDifference(
         row.name,
         endpoint.name,
@@ -348,6 +373,7 @@ def _area_pair(
 # ---------------------------------------------------------------------- verdicts
 def _judged(
     differences: Sequence[PairedDifference],
+    awaited: Sequence[tuple[str, str]],
     rows: Mapping[str, RowRecords],
     base: RowRecords,
     settings: ComparisonSettings,
@@ -355,7 +381,7 @@ def _judged(
     adjusted: dict[tuple[str, str], float] = {}
     sizes: dict[str, int] = {}
     for family in ("primary", "secondary"):
-        tests = _tests(differences, family)
+        tests = _tests(differences, awaited, family)
         adjusted |= paired.holm(tests)
         sizes[family] = max(1, len(tests))
     better = {endpoint.name: endpoint.better for endpoint in ENDPOINTS}
@@ -380,21 +406,23 @@ def _judged(
     return tuple(judged)
 
 
-def _tests(differences: Sequence[PairedDifference], family: str) -> dict[tuple[str, str], float]:
-    """The p-values of a family by row and endpoint, each test once."""
-    return {
+def _tests(
+    differences: Sequence[PairedDifference], awaited: Sequence[tuple[str, str]], family: str
+) -> dict[tuple[str, str], float]:
+    """The p-values of a family by row and endpoint, each test once; 1 where the row has no run yet."""
+    families = {endpoint.name: endpoint.family for endpoint in ENDPOINTS}
+    done = {
         (item.row, item.endpoint): item.p
         for item in differences
         if item.family == family and not item.same_as and not math.isnan(item.p)
     }
+    return done | {test: 1.0 for test in awaited if families[test[1]] == family}
 
 
 def _source(row: RowRecords, endpoint: Endpoint) -> tuple[object, ...]:
     """Where a row has an endpoint's number from: rows that agree in it are one method there."""
-    by_enhancement = endpoint.name in ("enhancement_error", "relative_error_percent", "enhancement_bias")
-    by_class = endpoint.name in ("accuracy", AUROC)
-    method = row.enhancement if by_enhancement else row.classes if by_class else ""
-    return (method, row.scoring, *sorted(record.id for record in row.records))
+    runs = row.cells or tuple(sorted(record.id for record in row.records))
+    return (_method(row, endpoint), row.scoring, *runs)
 
 
 def _verdict(
@@ -406,6 +434,12 @@ def _verdict(
         return "described", ""
     if math.isnan(item.p):
         return "not scored", "no test: too few patients, or nothing varies"
+    # verdicts while runs come in would be many looks at one test
+    unfinished = [
+        f"{one.title} ({len(one.records)} of {one.planned} runs)" for one in (row, base) if one.unfinished
+    ]
+    if unfinished:
+        return "no claim", f"unfinished: {', '.join(unfinished)}"
     moving = [one.title for one in (row, base) if not one.at_rest]
     if moving:
         return "no claim", f"not converged: {', '.join(moving)}"

@@ -29,7 +29,7 @@ ENHANCEMENT_ERRORS = {
 }
 """Fields of a score that hold the raw and the relative error, by the method a row stands for."""
 
-NETWORK, ORACLE = "network", "oracle_mask"
+NETWORK, ORACLE, NONE = "network", "oracle_mask", "none"
 OVERLAPS = ("dice", "iou", "nsd", "hd95_mm")
 
 
@@ -43,17 +43,17 @@ class RowRecords:
     records : tuple of RunRecord
         Of all its folds (or sites) and seeds that are finished.
     enhancement : str
-        Whose enhancement the row stands for: one of :data:`ENHANCEMENT_ERRORS`.
+        Whose enhancement the row stands for: one of :data:`ENHANCEMENT_ERRORS`, or ``none``.
     classes : str
-        ``network``, ``oracle_mask``, or the name of a read-out baseline.
+        ``network``, ``oracle_mask``, the name of a read-out baseline, or ``none``.
     scoring : ScoringVariation
         Which of the records' scorings counts.
     number : float or None
         Where the row stands on the axis of an experiment that varies a number.
     curve : str
         Rows of one curve are joined along that axis.
-    planned : int
-        Runs that the row would have when finished; 0 = not known.
+    cells : tuple of str
+        What tells the runs apart that the row has when it is finished, those without a record too; empty = not known.
     """
 
     name: str
@@ -64,7 +64,17 @@ class RowRecords:
     scoring: ScoringVariation = field(default_factory=ScoringVariation)
     number: float | None = None
     curve: str = ""
-    planned: int = 0
+    cells: tuple[str, ...] = ()
+
+    @property
+    def planned(self) -> int:
+        """Runs that the row has when it is finished; 0 = not known."""
+        return len(self.cells)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether runs are missing."""
+        return len(self.records) < self.planned
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -109,7 +119,7 @@ class RowRecords:
 
     @cached_property
     def moved(self) -> dict[str, float | None]:
-        """Mean movement of its runs at their end (:mod:`mtinet.evaluation.convergence`)."""
+        """How its runs moved at their end (:mod:`mtinet.evaluation.convergence`)."""
         return mean_movement(self.records)
 
     @property
@@ -201,7 +211,8 @@ def _endpoints(
     row: RowRecords, record: RunRecord, score: StudyScore, has: tuple[bool, bool]
 ) -> dict[str, Any]:
     has_classes, has_probabilities = has
-    raw, relative = ENHANCEMENT_ERRORS[row.enhancement]
+    errors = ENHANCEMENT_ERRORS.get(row.enhancement, ())  # none: nothing
+    raw, relative = [getattr(score, name) for name in errors] or (None, None)
     read = {"head": score.predicted, "read_out": score.measured}.get(row.enhancement, {})
     known = has_classes and score.label in record.classes
     return {
@@ -209,8 +220,8 @@ def _endpoints(
         "patient_id": score.patient_id,
         "site": score.site,
         "label": score.label,
-        "enhancement_error": _number(getattr(score, raw)),
-        "relative_error_percent": _number(getattr(score, relative)),
+        "enhancement_error": _number(raw),
+        "relative_error_percent": _number(relative),
         **{name: _number(getattr(score, name)) if score.volume_ml else math.nan for name in OVERLAPS},
         "accuracy": float(_class_of(row, score) == score.label) if known else math.nan,
         "volume_bias_ml": _number(score.predicted_volume_ml) - _number(score.volume_ml),

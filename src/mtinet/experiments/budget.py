@@ -83,7 +83,7 @@ class Budget:
             return "every run is done"
         total = f"training of {runs} runs: about {duration(self.seconds)}"
         at_a_time = f", {self.workers} at a time" if self.workers > 1 else ""
-        return "\n".join([*lines, f"{total}{at_a_time}; scoring comes on top"])
+        return "\n".join([*lines, f"{total}{at_a_time}; looks at held-out studies and scoring come on top"])
 
 
 def budget(

@@ -10,19 +10,12 @@ from pathlib import Path
 from mtinet.cohort import Cohort
 from mtinet.errors import UserError
 from mtinet.evaluation.convergence import in_words, is_at_rest, mean_movement
+from mtinet.evaluation.pooling import ENHANCEMENT_ERRORS
 from mtinet.experiments.identity import cell_key, cohort_content
 from mtinet.experiments.plan import Cell, Choice, Experiment, Plan, Row
 from mtinet.experiments.plan import plan as plan_of
 from mtinet.records import Revision, RunRecord, StudyScore
 from mtinet.results import Finding
-
-ERRORS = {
-    "head": "enhancement_error",
-    "read_out": "measured_error",
-    "training_mean": "mean_error",
-    "oracle_mask": "oracle_error",
-}
-"""Field of a score that holds the raw enhancement error, by the method that a row stands for."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +40,14 @@ class Gathered:
     notes: tuple[str, ...]
 
     @property
+    def planned(self) -> tuple[Row, ...]:
+        """The rows that were asked for, in the experiment's order."""
+        return tuple(row for row in self.plan.experiment.rows if row.name in self.plan.rows)
+
+    @property
     def rows(self) -> tuple[Row, ...]:
-        """The rows that have a record, in the experiment's order."""
-        return tuple(row for row in self.plan.experiment.rows if self.records.get(row.name))
+        """Those of them that have a record."""
+        return tuple(row for row in self.planned if self.records.get(row.name))
 
 
 def read_folder(folder: Path) -> tuple[list[RunRecord], list[Finding]]:
@@ -104,7 +102,7 @@ def gather(
     for record in records:
         if content in (None, record.manifest.get("content")) and only in (None, record.revision):
             found[_key(record)].append(record)
-    wanted = {name: [_cell_key(cell) for cell in cells] for name, cells in plan.rows.items()}
+    wanted = {name: [cell_name(cell) for cell in cells] for name, cells in plan.rows.items()}
     matching = [record for keys in wanted.values() for key in keys for record in found.get(key, [])]
     _refuse_cohorts(matching)
     chosen, notes = _choose(wanted, found, allow_mixed)
@@ -144,12 +142,17 @@ def gather_folder(
     Raises
     ------
     UserError
-        No record is one of the reference row with these settings, or they do not go together.
+        There is no such folder, no record in it is one of the reference row with these settings, or they do
+        not go together.
     """
     if experiment.division == "sites" and cohort is None:
         raise UserError(f"experiment {experiment.name} goes by the sites of the cohort: give the cohort too")
     sites = () if cohort is None else tuple(study.site for study in cohort.studies)
     content = None if cohort is None else cohort_content(cohort)
+    if not folder.is_dir():
+        raise UserError(
+            f"{folder} is no folder of records: give the campaign's records (OUT/records) by --records"
+        )
     records, findings = read_folder(folder)
     gathered = gather(plan_of(experiment, choice, sites), records, content=content, allow_mixed=allow_mixed)
     if not gathered.records[experiment.reference]:
@@ -181,7 +184,7 @@ def made_otherwise(
         by_key[_key(record)].append(record)
     elsewhere: list[RunRecord] = []
     otherwise: list[RunRecord] = []
-    for key in dict.fromkeys(_cell_key(cell) for cell in plan.cells):
+    for key in dict.fromkeys(cell_name(cell) for cell in plan.cells):
         here = [record for record in by_key[key] if record.manifest.get("content") == content]
         if not any(record.revision == revision for record in here):
             otherwise += here[-1:]
@@ -229,7 +232,11 @@ def row_means(row: Row, records: Sequence[RunRecord]) -> dict[str, float | None]
     ]
     return {
         "dice": _mean(study.dice for study in studies if study.volume_ml),
-        "enhancement_error": _mean(getattr(study, ERRORS[row.enhancement]) for study in studies),
+        "enhancement_error": _mean(
+            getattr(study, name)
+            for name in ENHANCEMENT_ERRORS.get(row.enhancement, ())[:1]
+            for study in studies
+        ),
         "accuracy": _mean(right),
     }
 
@@ -239,6 +246,11 @@ def predicted_class(row: Row, study: StudyScore) -> str:
     if row.classes == "network":
         return study.predicted_label
     return study.oracle_label if row.classes == "oracle_mask" else study.baselines.get(row.classes, "")
+
+
+def cell_name(cell: Cell) -> str:
+    """The same for cells that one run serves, whatever cohort and code."""
+    return cell_key(cell.config, cell.learning, cell.seed, cell.fold, cell.folds)
 
 
 # ---------------------------------------------------------------------- parts
@@ -254,10 +266,6 @@ def _changes(theirs: Revision, ours: Revision) -> list[str]:
 
 def _key(record: RunRecord) -> str:
     return cell_key(record.config, record.learning, record.seed, record.fold, record.folds)
-
-
-def _cell_key(cell: Cell) -> str:
-    return cell_key(cell.config, cell.learning, cell.seed, cell.fold, cell.folds)
 
 
 def _has(record: RunRecord, cell: Cell) -> bool:

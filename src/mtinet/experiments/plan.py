@@ -10,13 +10,13 @@ from typing import Literal
 from mtinet.config import Config, SettingsError, resolve, resolve_settings
 from mtinet.config.variation import LearningVariation, ScoringVariation
 from mtinet.errors import UserError
-from mtinet.experiments.tuned import optimisation
+from mtinet.experiments.tuned import OPTIMISATION, optimisation
 
-EnhancementMethod = Literal["head", "read_out", "training_mean", "oracle_mask"]
-"""Whose enhancement a row stands for, as in the tables of an evaluation."""
+EnhancementMethod = Literal["head", "read_out", "training_mean", "oracle_mask", "none"]
+"""Whose enhancement a row stands for, as in the tables of an evaluation; ``none`` = it learns none."""
 
 ClassMethod = str
-"""Whose class a row stands for: ``network``, ``oracle_mask`` or the name of a read-out baseline."""
+"""Whose class a row stands for: ``network``, ``oracle_mask``, the name of a read-out baseline, or ``none``."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,8 @@ class Row:
     curve : str
         Rows of one curve are joined along the experiment's axis; empty = the row's own title.
     trials : str
-        Whose trials decide the optimisation (:mod:`mtinet.experiments.tuned`); empty = those of the network.
+        Whose trials decide the optimisation (:mod:`mtinet.experiments.tuned`); empty = those of the network,
+        :data:`~mtinet.experiments.tuned.NOBODY` = the preset's own counts.
     """
 
     name: str
@@ -251,6 +252,8 @@ def plan(experiment: Experiment, choice: Choice | None = None, sites: Sequence[s
 def row_config(experiment: Experiment, row: Row, choice: Choice | None = None) -> Config:
     """Settings of a row: preset, its network's optimisation, file, the user's assignments, the row's own changes.
 
+    A user who sets anything of the optimisation gets it on top of the preset's own, not of what the trials chose.
+
     Raises
     ------
     SettingsError
@@ -261,9 +264,18 @@ def row_config(experiment: Experiment, row: Row, choice: Choice | None = None) -
     changes = (*choice.assignments, *row.changes)
     try:
         tried = row.trials or resolve(preset, choice.file, changes).model
-        return resolve_settings(resolve(preset, None, optimisation(preset, tried)), choice.file, changes)
+        trials = () if _sets_optimisation(preset, choice) else optimisation(preset, tried)
+        return resolve_settings(resolve(preset, None, trials), choice.file, changes)
     except SettingsError as error:
         raise SettingsError(f"row {row.name} of experiment {experiment.name}: {error}") from None
+
+
+def _sets_optimisation(preset: str, choice: Choice) -> bool:
+    if any(given.partition("=")[0].strip() in OPTIMISATION for given in choice.assignments):
+        return True
+    plain, theirs = resolve(preset, None, ()).training, resolve(preset, choice.file, ()).training
+    names = [name.rpartition(".")[2] for name in OPTIMISATION]
+    return any(getattr(plain, name) != getattr(theirs, name) for name in names)
 
 
 def _what_decides(experiment: Experiment, row: Row, choice: Choice) -> tuple[object, ...]:
@@ -287,7 +299,9 @@ def _parts(experiment: Experiment, choice: Choice, sites: Sequence[str]) -> list
     return [(fold, experiment.of_folds, None) for fold in wanted]
 
 
-def _check_folds(wanted: Iterable[int], folds: int) -> None:
+def _check_folds(wanted: Sequence[int], folds: int) -> None:
+    if not wanted or len(set(wanted)) < len(wanted):
+        raise UserError("name at least one fold, and each once, for example --folds 0,1")
     wrong = [fold for fold in wanted if not 0 <= fold < folds]
     if wrong:
         raise UserError(f"there is no fold {wrong[0]}; valid: 0 to {folds - 1}")

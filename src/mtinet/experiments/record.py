@@ -14,6 +14,7 @@ from scipy import stats
 from mtinet.cohort import NO_LESION
 from mtinet.config import Config
 from mtinet.config.variation import ScoringVariation
+from mtinet.evaluation.convergence import LAST_SHARE, TASKS
 from mtinet.evaluation.enhancement import enhancement_values
 from mtinet.evaluation.readouts import CLASSIFIERS, Readouts
 from mtinet.evaluation.sections import NETWORK, Population, class_predictions, classified_lesions
@@ -28,10 +29,7 @@ DIGITS = 6
 
 COURSE_DIGITS = 4
 COURSE_POINTS = 50
-LAST_SHARE = 0.2
-"""Share of the steps over which a run has to be at rest."""
 
-TASKS = ("segmentation", "regression", "classification")
 ORACLE = "oracle_mask"
 MM3_PER_ML = 1000.0
 

@@ -10,7 +10,7 @@ from mtinet import provenance
 from mtinet.config.variation import ScoringVariation
 from mtinet.evaluation.comparison import compare
 from mtinet.evaluation.pooling import RowRecords
-from mtinet.experiments.gather import Gathered
+from mtinet.experiments.gather import Gathered, cell_name
 from mtinet.experiments.plan import Axis, Row, row_config
 from mtinet.reporting.cohort_table import origin_facts
 from mtinet.reporting.experiment import ExperimentResults, write_results
@@ -20,13 +20,13 @@ PLAIN = ScoringVariation()
 
 
 def row_records(gathered: Gathered) -> tuple[RowRecords, ...]:
-    """The rows with records, each once for every way in which its held-out studies were scored."""
+    """The rows that were asked for, each once for every way in which its held-out studies are scored."""
     found = (
         _row_records(gathered, row, scoring)
-        for row in gathered.rows
+        for row in gathered.planned
         for scoring in dict.fromkeys((PLAIN, *row.scorings))
     )
-    return tuple(row for row in found if row.planned)
+    return tuple(row for row in found if row.cells)
 
 
 def write_report(
@@ -59,21 +59,22 @@ def write_report(
     Raises
     ------
     UserError
-        The reference has no finished run.
+        The reference has no finished run, or the folder holds another report.
     """
     experiment = gathered.plan.experiment
-    rows = row_records(gathered)
+    asked = row_records(gathered)
+    rows = tuple(row for row in asked if row.records)
     results = ExperimentResults(
         name=experiment.name,
         title=experiment.title,
         question=experiment.question,
-        comparison=compare(rows, experiment.reference, allow_mixed=allow_mixed),
+        comparison=compare(asked, experiment.reference, allow_mixed=allow_mixed),
         rows=rows,
         reading=experiment.reading,
         axis="" if experiment.axis is None else experiment.axis.label,
         cohort_table=None if cohort is None else cohort.table,
         cohort_facts=_facts(rows) if cohort is None else cohort.facts,
-        manifest=provenance.manifest(command=f"mtinet experiment {experiment.name}"),
+        manifest=provenance.manifest(),
     )
     return write_results(results, folder, latex)
 
@@ -95,13 +96,13 @@ def _row_records(gathered: Gathered, row: Row, scoring: ScoringVariation) -> Row
     return RowRecords(
         name=row.name if plain else f"{row.name} {scoring.name}",
         title=row.title if plain else f"{row.title}; {scoring.title}",
-        records=tuple(record for record in gathered.records[row.name] if record.seed in first),
+        records=tuple(record for record in gathered.records.get(row.name, ()) if record.seed in first),
         enhancement=row.enhancement,
         classes=row.classes,
         scoring=scoring,
         number=number,
         curve=row.curve or row.title if number is not None else "",
-        planned=sum(cell.seed in first for cell in cells),
+        cells=tuple(cell_name(cell) for cell in cells if cell.seed in first),
     )
 
 

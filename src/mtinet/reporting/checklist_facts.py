@@ -93,7 +93,7 @@ def _partition(records: Sequence[RunRecord]) -> str:
 def _training(config: Config) -> str:
     training = config.training
     return (
-        f"{training.steps} steps of {training.batch_size}, {training.optimizer}, learning rate "
+        f"Of the reference: {training.steps} steps of {training.batch_size}, {training.optimizer}, learning rate "
         f"{training.learning_rate:g} ({training.schedule}), augmentation "
         f"{'on' if config.augmentation.enabled else 'off'}, loss weights {config.objective.weighting}"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mtinet import files
+from mtinet.errors import UserError
 from mtinet.evaluation.comparison import Comparison, PairedDifference
 from mtinet.evaluation.pooling import RowRecords
 from mtinet.evaluation.sureness import Sureness, sureness
@@ -18,6 +20,7 @@ from mtinet.reporting.drawing import Picture
 from mtinet.reporting.experiment_tables import (
     QUANTITIES,
     difference_table,
+    movement_table,
     occlusion_table,
     p_value,
     reading,
@@ -35,6 +38,7 @@ EXPERIMENT_FORMAT = 1
 
 EXPERIMENT_FILE, CSV_FILE, MARKDOWN_FILE = "experiment.json", "results.csv", "results.md"
 LATEX_FILE, CHECKLISTS_FILE, PAGE_FILE = "results.tex", "checklists.md", "report.html"
+WRITTEN = (CSV_FILE, MARKDOWN_FILE, LATEX_FILE, CHECKLISTS_FILE, PAGE_FILE)
 MAX_ATTENTION = 6
 """Rows whose attention is drawn: the reference and the next."""
 
@@ -125,13 +129,40 @@ def write_results(results: ExperimentResults, folder: Path, latex: bool = False)
 
 
 def write_tables(results: ExperimentResults, folder: Path, latex: bool = False) -> None:
-    """Write ``results.csv``, ``results.md``, ``experiment.json``, ``checklists.md``, and ``results.tex``."""
+    """Write ``results.csv``, ``results.md``, ``experiment.json``, ``checklists.md``, and ``results.tex``.
+
+    Raises
+    ------
+    UserError
+        The folder holds another report, or files of these names that are none of an experiment's.
+    """
+    _refuse_another(results.name, folder)
+    files.write_json(folder / EXPERIMENT_FILE, _described(results))  # first: by it the rest is known as ours
     files.write_text(folder / CSV_FILE, to_frame(results.comparison).to_csv(index=False))
     files.write_text(folder / MARKDOWN_FILE, _markdown(results))
-    files.write_json(folder / EXPERIMENT_FILE, _described(results))
     files.write_text(folder / CHECKLISTS_FILE, checklists.to_markdown(results.checklists))
     if latex:
         files.write_text(folder / LATEX_FILE, "\n\n".join(map(to_latex, _tables(results))) + "\n")
+    else:  # an earlier one has other numbers
+        (folder / LATEX_FILE).unlink(missing_ok=True)
+
+
+def _refuse_another(name: str, folder: Path) -> None:
+    """An earlier report of the same experiment is replaced; nobody else's files are."""
+    found = [file for file in WRITTEN if (folder / file).exists()]
+    if not found:
+        return
+    try:
+        theirs = json.loads((folder / EXPERIMENT_FILE).read_text(encoding="utf-8"))["name"]
+    except (OSError, ValueError, KeyError, TypeError):
+        theirs = None
+    if theirs != name:
+        what = (
+            f"the report of experiment {theirs}"
+            if theirs
+            else f"{found[0]}, which is no report of an experiment"
+        )
+        raise UserError(f"{folder} holds {what}; give another folder by --report, or empty it")
 
 
 def _tables(results: ExperimentResults) -> list[Text]:
@@ -140,6 +171,7 @@ def _tables(results: ExperimentResults) -> list[Text]:
     given = (
         value_table(comparison),
         difference_table(comparison),
+        movement_table(comparison),
         sureness_table(results.sureness),
         results.occlusion,
         results.cohort_table,
@@ -202,6 +234,7 @@ def _content(results: ExperimentResults) -> dict[str, Any]:
         "discriminator": experiment_pictures.course_pictures(rows, experiment_pictures.DISCRIMINATOR),
         "cosine_summary": experiment_pictures.cosine_summary(rows),
         "cosines": experiment_pictures.cosine_pictures(rows),
+        "movement": movement_table(comparison),
         "progress": experiment_pictures.course_pictures(rows, experiment_pictures.PROGRESS),
         "checklists": _checklists(results),
         "manifest": results.manifest,

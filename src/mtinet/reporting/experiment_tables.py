@@ -66,6 +66,8 @@ def _own(row: RowSummary, endpoint: str) -> dict[str, Any]:
         "runs": row.runs,
         "planned": row.planned or None,
         "moved_loss_percent": row.moved["loss_percent"],
+        "moved_loss_low": row.moved["loss_low"],
+        "moved_loss_high": row.moved["loss_high"],
         "moved_dice_points": row.moved["dice_points"],
         "at_rest": row.at_rest,
         "seeds": " ".join(map(str, row.seeds)),
@@ -163,6 +165,30 @@ def _difference_row(comparison: Comparison, item: PairedDifference) -> tuple[str
     )
 
 
+def movement_table(comparison: Comparison) -> Text:
+    """How far every row still moved at its end."""
+    return Text(
+        "Movement over the last fifth of the steps, all runs of a row together",
+        ("", "loss (%) [95 %]", "watched Dice (points)", "at rest"),
+        tuple(
+            (
+                row.title,
+                _signed(row.moved["loss_percent"], row.moved["loss_low"], row.moved["loss_high"]),
+                _signed(row.moved["dice_points"]),
+                "yes" if row.at_rest else "no",
+            )
+            for row in comparison.rows
+        ),
+    )
+
+
+def _signed(value: float | None, *interval: float | None) -> str:
+    if value is None:
+        return UNKNOWN
+    low_high = ", ".join(f"{bound:+.1f}" for bound in interval if bound is not None)
+    return f"{value:+.1f}{f' [{low_high}]' if low_high else ''}".replace("-", "−")
+
+
 def occlusion_table(rows: Sequence[RowRecords], settings: ComparisonSettings) -> Text | None:
     """Attention against the effect of hiding each phase; None where no row was scored that way."""
     lines = [
@@ -219,14 +245,14 @@ def reading(comparison: Comparison) -> list[str]:
     """How the tables are to be read, a sentence each."""
     settings = comparison.settings
     sizes = {family: comparison.family_size(family) for family in ("primary", "secondary")}
-    families = " and ".join(f"{size} {family}" for family, size in sizes.items() if size)
-    corrected = f" over {families} tests" if families else ""
+    families = " and ".join(f"the {size} {family}" for family, size in sizes.items() if size)
+    corrected = f", over {families} tests" if families else ""
     return [
         "Every study is scored by the run that held it out; a patient counts once, with the mean over its "
         "studies and seeds.",
-        f"Tests are paired by patient and two-sided; Holm's procedure keeps a family-wise error of "
-        f"{settings.level:g}{corrected}. Primary: enhancement error and Dice; secondary: accuracy and AUROC; "
-        "the rest is described, not tested.",
+        f"Tests are paired by patient and two-sided; Holm's procedure keeps the family-wise error of "
+        f"each family at {settings.level:g}{corrected}. Primary: enhancement error and Dice; secondary: accuracy "
+        "and AUROC; the rest is described, not tested.",
         f"Detectable: the smallest true difference that a test at the first Holm step finds with "
         f"{100 * settings.power:.0f} % power, from the spread of the paired differences. "
         '"Not distinguishable" does not mean equal.',
@@ -240,7 +266,10 @@ def p_value(p: float) -> str:
     """A p-value as it is printed."""
     if math.isnan(p):
         return UNKNOWN
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+    if p < 0.001:
+        return "< 0.001"
+    # on which side of the level it lies is never rounded away
+    return f"{p:.4f}" if f"{p:.3f}" == "0.050" else f"{p:.3f}"
 
 
 def with_interval(quantity: Quantity, value: float, low: float, high: float) -> str:

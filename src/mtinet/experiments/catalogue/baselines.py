@@ -80,8 +80,8 @@ BASELINES = Experiment(
             ("model=unet_cnn",),
         ),
         _single("segmentation", ("read_out", "logistic_regression"), ", logistic regression"),
-        _single("regression", ("oracle_mask", "majority"), ", under the reference mask"),
-        _single("classification", ("training_mean", "oracle_mask"), ", under the reference mask"),
+        _single("regression", ("oracle_mask", "none"), ", under the reference mask"),
+        _single("classification", ("none", "oracle_mask"), ", under the reference mask"),
         Row(
             "trivial",
             "Training mean and majority class (mask of BasicUNet)",
