@@ -184,7 +184,10 @@ def write_model(run: Run, cohorts: Sequence[Cohort], summary: Summary, out: Path
         for name in KEPT:
             shutil.copyfile(run.path / name, temporary / name)
         # where the patients lay on this machine helps nobody
-        files.write_json(temporary / "manifest.json", {**run.manifest, "cohort_folder": ""})
+        files.write_json(
+            temporary / "manifest.json",
+            {**run.manifest, "cohort_folder": "", "command": ["reference_model.py", "OUT"]},
+        )
         made = temporary / "checkpoints" / "model.safetensors"
         made.parent.mkdir()
         shutil.copyfile(run.path / "checkpoints" / "model.safetensors", made)

@@ -20,6 +20,8 @@ def test_reference_finds_the_lesion_of_a_virtual_patient(tmp_path):
     options += ["classes=cyst", "diameter_mm=40,60"]
     study = simulate(tmp_path, resolve_simulation("multicentre", None, options), workers=1).studies[0]
     result = mtinet.load("reference")(study)
+    assert "virtual-training" in [finding.id for finding in result.findings]
+    assert result.model["virtual"] is True
     reference = read_nifti(study.mask, labels=True)
     found = [m for m in match_lesions(reference.array, result.mask.array, 0.3) if m.reference and m.predicted]
     assert len(found) == 1

@@ -67,3 +67,9 @@ def test_lesion_labels_and_subset(folder):
     assert cohort.subset(["b", "a"]).lesions.equals(lesions)
     with pytest.raises(KeyError, match="'z'"):
         cohort["z"]
+
+
+def test_patients_are_virtual_where_the_noise_free_signal_is_known(toy_cohort):
+    assert not toy_cohort.virtual
+    known = toy_cohort.lesions.assign(noise_free_arterial=1.0)
+    assert replace(toy_cohort, lesions=known).virtual

@@ -76,6 +76,11 @@ class Cohort:
         return {int(number): label for number, label in numbered if number.strip().isdecimal()}
 
     @property
+    def virtual(self) -> bool:
+        """Whether the patients were simulated: only then is the noise-free enhancement known."""
+        return any(str(name).startswith("noise_free_") for name in self.lesions.columns)
+
+    @property
     def hash(self) -> str:
         """Hash of the tables' content (ids, labels, file names, sizes); pixels and place do not count."""
         digest = hashlib.sha256()

@@ -31,7 +31,6 @@ from mtinet.experiments import record as recording
 from mtinet.experiments.identity import cohort_content, current_revision, run_id
 from mtinet.experiments.plan import Cell
 from mtinet.records import Revision, RunRecord, Scoring
-from mtinet.reporting.cohort_table import is_virtual
 from mtinet.results import Finding
 from mtinet.runs import Run
 from mtinet.training.loop import TrainingError
@@ -99,7 +98,7 @@ class Campaign:
             cohort_content(read),
             current_revision(),
             (folder / "records" if records is None else records).resolve(),
-            is_virtual(read),
+            read.virtual,
             None if cache is None else cache.resolve(),
             keep,
         )

@@ -122,6 +122,8 @@ class Predictor(Reader):
             "step": facts.get("step"),
             "digest": run.digest(),
         }
+        if manifest.get("virtual"):
+            described["virtual"] = True
         if backend != "torch":
             described["backend"] = backend
         passes = open_passes(network, backend, described["digest"])
@@ -225,11 +227,23 @@ class Predictor(Reader):
 
     def _findings(self, study: PreparedStudy, vote: Vote) -> list[Finding]:
         found = []
+        if self.facts.get("virtual"):
+            found.append(
+                Finding(
+                    "virtual-training",
+                    "predict",
+                    "warning",
+                    "the model learned from virtual patients alone and has never seen an image of a person; how sure it "
+                    "says it is holds for virtual patients",
+                    "Take the result as a trial of the software; train on your own cohort before you measure with it.",
+                    study.study_id,
+                )
+            )
         if self.calibration is not None:
             look = look_at_study(self.seen(study), vote.description)
-            found = self.calibration.familiarity.findings(look, study.study_id)
+            found += self.calibration.familiarity.findings(look, study.study_id)
         if self.outdated_calibration:
-            found = [
+            found.append(
                 Finding(
                     "outdated-calibration",
                     "predict",
@@ -238,7 +252,7 @@ class Predictor(Reader):
                     "Calibrate again: mtinet calibrate RUN COHORT.",
                     study.study_id,
                 )
-            ]
+            )
         return [*found, *self._missing_phases(study)]
 
     def _missing_phases(self, study: PreparedStudy) -> list[Finding]:

@@ -162,7 +162,7 @@ def _given(study: Study, column: str) -> str:
 
 def _mask_source(cohort: Cohort) -> Callable[[Study], str]:
     """Who drew a mask; one whose source is not given was drawn by a reader, or by the simulator."""
-    names = {"": "simulator" if is_virtual(cohort) else "reader", "box": "filled bounding box"}
+    names = {"": "simulator" if cohort.virtual else "reader", "box": "filled bounding box"}
 
     def source(study: Study) -> str:
         return "none" if study.mask is None else names.get(study.mask_source, study.mask_source)
@@ -225,7 +225,7 @@ def cohort_facts(cohort: Cohort, described: Sequence[Described]) -> dict[str, st
         "mask_source": f"Masks by: {_counts(_mask_source(cohort))(described)}",
         "licence": cohort.licence or NOT_STATED,
     }
-    return facts | origin_facts(cohort.name, virtual=is_virtual(cohort))
+    return facts | origin_facts(cohort.name, virtual=cohort.virtual)
 
 
 def origin_facts(name: str, *, virtual: bool) -> dict[str, str]:
@@ -237,8 +237,3 @@ def origin_facts(name: str, *, virtual: bool) -> dict[str, str]:
         "virtual": "No people: every patient was simulated",
         "reference_standard": "The simulator's own lesions, known exactly",
     }
-
-
-def is_virtual(cohort: Cohort) -> bool:
-    """Whether the patients were simulated: only then is the noise-free enhancement known."""
-    return any(str(name).startswith("noise_free_") for name in cohort.lesions.columns)

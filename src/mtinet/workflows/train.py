@@ -206,6 +206,7 @@ def _create(
         cohort_folder=str(folder.resolve()),
         cohort_hash=cohort.hash,
         licence=cohort.licence,
+        virtual=cohort.virtual,
         seed=config.training.seed,
         init=None if options.init is None else str(Run.find(options.init).path.resolve()),
     )
