@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from mtinet.errors import UserError
 from mtinet.volume import Volume, read_nifti
 from mtinet.workflows.predict import PredictOptions, predict
+from mtinet.workflows.predictions.jobs import Case
 from mtinet.workflows.predictions.supplied import Supplied
 from mtinet.workflows.revise import ReviseOptions, revise
 
@@ -71,6 +73,28 @@ def test_a_folder_without_agent_and_liver_is_measured_like_one_with_both(
     ).results
     assert values(given) == values(full)
     assert not (tmp_path / "given" / "liver_mask.nii.gz").exists()
+
+
+@pytest.mark.parametrize(
+    ("written", "used"),
+    [("", "gadoxetate"), ("Gd", "gadoxetate"), ("CONTRAST 10 ML", "gadoxetate"), ("Gadavist", "Gadavist")],
+)
+def test_the_agent_is_taken_where_the_study_names_none_that_is_known(toy, tmp_path, written, used):
+    case = Case(replace(toy.write(tmp_path, "s0"), agent=written))
+    assert Supplied("gadoxetate").with_agent(case).study.agent == used
+    assert Supplied().with_agent(case).study.agent == written
+
+
+def test_an_agent_is_taken_for_a_header_that_tells_nothing(toy_run, tmp_path, thick_toy, toy_scanner):
+    toy_scanner(thick_toy(31), tmp_path / "export", agent="Gd")
+    said = {}
+    for agent in ("", "gadobutrol"):
+        options = PredictOptions(("json", "page"), key=tmp_path / "key", supplied=Supplied(agent))
+        (result,) = predict(toy_run.path, tmp_path / "export", tmp_path / f"out-{agent}", options).results
+        said[agent] = {f.id: f for f in result.findings}
+    assert "--agent" in said[""]["no-agent"].action
+    assert "no-agent" not in said["gadobutrol"]
+    assert "Contrast agent: gadobutrol" in (tmp_path / "out-gadobutrol" / "page.html").read_text()
 
 
 def test_a_revision_takes_the_liver_that_was_drawn(toy_run, tmp_path, toy_maker, segmenter):

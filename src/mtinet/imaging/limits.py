@@ -64,8 +64,8 @@ def image_limits(study: Study) -> list[Finding]:
             "no-agent",
             "warning",
             f"the contrast agent is unknown{f' (written as {study.agent!r})' if study.agent else ''}: {about}",
-            "Predict on DICOM that names the agent, or give agent in a cohort (brand or substance); name a "
-            "hepatobiliary phase as such.",
+            "Name the substance with --agent, or give agent in a cohort (brand or substance); name a hepatobiliary "
+            "phase as such.",
         )
     return found
 
