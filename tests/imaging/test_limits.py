@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -30,3 +31,10 @@ def test_an_agent_whose_behaviour_is_not_known_is_said(study, agent):
 def test_the_time_of_the_unenhanced_phase_tells_no_rate(study):
     (found,) = image_limits(replace(study, times_s={"pre": -30.0}))
     assert found.id == "no-times"
+
+
+def test_files_that_are_not_used_are_named_with_the_repair(study):
+    (found,) = image_limits(replace(study, unused=(Path("there/late.nii.gz"), Path("there/T2.nii"))))
+    assert (found.id, found.severity) == ("image-not-used", "warning")
+    assert found.meaning.endswith("late.nii.gz, T2.nii")
+    assert "--phase-names" in found.action

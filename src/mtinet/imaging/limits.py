@@ -15,7 +15,7 @@ GREY_LEVELS = 256
 
 
 def image_limits(study: Study) -> list[Finding]:
-    """Findings about a study whose images are loaded: grey levels, slices, times, agent.
+    """Findings about a study whose images are loaded: files not used, grey levels, slices, times, agent.
 
     Parameters
     ----------
@@ -27,6 +27,15 @@ def image_limits(study: Study) -> list[Finding]:
     def add(id: str, severity: Severity, meaning: str, action: str) -> None:
         found.append(Finding(id, "predict", severity, meaning, action, study.study_id))
 
+    if study.unused:
+        add(
+            "image-not-used",
+            "warning",
+            f"by their names these files of the study are neither a phase nor a mask, and are not used: "
+            f"{', '.join(path.name for path in study.unused)}",
+            "If one is a phase, name it as docs/formats.md lists, or say it with --phase-names (delayed=NAME); a "
+            "liver's outline is liver_mask.nii.gz.",
+        )
     eight_bit = [phase for phase, volume in study.loaded.items() if _is_eight_bit(volume.array)]
     if eight_bit:
         add(
