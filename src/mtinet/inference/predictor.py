@@ -152,7 +152,7 @@ class Predictor(Reader):
         prepared = prepare_for_prediction(study, self.config.phases, self.config.preparation)
         found = self.predict_prepared(prepared, study.agent)
         # what the images cannot tell comes before what the model says of them
-        return with_findings(found, image_limits(study))
+        return with_findings(found, image_limits(study, self.config.phases))
 
     def predict_prepared(
         self, study: PreparedStudy, agent: str = "", *, measured: bool = True

@@ -159,7 +159,8 @@ def revise(
         mask.write_nifti(drawn.mask)
         prepared = prepare_with_mask(drawn, predictor.config.phases, predictor.config.preparation)
         prediction = predictor.read_drawn(prepared, mask, source.agent)
-        found = with_findings(prediction, (*case.findings, *image_limits(source))).result
+        limits = image_limits(source, predictor.config.phases)
+        found = with_findings(prediction, (*case.findings, *limits)).result
         said = (*found.findings, *findings, *_about_outline(mask, prepared), *_alone(old))
         # a calibration is about lesions that the model found
         lesions = tuple(replace(lesion, certainty=None) for lesion in found.lesions)
