@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import mtinet
 from mtinet.errors import UserError
 from mtinet.volume import Volume, read_nifti
 from mtinet.workflows.predict import PredictOptions, predict
@@ -141,6 +142,24 @@ def test_a_program_that_fails_costs_the_liver_and_not_the_study(
     (_, line) = (tmp_path / "out" / "audit.jsonl").read_text().splitlines()
     assert json.loads(line)["seconds"]["liver"] > 0
     assert predict(toy_run.path, tmp_path / "export", tmp_path / "out", mended).kept
+
+
+def test_a_liver_mask_off_the_grid_costs_the_liver_and_not_the_study(toy_run, tmp_path, toy_maker, segmenter):
+    toy = toy_maker(31)
+    for phase, volume in toy.images.items():
+        volume.write_nifti(tmp_path / "study" / f"{phase}.nii.gz")
+    Volume(toy.liver.array[:, :, 1:], toy.liver.affine).write_nifti(tmp_path / "study" / "liver_mask.nii.gz")
+    (result,) = predict(toy_run.path, tmp_path / "study", tmp_path / "out").results
+    assert "liver-not-used" in {f.id for f in result.findings}
+    assert result.lesions
+    alone = mtinet.load(toy_run.path)(tmp_path / "study")
+    assert [f.id for f in alone.findings] == [f.id for f in result.findings]
+    assert values(alone) == values(result)
+    # a program may draw it instead
+    options = PredictOptions(supplied=Supplied("gadobutrol", segmenter(toy.liver)))
+    (drawn,) = predict(toy_run.path, tmp_path / "study", tmp_path / "drawn", options).results
+    assert not any("liver" in reason and "mask" in reason for reason in reasons(drawn))
+    assert (tmp_path / "drawn" / "liver_mask.nii.gz").is_file()
 
 
 @pytest.mark.parametrize(

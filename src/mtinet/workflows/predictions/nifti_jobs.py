@@ -14,6 +14,7 @@ from mtinet.cohort.phase_names import guess_phase
 from mtinet.config import Phase
 from mtinet.dicom.origin import Origin
 from mtinet.errors import UserError
+from mtinet.imaging.liver import without_unusable_liver
 from mtinet.volume import read_nifti
 from mtinet.workflows.predictions.jobs import Case, trusted_times
 
@@ -75,8 +76,10 @@ class FolderJob:
         return hashlib.sha256((said + NiftiJob(study).fingerprint()).encode()).hexdigest()
 
     def read(self) -> Case:
-        """The study with its images in memory."""
-        return NiftiJob(self._study()).read()
+        """The study with its images in memory, and without a liver that cannot be used."""
+        case = NiftiJob(self._study()).read()
+        study, faults = without_unusable_liver(case.study)
+        return replace(case, study=study, findings=(*case.findings, *faults))
 
     def _study(self) -> Study:
         known = {
