@@ -69,6 +69,15 @@ def test_a_folder_with_other_names_of_phases_is_a_study(tmp_path, toy):
     assert job.fingerprint() != before
 
 
+def test_a_folder_of_names_that_tell_nothing_says_them_with_the_repair(tmp_path, toy):
+    for name in ("1", "2"):
+        toy.images["pre"].write_nifti(tmp_path / "study" / f"{name}.nii.gz")
+    with pytest.raises(
+        UserError, match=r"if one of 1\.nii\.gz, 2\.nii\.gz is a phase, say which with --phase-names"
+    ):
+        open_source(tmp_path / "study", key=tmp_path / "key")
+
+
 def test_phases_that_the_user_names_leave_the_other_names_alone(tmp_path, toy):
     for phase, name in {"pre": "native", "delayed": "late 2"}.items():
         toy.images[phase].write_nifti(tmp_path / "study" / f"{name}.nii.gz")

@@ -179,13 +179,13 @@ class Study:
 
 def nifti_files(folder: Path) -> dict[Path, str]:
     """Name without suffix by NIfTI file of a folder; ``.nii.gz`` goes before ``.nii``."""
-    # what a Mac leaves behind (._pre.nii.gz) is no image
-    files = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file())
+    named = {path: path.name for path in sorted(folder.iterdir())}
     return {
-        path: path.name.removesuffix(suffix)
+        path: name.removesuffix(suffix)
         for suffix in (".nii.gz", ".nii")
-        for path in files
-        if path.name.endswith(suffix)
+        for path, name in named.items()
+        # what a Mac leaves behind (._pre.nii.gz) is no image
+        if name.endswith(suffix) and not name.startswith(".") and path.is_file()
     }
 
 
