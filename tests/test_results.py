@@ -10,7 +10,7 @@ import pytest
 
 from mtinet.config import PHASES
 from mtinet.errors import UnusableError
-from mtinet.results import RESULT_FORMAT, Certainty, Finding, Lesion, Measurement, Result
+from mtinet.results import RESULT_FORMAT, Certainty, Finding, Lesion, Measurement, PhaseSource, Result
 
 
 def result() -> Result:
@@ -28,6 +28,7 @@ def result() -> Result:
     return Result(
         "007", ("pre",), "pre", ("hcc", "fnh"), (lesion, plain), None, (finding,), {"run": "x"},
         (Measurement("liver_signal", 50.0, phase="pre"),),
+        {"pre": PhaseSource("5", 1, 3, 0.75, ("its name 'nativ' says before contrast",))},
     )  # fmt: skip
 
 
@@ -39,7 +40,7 @@ def test_what_is_written_is_read_back():
 def test_an_earlier_format_without_measurements_is_read():
     values = json.loads(json.dumps(result().to_dict()))
     values["format"] = 1
-    del values["measurements"]
+    del values["measurements"], values["sources"]
     for lesion in values["lesions"]:
         del lesion["measurements"], lesion["certainty"]
     read = Result.from_dict(values)
@@ -64,13 +65,25 @@ def test_results_follow_the_published_schema():
     jsonschema.Draft202012Validator.check_schema(published)
     values = json.loads(json.dumps(result().to_dict()))
     jsonschema.validate(values, published)
+    without = {name: value for name, value in values.items() if name != "sources"}
+    jsonschema.validate(without, published)
+    assert Result.from_dict(without).sources == {}
     for path, wrong in (("label", 3), ("phases", ["venous"]), ("lesions", [{}]), ("format", 1), ("more", 1)):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate({**values, path: wrong}, published)
 
 
-@pytest.mark.parametrize("kind", [Lesion, Measurement, Certainty, Finding])
-def test_the_schema_knows_every_field(kind):
-    described = set(schema()["$defs"][kind.__name__.lower()]["properties"])
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (Lesion, "lesion"),
+        (Measurement, "measurement"),
+        (Certainty, "certainty"),
+        (Finding, "finding"),
+        (PhaseSource, "phase_source"),
+    ],
+)
+def test_the_schema_knows_every_field(kind, name):
+    described = set(schema()["$defs"][name]["properties"])
     assert described - {"label"} == {field.name for field in fields(kind)}
     assert set(schema()["$defs"]["phase"]["enum"]) == set(PHASES)

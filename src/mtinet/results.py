@@ -185,12 +185,46 @@ class Lesion:
 
 
 @dataclass(frozen=True)
+class PhaseSource:
+    """The DICOM volume that a phase was taken from, and how surely, as ``mtinet phases`` says it.
+
+    Attributes
+    ----------
+    series : str
+        Series number.
+    volume, n_volumes : int
+        Which of how many volumes of the series, from 0.
+    confidence : float
+        Probability that it is the phase, 0 to 1; 1 where the user says so.
+    evidence : tuple of str
+        What speaks for it and against it, in words.
+    """
+
+    series: str
+    volume: int
+    n_volumes: int
+    confidence: float
+    evidence: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The volume as ``--phase-names`` takes it: ``5``, or ``5:1`` of several."""
+        return self.series if self.n_volumes == 1 else f"{self.series}:{self.volume}"
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> PhaseSource:
+        """From JSON's types."""
+        return cls(**{**values, "evidence": tuple(values["evidence"])})
+
+
+@dataclass(frozen=True)
 class Result:
     """The prediction for one study.
 
     ``mask`` holds the lesions' numbers on the grid of the reference phase.  ``lesions`` runs from the largest
     to the smallest; the study's class is that of the first.  ``measurements`` are those of the study, not of a
-    lesion (liver and aorta where they were found).
+    lesion (liver and aorta where they were found).  ``sources`` tells by phase where the image came from, in
+    studies of DICOM files, whose phases are identified.
     """
 
     study_id: str
@@ -202,6 +236,7 @@ class Result:
     findings: tuple[Finding, ...] = ()
     model: dict[str, Any] = field(default_factory=dict)
     measurements: tuple[Measurement, ...] = ()
+    sources: dict[str, PhaseSource] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -224,6 +259,7 @@ class Result:
                     "findings": [finding.to_dict() for finding in self.findings],
                     "model": self.model,
                     "measurements": [asdict(item) for item in self.measurements],
+                    "sources": {phase: asdict(source) for phase, source in self.sources.items()},
                 }
             )
         )
@@ -246,6 +282,7 @@ class Result:
             findings=tuple(Finding(**item) for item in values["findings"]),
             model=values["model"],
             measurements=tuple(Measurement(**item) for item in values.get("measurements", ())),
+            sources={p: PhaseSource.from_dict(item) for p, item in values.get("sources", {}).items()},
         )
 
 

@@ -1,11 +1,18 @@
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from mtinet.imaging.liver import LiverCommandError, body_region, liver_region, run_liver_command
-from mtinet.volume import read_nifti
+from mtinet.imaging.liver import (
+    LiverCommandError,
+    body_region,
+    liver_region,
+    run_liver_command,
+    without_unusable_liver,
+)
+from mtinet.volume import Volume, read_nifti
 
 SEGMENT = """
 import sys, nibabel as nib, numpy as np
@@ -50,6 +57,32 @@ def test_what_a_program_leaves_wrong_is_named_and_not_kept(image, tmp_path, text
     with pytest.raises(LiverCommandError, match=said):
         run_liver_command(command(tmp_path, text), image, out)
     assert list(out.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("wrong", ["shifted", "smaller", "empty", "damaged"])
+def test_a_liver_that_is_none_of_the_study_is_left_out_and_said(toy, tmp_path, wrong):
+    study = toy.write(tmp_path, "s0")
+    assert without_unusable_liver(study) == (study, ())
+    none = replace(study, liver_mask=None)
+    assert without_unusable_liver(none) == (none, ())
+    liver = toy.liver
+    moved = np.array(liver.affine)
+    moved[0, 3] += 3.0
+    volumes = {
+        "shifted": Volume(liver.array, moved),
+        "smaller": Volume(liver.array[:, :, :3], liver.affine),
+        "empty": liver.with_array(np.zeros_like(liver.array)),
+    }
+    if wrong == "damaged":
+        study.liver_mask.write_bytes(study.liver_mask.read_bytes()[:60])
+    else:
+        volumes[wrong].write_nifti(study.liver_mask)
+    left, (found,) = without_unusable_liver(study)
+    assert left == none
+    assert (found.id, found.severity, found.case) == ("liver-not-used", "warning", "s0")
+    assert "liver_mask.nii.gz" in found.meaning
+    assert str(tmp_path) not in found.meaning
+    assert "portal_venous" in found.action
 
 
 @pytest.mark.parametrize(

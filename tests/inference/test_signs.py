@@ -76,6 +76,19 @@ def test_a_lesion_like_the_liver_is_rarely_hyperenhancing_in_noise(scene, lesion
     assert np.mean(shares) == pytest.approx(2.0, abs=1.2)
 
 
+@pytest.mark.parametrize(("early", "late", "expected"), [(75.0, 220.0, "present"), (220.0, 75.0, "absent")])
+def test_of_two_arterial_phases_the_late_one_tells(scene, lesion_of, curves, early, late, expected):
+    liver = {**curves["liver"], "arterial_late": 120.0}
+    core = {**curves["hypervascular"], "pre": 70.0, "arterial": early, "arterial_late": late}
+    found = signs(scene(core=core, liver=liver), lesion_of)
+    assert finding(found, APHE, "arterial_late") == expected
+    assert (APHE, "arterial") not in found
+    # a lesion that does not gain cannot lose
+    assert finding(found, "washout", "delayed") == expected
+    alone = {phase: value for phase, value in liver.items() if phase != "arterial"}
+    assert finding(signs(scene(core=core, liver=alone), lesion_of), APHE, "arterial_late") == expected
+
+
 def test_a_small_lesion_has_no_rim_to_assess(scene, lesion_of):
     found = signs(scene(radius_mm=3.0), lesion_of)
     assert finding(found, APHE, "arterial") == "present"

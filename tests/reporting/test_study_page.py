@@ -17,7 +17,7 @@ from mtinet.inference.predictor import StudyPrediction
 from mtinet.inference.vote import Vote
 from mtinet.reporting.pdf import page_to_pdf
 from mtinet.reporting.study_page import MAX_SHOWN, study_page
-from mtinet.results import RESEARCH_USE, Certainty, Finding, Lesion, Measurement, Result
+from mtinet.results import RESEARCH_USE, Certainty, Finding, Lesion, Measurement, PhaseSource, Result
 
 PHASES = ("pre", "arterial", "portal_venous", "delayed")
 SIGNAL = {"pre": 200.0, "arterial": 520.0, "portal_venous": 430.0, "delayed": 380.0}
@@ -125,6 +125,20 @@ class Reader(html.parser.HTMLParser):
             self.unnamed.append(tag)
         if tag == "script":
             self.unnamed.append(tag)
+
+
+def test_the_table_of_images_tells_the_series_and_how_surely(full, undrawn):
+    sources = {
+        "pre": PhaseSource("4", 0, 1, 0.99, ("its name 'nativ' says before contrast", "volume 1 of 4")),
+        "arterial": PhaseSource("5", 1, 3, 0.71, ("it has <no> name",)),
+    }
+    page = study_page(prediction(1, sources=sources), "1.2.3")
+    table = page[page.index('id="images"') : page.index('id="method"')]
+    assert "<td>4</td><td>0.99<small>its name &#39;nativ&#39; says before contrast</small></td>" in table
+    assert "<td>5:1</td><td>0.71<small>it has &lt;no&gt; name</small></td>" in table
+    assert "volume 1 of 4" not in table
+    # phases of NIfTI files are what the files are called
+    assert "confidence" not in full[full.index('id="images"') : full.index('id="method"')]
 
 
 def test_flags_come_first_and_the_worst_of_them_before_the_others(full):

@@ -15,10 +15,13 @@ import mtinet
 from mtinet.dicom.masks import read_masks
 from mtinet.dicom.study import read_studies
 from mtinet.errors import UserError
+from mtinet.results import PhaseSource
 from mtinet.volume import read_nifti
 from mtinet.workflows.ingest import IngestOptions, ingest
 from mtinet.workflows.predict import PredictOptions, predict
+from mtinet.workflows.predictions.dicom_jobs import SURE, doubtful_phases
 from mtinet.workflows.predictions.sources import parse_phase_names
+from mtinet.workflows.predictions.stored import read_result
 
 ALL = ("nifti", "json", "csv", "page", "dicom-seg", "dicom-sr")
 PHASES = ("pre", "arterial", "portal_venous", "delayed")
@@ -52,6 +55,43 @@ def test_phases_and_times_are_found_and_the_lesion_is_in_place(predicted):
     assert np.array_equal(seg.array > 0, mask.array > 0)
     said = {f.id for f in result.findings}
     assert said.isdisjoint({"no-times", "no-agent", "eight-bit", "single-slice"})
+
+
+def test_the_series_of_each_phase_is_told(predicted):
+    place, *_, outcome = predicted
+    (result,) = outcome.results
+    (study,) = read_studies(place / "export")[0]
+    assert tuple(result.sources) == PHASES
+    for phase, source in result.sources.items():
+        (series,) = [s for s in study.series if s.info.series_number == source.series]
+        assert source.volume < source.n_volumes == len(series.volumes)
+        assert SURE <= source.confidence <= 1.0
+        assert source.evidence
+        assert (
+            f"<td>{source.name}</td><td>{source.confidence:.2f}" in (place / "out" / "page.html").read_text()
+        ), phase
+    assert "phase-doubtful" not in {f.id for f in result.findings}
+    assert read_result(place / "out").sources == result.sources
+
+
+def test_phases_that_may_be_another_are_named_with_the_option_that_corrects_them():
+    sure = PhaseSource("4", 0, 1, 0.8, ("its name says so",))
+    weak = {
+        "arterial": PhaseSource("5", 1, 3, 0.71, ("it has no name",)),
+        "delayed": PhaseSource("7", 0, 1, 0.65),
+    }
+    assert doubtful_phases({"pre": sure}, "s") == []
+    (found,) = doubtful_phases({"pre": sure, **weak}, "s")
+    assert (found.id, found.severity, found.value, found.threshold) == (
+        "phase-doubtful",
+        "warning",
+        0.65,
+        0.8,
+    )
+    assert "arterial from series 5:1, 0.71 (it has no name)" in found.meaning
+    assert "delayed from series 7, 0.65" in found.meaning
+    assert "pre" not in found.meaning
+    assert "--phase-names arterial=" in found.action
 
 
 def test_identity_is_in_the_dicom_files_only(predicted):
@@ -127,6 +167,8 @@ def test_phases_can_be_overruled_by_series(predicted, toy_run, tmp_path):
     options = PredictOptions(formats=("json",), phase_names=told, key=place / "key")
     outcome = predict(toy_run.path, place / "export", tmp_path / "out", options)
     assert outcome.results[0].phases == ("pre", "arterial", "portal_venous")
+    told_of = {phase: (s.series, s.confidence) for phase, s in outcome.results[0].sources.items()}
+    assert told_of == {"pre": ("5", 1.0), "arterial": ("6", 1.0), "portal_venous": ("7", 1.0)}
     wrong = PredictOptions(formats=("json",), phase_names={"pre": "99"}, key=place / "key")
     failed = predict(toy_run.path, place / "export", tmp_path / "wrong", wrong)
     assert failed.results == ()

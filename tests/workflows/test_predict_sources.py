@@ -8,6 +8,7 @@ import pydicom
 import pytest
 
 from mtinet.dicom.deidentify import Pseudonyms
+from mtinet.errors import UserError
 from mtinet.workflows.predictions.dicom_jobs import DicomJob
 from mtinet.workflows.predictions.nifti_jobs import FolderJob, NiftiJob
 from mtinet.workflows.predictions.sources import open_source
@@ -53,6 +54,39 @@ def test_a_nifti_file_is_named_with_or_without_its_suffix(tmp_path, toy, name):
     (job,) = open_source(tmp_path / "study", {"delayed": name}).jobs
     assert isinstance(job, FolderJob)
     assert set(job.read().study.images) == {"delayed"}
+
+
+def test_a_folder_with_other_names_of_phases_is_a_study(tmp_path, toy):
+    for phase, name in {"arterial": "Arterial", "portal_venous": "portal", "delayed": "late 2"}.items():
+        toy.images[phase].write_nifti(tmp_path / "study" / f"{name}.nii.gz")
+    (job,) = open_source(tmp_path / "study").jobs
+    study = job.read().study
+    assert list(study.images) == ["arterial", "portal_venous"]
+    assert [path.name for path in study.unused] == ["late 2.nii.gz"]
+    # a file that is not used is said of the result, which is another one without it
+    before = job.fingerprint()
+    (tmp_path / "study" / "late 2.nii.gz").unlink()
+    assert job.fingerprint() != before
+
+
+def test_a_folder_of_names_that_tell_nothing_says_them_with_the_repair(tmp_path, toy):
+    for name in ("1", "2"):
+        toy.images["pre"].write_nifti(tmp_path / "study" / f"{name}.nii.gz")
+    with pytest.raises(
+        UserError, match=r"if one of 1\.nii\.gz, 2\.nii\.gz is a phase, say which with --phase-names"
+    ):
+        open_source(tmp_path / "study", key=tmp_path / "key")
+
+
+def test_phases_that_the_user_names_leave_the_other_names_alone(tmp_path, toy):
+    for phase, name in {"pre": "native", "delayed": "late 2"}.items():
+        toy.images[phase].write_nifti(tmp_path / "study" / f"{name}.nii.gz")
+    (job,) = open_source(tmp_path / "study", {"delayed": "late 2"}).jobs
+    assert list(job.read().study.images) == ["pre", "delayed"]
+    (job,) = open_source(tmp_path / "study", {"delayed": "late 2", "pre": ""}).jobs
+    assert list(job.read().study.images) == ["delayed"]
+    with pytest.raises(UserError, match=r"it holds late 2\.nii\.gz, native\.nii\.gz.*--phase-names"):
+        open_source(tmp_path / "study", {"pre": ""}).jobs[0].read()
 
 
 def test_studies_in_the_folder_of_a_study_are_named(tmp_path, toy):

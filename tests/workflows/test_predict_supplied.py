@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import mtinet
 from mtinet.errors import UserError
 from mtinet.volume import Volume, read_nifti
 from mtinet.workflows.predict import PredictOptions, predict
+from mtinet.workflows.predictions.jobs import Case
 from mtinet.workflows.predictions.supplied import Supplied
 from mtinet.workflows.revise import ReviseOptions, revise
 
@@ -73,6 +76,28 @@ def test_a_folder_without_agent_and_liver_is_measured_like_one_with_both(
     assert not (tmp_path / "given" / "liver_mask.nii.gz").exists()
 
 
+@pytest.mark.parametrize(
+    ("written", "used"),
+    [("", "gadoxetate"), ("Gd", "gadoxetate"), ("CONTRAST 10 ML", "gadoxetate"), ("Gadavist", "Gadavist")],
+)
+def test_the_agent_is_taken_where_the_study_names_none_that_is_known(toy, tmp_path, written, used):
+    case = Case(replace(toy.write(tmp_path, "s0"), agent=written))
+    assert Supplied("gadoxetate").with_agent(case).study.agent == used
+    assert Supplied().with_agent(case).study.agent == written
+
+
+def test_an_agent_is_taken_for_a_header_that_tells_nothing(toy_run, tmp_path, thick_toy, toy_scanner):
+    toy_scanner(thick_toy(31), tmp_path / "export", agent="Gd")
+    said = {}
+    for agent in ("", "gadobutrol"):
+        options = PredictOptions(("json", "page"), key=tmp_path / "key", supplied=Supplied(agent))
+        (result,) = predict(toy_run.path, tmp_path / "export", tmp_path / f"out-{agent}", options).results
+        said[agent] = {f.id: f for f in result.findings}
+    assert "--agent" in said[""]["no-agent"].action
+    assert "no-agent" not in said["gadobutrol"]
+    assert "Contrast agent: gadobutrol" in (tmp_path / "out-gadobutrol" / "page.html").read_text()
+
+
 def test_a_revision_takes_the_liver_that_was_drawn(toy_run, tmp_path, toy_maker, segmenter):
     toy = toy_maker(31)
     for phase, volume in toy.images.items():
@@ -117,6 +142,24 @@ def test_a_program_that_fails_costs_the_liver_and_not_the_study(
     (_, line) = (tmp_path / "out" / "audit.jsonl").read_text().splitlines()
     assert json.loads(line)["seconds"]["liver"] > 0
     assert predict(toy_run.path, tmp_path / "export", tmp_path / "out", mended).kept
+
+
+def test_a_liver_mask_off_the_grid_costs_the_liver_and_not_the_study(toy_run, tmp_path, toy_maker, segmenter):
+    toy = toy_maker(31)
+    for phase, volume in toy.images.items():
+        volume.write_nifti(tmp_path / "study" / f"{phase}.nii.gz")
+    Volume(toy.liver.array[:, :, 1:], toy.liver.affine).write_nifti(tmp_path / "study" / "liver_mask.nii.gz")
+    (result,) = predict(toy_run.path, tmp_path / "study", tmp_path / "out").results
+    assert "liver-not-used" in {f.id for f in result.findings}
+    assert result.lesions
+    alone = mtinet.load(toy_run.path)(tmp_path / "study")
+    assert [f.id for f in alone.findings] == [f.id for f in result.findings]
+    assert values(alone) == values(result)
+    # a program may draw it instead
+    options = PredictOptions(supplied=Supplied("gadobutrol", segmenter(toy.liver)))
+    (drawn,) = predict(toy_run.path, tmp_path / "study", tmp_path / "drawn", options).results
+    assert not any("liver" in reason and "mask" in reason for reason in reasons(drawn))
+    assert (tmp_path / "drawn" / "liver_mask.nii.gz").is_file()
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,8 @@ PhaseNames = Annotated[
 Agent = Annotated[
     str,
     typer.Option(
-        help="Contrast agent of studies that name none (NIfTI), such as gadobutrol or gadoxetate: signs need it."
+        help="Contrast agent, such as gadobutrol or gadoxetate, of studies that name none (NIfTI) or none that is "
+        "known (DICOM that says Gd): signs need it."
     ),
 ]
 Key = Annotated[

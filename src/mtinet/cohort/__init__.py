@@ -10,6 +10,7 @@ from mtinet.cohort.study import (
     REFERENCE_ORDER,
     CohortError,
     Study,
+    nifti_files,
 )
 from mtinet.cohort.tables import COHORT_FORMAT, SNOMED_CT
 
@@ -24,6 +25,7 @@ __all__ = [
     "Cohort",
     "CohortError",
     "Study",
+    "nifti_files",
     "read_with_findings",
     "structural_findings",
 ]

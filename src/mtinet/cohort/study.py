@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mtinet.cohort.phase_names import guess_phase
 from mtinet.config import DEFAULT_PHASES, PHASES, Phase
 from mtinet.errors import UnusableError
 from mtinet.volume import Volume, read_nifti
@@ -60,6 +61,8 @@ class Study:
     loaded : mapping of str to Volume
         Images that are in memory already (read from DICOM, for example), by phase; their path in ``images``
         is then a name and no file.
+    unused : tuple of Path
+        Images beside the others that are neither one of a phase nor a mask by their names.
     """
 
     study_id: str
@@ -77,6 +80,7 @@ class Study:
     prior_study_id: str = ""
     mask_source: str = ""
     loaded: Mapping[Phase, Volume] = field(default_factory=dict, repr=False, compare=False)
+    unused: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.patient_id:
@@ -128,22 +132,77 @@ class Study:
         return {phase: path for phase, path in drawn.items() if path.is_file()}
 
     @classmethod
-    def from_folder(cls, folder: Path | str) -> Study:
+    def from_folder(cls, folder: Path | str, known: Mapping[Phase, Path | None] | None = None) -> Study:
         """A study from a folder that holds ``<phase>.nii.gz`` (or ``.nii``) files, some absent.
 
-        ``mask``, ``liver_mask`` and ``mask_2`` are taken when they lie beside them.
+        Other common names of a phase will do (:func:`~mtinet.cohort.phase_names.guess_phase`); a file that is
+        called as the phase itself goes before them.  ``mask``, ``liver_mask`` and ``mask_2`` are taken when they
+        lie beside them.
+
+        Parameters
+        ----------
+        folder : Path
+        known : mapping of str to Path or None, optional
+            By phase its file, whatever it is called; None = the study lacks the phase.
+
+        Raises
+        ------
+        CohortError
+            There is no such folder, no image of a phase, or two of one phase.
         """
-        folder = Path(folder)
+        folder, known = Path(folder), dict(known or {})
         if not folder.is_dir():
             raise CohortError(f"{folder} is not a folder; give a folder with <phase>.nii.gz files")
-
-        def find(name: str) -> Path | None:
-            return next((p for s in (".nii.gz", ".nii") if (p := folder / (name + s)).is_file()), None)
-
-        images = {phase: path for phase in PHASES if (path := find(phase)) is not None}
-        if not images:
+        files = nifti_files(folder)
+        free = {path: name for path, name in files.items() if path not in known.values()}
+        images = {phase: known[phase] if phase in known else _of_phase(phase, free) for phase in PHASES}
+        found = {phase: path for phase, path in images.items() if path is not None}
+        if not found:
+            lies_there = f" (it holds {', '.join(path.name for path in files)})" if files else ""
             raise CohortError(
-                f"{folder} holds no <phase>.nii.gz; name the images {', '.join(DEFAULT_PHASES)}"
+                f"{folder} holds no <phase>.nii.gz{lies_there}; name the images {', '.join(DEFAULT_PHASES)}, or "
+                "say which is which with --phase-names"
             )
-        name = folder.resolve().name
-        return cls(name, images, mask=find("mask"), liver_mask=find("liver_mask"), mask_2=find("mask_2"))
+        return cls(
+            folder.resolve().name,
+            found,
+            mask=_called("mask", free),
+            liver_mask=_called("liver_mask", free),
+            mask_2=_called("mask_2", free),
+            unused=tuple(
+                path
+                for path, name in free.items()
+                if path not in found.values() and not name.startswith(("mask", "liver_mask"))
+            ),
+        )
+
+
+def nifti_files(folder: Path) -> dict[Path, str]:
+    """Name without suffix by NIfTI file of a folder; ``.nii.gz`` goes before ``.nii``."""
+    named = {path: path.name for path in sorted(folder.iterdir())}
+    return {
+        path: name.removesuffix(suffix)
+        for suffix in (".nii.gz", ".nii")
+        for path, name in named.items()
+        # what a Mac leaves behind (._pre.nii.gz) is no image
+        if name.endswith(suffix) and not name.startswith(".") and path.is_file()
+    }
+
+
+def _called(name: str, files: Mapping[Path, str]) -> Path | None:
+    return next((path for path, own in files.items() if own == name), None)
+
+
+def _of_phase(phase: Phase, files: Mapping[Path, str]) -> Path | None:
+    """The file of a phase, None without one."""
+    exact = _called(phase, files)
+    if exact is not None:
+        return exact
+    named = {name: _called(name, files) for name in files.values() if guess_phase(name) == phase}
+    if len(named) > 1:
+        first, second, *_ = (path for path in named.values() if path is not None)
+        raise CohortError(
+            f"{first.parent}: {first.name} and {second.name} both are {phase} by their names; call the right one "
+            f"{phase}.nii.gz, or say which it is with --phase-names, such as {phase}={first.name}"
+        )
+    return next(iter(named.values()), None)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
-_GADOXETATE_MMOL_PER_ML = 0.25
 _MMOL_PER_ML = {
     # mol/L of the solutions on sale (package leaflets); names as they are written into headers
-    1.0: ("gadobutrol", "gadavist", "gadovist"),
-    _GADOXETATE_MMOL_PER_ML: ("gadoxet", "primovist", "eovist"),
+    1.0: r"gado?butrol|gadavist|gadovist",
+    # EOB (ethoxybenzyl) is in no other agent; alone it is too short to be looked for inside a word
+    0.25: r"gadoxet|primovist|eovist|普美显|gd[ _-]?eob|(?<![^\W\d_])eob",
     0.5: (
-        "gadoter", "dotarem", "clariscan", "gadopent", "magnevist", "gadobenate", "gadobenic", "multihance",
-        "gadoterid", "prohance", "gadodiamid", "omniscan", "gadopiclenol", "elucirem", "vueway",
+        r"gadoter|dotarem|clariscan|gadopent|magnevist|gadobenate|gadobenic|multihance|prohance|gadodiamid|omniscan"
+        r"|gadopiclenol|elucirem|vueway"
     ),
-}  # fmt: skip
+}
+GADOXETATE = re.compile(_MMOL_PER_ML[0.25], re.IGNORECASE)
+"""Names of gadoxetate, in what is written about an agent or a series."""
+
+EXTRACELLULAR = re.compile("|".join((_MMOL_PER_ML[1.0], _MMOL_PER_ML[0.5])), re.IGNORECASE)
+"""Names of the other agents."""
+
 AgentKind = Literal["extracellular", "gadoxetate", ""]
 """Gadoxetate is taken up by hepatocytes within the dynamic phases; empty = the agent is not known."""
 
@@ -31,11 +38,9 @@ def agent_kind(agent: str) -> AgentKind:
     agent : str
         A brand or the substance, with anything around it.
     """
-    name = agent.lower()
-    found = {c for c, names in _MMOL_PER_ML.items() if any(n in name for n in names)}
-    if len(found) != 1:
-        return ""
-    return "gadoxetate" if found == {_GADOXETATE_MMOL_PER_ML} else "extracellular"
+    if GADOXETATE.search(agent):
+        return "" if EXTRACELLULAR.search(agent) else "gadoxetate"
+    return "extracellular" if EXTRACELLULAR.search(agent) else ""
 
 
 def dose_mmol_kg(agent: str, volume_ml: float | None, weight_kg: float | None) -> float | None:
@@ -56,8 +61,7 @@ def dose_mmol_kg(agent: str, volume_ml: float | None, weight_kg: float | None) -
         None where a part is missing or the numbers make no dose that is given to people: scanners write 0, a
         weight of 1 kg, or the volume of the saline flush.
     """
-    name = agent.lower()
-    concentrations = {c for c, names in _MMOL_PER_ML.items() if any(n in name for n in names)}
+    concentrations = {c for c, names in _MMOL_PER_ML.items() if re.search(names, agent, re.IGNORECASE)}
     if len(concentrations) != 1 or volume_ml is None or weight_kg is None:
         return None
     if not _WEIGHT_KG[0] <= weight_kg <= _WEIGHT_KG[1]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from mtinet.cohort import Study
+from mtinet.config import Phase
 from mtinet.dicom.contrast import agent_kind
 from mtinet.results import Finding, Severity
 from mtinet.volume import Volume
@@ -14,19 +17,33 @@ GREY_LEVELS = 256
 """An image of eight bits holds at most so many values; MR magnitudes hold thousands."""
 
 
-def image_limits(study: Study) -> list[Finding]:
-    """Findings about a study whose images are loaded: grey levels, slices, times, agent.
+def image_limits(study: Study, phases: Sequence[Phase]) -> list[Finding]:
+    """Findings about a study whose images are loaded: what is not used, grey levels, slices, times, agent.
 
     Parameters
     ----------
     study : Study
         With ``loaded`` images.
+    phases : sequence of str
+        Those that the model knows.
     """
     found: list[Finding] = []
 
     def add(id: str, severity: Severity, meaning: str, action: str) -> None:
         found.append(Finding(id, "predict", severity, meaning, action, study.study_id))
 
+    if study.unused:
+        add(
+            "image-not-used",
+            "warning",
+            f"by their names these files of the study are neither a phase nor a mask, and are not used: "
+            f"{', '.join(path.name for path in study.unused)}",
+            "If one is a phase, name it as docs/formats.md lists, or say it with --phase-names (delayed=NAME); a "
+            "liver's outline is liver_mask.nii.gz.",
+        )
+    strange = [phase for phase in study.images if phase not in phases]
+    if strange:
+        add("phase-not-used", "warning", *_about_not_used(strange, phases, "arterial" in study.images))
     eight_bit = [phase for phase, volume in study.loaded.items() if _is_eight_bit(volume.array)]
     if eight_bit:
         add(
@@ -64,10 +81,29 @@ def image_limits(study: Study) -> list[Finding]:
             "no-agent",
             "warning",
             f"the contrast agent is unknown{f' (written as {study.agent!r})' if study.agent else ''}: {about}",
-            "Predict on DICOM that names the agent, or give agent in a cohort (brand or substance); name a "
-            "hepatobiliary phase as such.",
+            "Name the substance with --agent, or give agent in a cohort (brand or substance); name a hepatobiliary "
+            "phase as such.",
         )
     return found
+
+
+def _about_not_used(strange: Sequence[Phase], known: Sequence[Phase], early: bool) -> tuple[str, str]:
+    """What it means that the model does not know phases of a study, and what to do.
+
+    Parameters
+    ----------
+    strange, known : sequence of str
+        Phases that the model does not know, and those that it does.
+    early : bool
+        The study has the early arterial phase.
+    """
+    meaning = f"not used: {', '.join(strange)}; the model was trained on {', '.join(known)}"
+    action = "Predict with a model that was trained on it, or look at the images themselves"
+    if "arterial_late" in strange and "arterial" in known:
+        signs = "measured on the early one" if early else "not assessed"
+        meaning += f"; LI-RADS prefers the late arterial phase, and signs of the arterial phase are {signs}"
+        action += "; to read the late one in its place: --phase-names arterial=SERIES,arterial_late="
+    return meaning, f"{action}."
 
 
 def _is_eight_bit(array: NDArray[np.generic]) -> bool:

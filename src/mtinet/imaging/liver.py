@@ -1,4 +1,4 @@
-"""Where the liver is: a segmenter that the user names; and where phases are compared when it is not known."""
+"""Where the liver is: a mask, a segmenter that the user names; and where phases are compared when it is not known."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shlex
 import shutil
 import signal
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,10 +15,12 @@ import numpy as np
 from scipy import ndimage
 
 from mtinet import files
+from mtinet.cohort import Study
 from mtinet.errors import UserError
 from mtinet.imaging.masks import body_mask, components
 from mtinet.imaging.resampling import resample_labels
-from mtinet.volume import Volume, VolumeError, read_nifti
+from mtinet.results import Finding
+from mtinet.volume import SNAP_VOXELS, Volume, VolumeError, read_nifti
 
 LIVER_TIMEOUT_S = 1800.0
 """A segmenter that takes longer is stopped."""
@@ -198,17 +200,56 @@ def _stop(program: subprocess.Popen[bytes]) -> None:
 
 
 def _check(mask: Path, image: Path, program: str) -> None:
+    fault = _fault(mask, read_nifti(image), f"the grid of {image}")
+    if fault:
+        raise LiverCommandError(
+            f"--liver-command: the mask of {program} {fault}; check that the image shows the liver and that the "
+            "program writes on the input's grid"
+        )
+
+
+def without_unusable_liver(study: Study) -> tuple[Study, tuple[Finding, ...]]:
+    """The study without a liver mask that is none of its images, and a finding that says why; else as it is.
+
+    A liver that cannot be used costs what needs it, not the study.
+
+    Parameters
+    ----------
+    study : Study
+        Its liver was drawn on the reference phase.
+    """
+    path = study.liver_mask
+    if path is None:
+        return study, ()
+    phase = study.reference_phase
+    fault = _fault(path, study.image(phase), f"the grid of {phase}")
+    if not fault:
+        return study, ()
+    unused = Finding(
+        "liver-not-used",
+        "predict",
+        "warning",
+        # a result tells no place of the machine
+        f"predicted without the liver: {path.name} {fault.replace(str(path), 'it')}",
+        f"Draw the liver on {phase}, the reference phase, or export the mask on its grid, and predict again; what "
+        "needs the liver is not assessable without.",
+        study.study_id,
+    )
+    return replace(study, liver_mask=None), (unused,)
+
+
+def _fault(mask: Path, image: Volume, grid: str) -> str:
+    """Why a file is no outline of the liver in an image; empty where it is one."""
     try:
-        found, wanted = read_nifti(mask, labels=True), read_nifti(image)
+        found = read_nifti(mask, labels=True)
     except VolumeError as error:
-        raise LiverCommandError(f"--liver-command: the mask of {program} cannot be used: {error}") from None
-    if found.corner_distance_mm(wanted) > 0.1 * min(wanted.spacing_mm):
-        raise LiverCommandError(
-            f"--liver-command: the mask of {program} does not lie on the grid of {image} (shape "
-            f"{found.shape} against {wanted.shape}); let it write on the input's grid"
+        return f"cannot be used: {error}"
+    distance = found.corner_distance_mm(image)
+    if distance > SNAP_VOXELS * min(image.spacing_mm):
+        off = (
+            f"off by {distance:.2f} mm"
+            if found.shape == image.shape
+            else f"shape {found.shape} against {image.shape}"
         )
-    if not found.array.any():
-        raise LiverCommandError(
-            f"--liver-command: the mask of {program} for {image} is empty; check that the image "
-            "shows the liver"
-        )
+        return f"does not lie on {grid} ({off})"
+    return "" if found.array.any() else "is empty"

@@ -18,6 +18,7 @@ from mtinet.data.preparation import prepare_for_prediction
 from mtinet.data.prepared import PreparedStudy
 from mtinet.errors import UserError
 from mtinet.imaging.limits import image_limits
+from mtinet.imaging.liver import without_unusable_liver
 from mtinet.inference.backends import open_passes
 from mtinet.inference.certainty import Calibration, document_name, method_key
 from mtinet.inference.describe import describe_lesions
@@ -61,6 +62,10 @@ def with_findings(prediction: StudyPrediction, before: Iterable[Finding]) -> Stu
     """The prediction with findings before its own."""
     result = prediction.result
     return replace(prediction, result=replace(result, findings=(*before, *result.findings)))
+
+
+def _loaded(study: Study) -> Study:
+    return replace(study, loaded={phase: study.image(phase) for phase in study.images})
 
 
 class Predictor(Reader):
@@ -148,13 +153,15 @@ class Predictor(Reader):
 
     def explain(self, study: Study | Path | str) -> StudyPrediction:
         """Predict a study and keep what lies behind the result."""
-        if not isinstance(study, Study):
-            study = Study.from_folder(Path(study))
-        study = replace(study, loaded={phase: study.image(phase) for phase in study.images})
+        faults: tuple[Finding, ...] = ()
+        if isinstance(study, Study):
+            study = _loaded(study)
+        else:
+            study, faults = without_unusable_liver(_loaded(Study.from_folder(Path(study))))
         prepared = prepare_for_prediction(study, self.config.phases, self.config.preparation)
         found = self.predict_prepared(prepared, study.agent)
         # what the images cannot tell comes before what the model says of them
-        return with_findings(found, image_limits(study))
+        return with_findings(found, (*faults, *image_limits(study, self.config.phases)))
 
     def predict_prepared(
         self, study: PreparedStudy, agent: str = "", *, measured: bool = True

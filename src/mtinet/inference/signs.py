@@ -51,12 +51,13 @@ def hyperenhancement(
     mean gain by ``settings.standard_errors`` standard errors of the difference between one voxel and that
     mean, sd·√(1 + 1/n), and where it is brighter than the liver in the arterial phase.  The sign is present
     where ``settings.hyperenhancing_share`` of the core's voxels are; rim where so many of the shell's are
-    and the core's are not.
+    and the core's are not.  Of two arterial phases the late one is taken, here and for washout.
     """
-    reason = _missing(observed, region, liver, ("pre", "arterial"))
+    phase = _arterial(region)
+    reason = _missing(observed, region, liver, ("pre", phase))
     if reason:
         return [
-            Measurement(name, None, unit, "arterial", NOT_ASSESSABLE, reason)
+            Measurement(name, None, unit, phase, NOT_ASSESSABLE, reason)
             for name, unit in (
                 ("hyperenhancing_core", "%"),
                 ("hyperenhancing_shell", "%"),
@@ -64,30 +65,30 @@ def hyperenhancement(
                 ("rim_arterial_hyperenhancement", "1"),
             )
         ]
-    gain = region.signal["arterial"] - region.signal["pre"]
-    of_liver = liver.signal["arterial"] - liver.signal["pre"]
+    gain = region.signal[phase] - region.signal["pre"]
+    of_liver = liver.signal[phase] - liver.signal["pre"]
     error = of_liver.std(ddof=1) * np.sqrt(1.0 + 1.0 / liver.count)
     more = gain > of_liver.mean() + settings.standard_errors * error
-    hyper = more & (region.signal["arterial"] > liver.mean("arterial"))
+    hyper = more & (region.signal[phase] > liver.mean(phase))
     core = _share(hyper, region.core)
     core_is = core >= settings.hyperenhancing_share
     found = [
-        Measurement("hyperenhancing_core", 100.0 * core, "%", "arterial"),
-        _sign("arterial_hyperenhancement", core_is, "arterial"),
+        Measurement("hyperenhancing_core", 100.0 * core, "%", phase),
+        _sign("arterial_hyperenhancement", core_is, phase),
     ]
     if not region.divided:
         small = "too small to tell core and shell apart"
         return [
             *found,
-            Measurement("hyperenhancing_shell", None, "%", "arterial", NOT_ASSESSABLE, small),
-            Measurement("rim_arterial_hyperenhancement", None, "1", "arterial", NOT_ASSESSABLE, small),
+            Measurement("hyperenhancing_shell", None, "%", phase, NOT_ASSESSABLE, small),
+            Measurement("rim_arterial_hyperenhancement", None, "1", phase, NOT_ASSESSABLE, small),
         ]
     shell = _share(hyper, region.shell)
     rim = shell >= settings.hyperenhancing_share and not core_is
     return [
         *found,
-        Measurement("hyperenhancing_shell", 100.0 * shell, "%", "arterial"),
-        _sign("rim_arterial_hyperenhancement", rim, "arterial"),
+        Measurement("hyperenhancing_shell", 100.0 * shell, "%", phase),
+        _sign("rim_arterial_hyperenhancement", rim, phase),
     ]
 
 
@@ -109,7 +110,7 @@ def washout(
     later = [phase for phase in region.signal if phase not in ("pre", "arterial", "arterial_late")]
     found = []
     for phase in later:
-        reason = _missing(observed, region, liver, ("pre", "arterial"))
+        reason = _missing(observed, region, liver, ("pre", _arterial(region)))
         if not reason and phase not in extracellular_phases(region.signal, observed.agent):
             reason = "hepatocytes hold the agent in this phase: a dark lesion is no washout"
         if reason:
@@ -126,12 +127,13 @@ def _washout_in(
     observed: Observed, region: Region, liver: Tissue, phase: Phase, settings: MeasurementSettings
 ) -> Measurement:
     cutoff, source = _cutoff(phase, observed.times_s.get(phase), settings)
+    arterial = _arterial(region)
 
     def shown_by(part: BoolArray) -> bool:
-        before, early = region.mean("pre", part), region.mean("arterial", part)
+        before, early = region.mean("pre", part), region.mean(arterial, part)
         enhances = early > (1.0 + settings.arterial_enhancement_percent / 100.0) * before
         ratio = _ratio(region, liver, phase, part)
-        return enhances and ratio > _ratio(region, liver, "arterial", part) and ratio > cutoff
+        return enhances and ratio > _ratio(region, liver, arterial, part) and ratio > cutoff
 
     reason = f"cut-off {cutoff:g} ({source})"
     core = shown_by(region.core)
@@ -197,6 +199,11 @@ def capsule(observed: Observed, region: Region, liver: Tissue, settings: Measure
 
 
 # ---------------------------------------------------------------------- shared
+def _arterial(region: Region) -> Phase:
+    """The arterial phase that signs are read from: of two the late one, as LI-RADS prefers it."""
+    return "arterial_late" if "arterial_late" in region.signal else "arterial"
+
+
 def _missing(observed: Observed, region: Region, liver: Tissue, phases: tuple[Phase, ...]) -> str:
     """Why a sign cannot be assessed; empty where it can."""
     if not observed.agent:

@@ -32,7 +32,7 @@ from mtinet.reporting.words import (
     sentence,
     spoken,
 )
-from mtinet.results import RESEARCH_USE, Lesion, Measurement, Result
+from mtinet.results import RESEARCH_USE, Lesion, Measurement, PhaseSource, Result
 
 MAX_SHOWN = 12
 """Lesions with pictures and outlines; further ones stand in the table, so that noise makes no endless page."""
@@ -131,7 +131,7 @@ def study_page(prediction: StudyPrediction, software: str, agent: str | None = "
         "are_sure": any(one.certainty and one.certainty.existence is not None for one in result.lesions),
         "overview": [] if shown else [_middle_view(study)],
         "whole": _tables(result.measurements, study.phases),
-        "images": _image_rows(study),
+        "images": _image_rows(study, result.sources),
         "agent": None if agent is None else agent or "unknown",
         "by_reader": any(finding.id == "revised-mask" for finding in result.findings),
         "facts": _facts(result, study, software),
@@ -354,16 +354,20 @@ def _unit(unit: str) -> str:
 
 
 # ---------------------------------------------------------------------- method
-def _image_rows(study: PreparedStudy) -> list[dict[str, str]]:
-    """Every phase: acquired or not, when, and how it was brought to the others."""
+def _image_rows(study: PreparedStudy, sources: Mapping[str, PhaseSource]) -> list[dict[str, str]]:
+    """Every phase: acquired or not, when, how it was brought to the others, and where it was taken from."""
     rows = []
     for phase, present, time_s in zip(study.phases, study.present, study.times_s):
         record: Mapping[str, Any] = study.registrations.get(phase, {})
         moved = "reference" if phase == study.reference_phase else "as positioned by the scanner"
         if record:
             moved = spoken(moved_by(record))
+        source = sources.get(phase)
         rows.append(
             {
+                "series": "" if source is None else source.name,
+                "confidence": "" if source is None else f"{source.confidence:.2f}",
+                "evidence": "" if source is None else "".join(source.evidence[:1]),
                 "phase": phase_name(phase),
                 "time": _time(phase, time_s),
                 "moved": moved,

@@ -248,6 +248,7 @@ class _Batch:
         with self.supplied.added_to(case) as case:
             with stage("lesions"):
                 prediction = with_findings(self.predictor.explain(case.study), case.findings)
+            prediction = replace(prediction, result=replace(prediction.result, sources=case.sources))
             if self.prior is not None:
                 with stage("prior"):
                     compared = self.prior.compared(prediction.result, case.study)

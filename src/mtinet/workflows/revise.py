@@ -159,11 +159,12 @@ def revise(
         mask.write_nifti(drawn.mask)
         prepared = prepare_with_mask(drawn, predictor.config.phases, predictor.config.preparation)
         prediction = predictor.read_drawn(prepared, mask, source.agent)
-        found = with_findings(prediction, (*case.findings, *image_limits(source))).result
+        limits = image_limits(source, predictor.config.phases)
+        found = with_findings(prediction, (*case.findings, *limits)).result
         said = (*found.findings, *findings, *_about_outline(mask, prepared), *_alone(old))
         # a calibration is about lesions that the model found
         lesions = tuple(replace(lesion, certainty=None) for lesion in found.lesions)
-        kept = replace(found, findings=said, lesions=lesions)
+        kept = replace(found, findings=said, lesions=lesions, sources=case.sources)
         _write(replace(prediction, result=kept), case, out, options.formats, run.class_codes, audit, job)
         if keep is not None and cohort is not None:
             label = keep.label or ("" if mask.array.any() else NO_LESION)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -11,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtinet.config import DEFAULT_PHASES, PHASES, Phase
+from mtinet.dicom.contrast import EXTRACELLULAR as EXTRACELLULAR_NAMES
+from mtinet.dicom.contrast import GADOXETATE
 from mtinet.dicom.series import SeriesInfo
 from mtinet.imaging.phases import words
 from mtinet.imaging.phases.counting import Candidate, Sorted, sort_out
@@ -24,7 +25,6 @@ from mtinet.imaging.phases.deciding import (
     marginals,
     mixed,
 )
-from mtinet.imaging.phases.names import HEPATOSPECIFIC as HEPATOSPECIFIC_NAMES
 from mtinet.imaging.phases.ordering import ROWS_AT_MOST, Order, find_order, time_of
 from mtinet.imaging.phases.result import Choice, Excluded, Identification, Missing
 from mtinet.imaging.phases.signal import Signals, compare
@@ -37,11 +37,6 @@ _AT_MOST = 0.99
 _BY_COUNT_ALONE = 0.85
 """Share of the studies in which equal image counts alone (no name, time or pixel) find the dynamic series."""
 
-_EXTRACELLULAR_NAMES = re.compile(
-    r"gado?butrol|gadovist|gadavist|gadoter|dotarem|clariscan|gadoteridol|prohance|gadobenate|multihance"
-    r"|gadopent|magnevist|gadodiamide|omniscan|gadopiclenol|elucirem|vueway",
-    re.IGNORECASE,
-)
 _GAP_UNUSED, _GAP_PHASE = -0.1, -1.4
 _BOLUS_WEIGHT = 3.5
 _MOST_STARTS = 36
@@ -158,9 +153,9 @@ def _worlds(study: Sequence[SeriesInfo], found: Sorted) -> tuple[World, World]:
     names = " ".join((s.description + " " + s.protocol) for s in study)
     late = any("hepatobiliary" in c.reading.phases for c in found.candidates)
     late = late or any(t >= 900.0 for c in found.candidates for t in c.reading.times_s)
-    if HEPATOSPECIFIC_NAMES.search(agents) or HEPATOSPECIFIC_NAMES.search(names):
+    if GADOXETATE.search(agents) or GADOXETATE.search(names):
         share = 0.97
-    elif _EXTRACELLULAR_NAMES.search(agents):
+    elif EXTRACELLULAR_NAMES.search(agents):
         share = 0.02
     else:
         share = 0.7 if late else HEPATOSPECIFIC.weight

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from mtinet.config import Phase
+from mtinet.dicom.contrast import EXTRACELLULAR
 from mtinet.dicom.series import SeriesInfo
 
 END = r"(?![^\W\d_])"
@@ -45,7 +46,8 @@ POST = pattern(
         rf"civ{END}",
         rf"mdc{END}|com contraste|met contrast|na contrast",
         rf"c ?\+|ce{END}|zengqiang|multi ?-?phas\w*",
-        r"eovist|primovist|multihance|gadavist|dotarem|magnevist|prohance|omniscan|clariscan|vueway|elucirem",
+        # "EOB" names the examination, also in the name of its unenhanced series
+        rf"eovist|primovist|{EXTRACELLULAR.pattern}",
     ],
     r"\+ ?c(?![^\W\d_])|(?<=\d)post(?![^\W\d_])|增强|造影",
 )
@@ -73,7 +75,6 @@ _HEPATOBILIARY = pattern(
     [rf"hbp|hepato?[ _-]*bil\w*|hep ?bil|hb{END}|hepatospez\w*|leberspez\w*|hepatocyt\w*|liver ?spec\w*"],
     "肝胆|肝細胞|肝细胞",
 )
-HEPATOSPECIFIC = pattern([r"eovist|primovist|gadoxet\w*|gd-?eob\w*|eob"], "普美显")
 _DYNAMIC = pattern([rf"dyn(?:amic|amique|amisch)?{END}|dyn ?\d|multi ?-?phas\w*|disco|twist|grasp"], "动态")
 
 T1_3D = pattern(

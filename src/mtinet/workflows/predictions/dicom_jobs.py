@@ -13,9 +13,10 @@ from mtinet.cohort import Study
 from mtinet.dicom.origin import Origin
 from mtinet.dicom.study import DicomStudy
 from mtinet.errors import UnusableError, UserError
-from mtinet.results import Finding
+from mtinet.results import Finding, PhaseSource
 from mtinet.workflows.imports.dicom_loading import StudyJob, acquisition_of, load_phases
-from mtinet.workflows.imports.dicom_phases import Overruling
+from mtinet.workflows.imports.dicom_phases import ChosenVolume, Overruling
+from mtinet.workflows.imports.scrubbing import Scrubber
 from mtinet.workflows.predictions.jobs import Case, Job, trusted_times
 
 OTHER_BODY_PARTS = (
@@ -24,6 +25,9 @@ OTHER_BODY_PARTS = (
     "PROSTATE",
 )
 """Body parts (BodyPartExamined) that hold no liver."""
+
+SURE = 0.8
+"""Confidence of a phase above which it should hardly ever be wrong (docs/phases.md)."""
 
 ABOUT_THE_EXPORT = frozenset({"localizer", "mixed-orientation", "duplicate-file", "colour"})
 """Notes on files that are read past: of an import they matter, a result does not depend on them."""
@@ -98,7 +102,9 @@ class DicomJob:
         )
         origin = Origin({phase: chosen.volume for phase, chosen in loaded.kept.items()})
         findings = [f for f in loaded.findings if f.id not in ABOUT_THE_EXPORT]
-        return Case(study, origin, (*findings, *contradicted))
+        sources = {str(phase): _source(chosen, scrub) for phase, chosen in loaded.kept.items()}
+        said = (*findings, *doubtful_phases(sources, self.study_id), *contradicted)
+        return Case(study, origin, said, sources=sources)
 
 
 @dataclass(frozen=True)
@@ -151,6 +157,48 @@ def dicom_jobs(source: Path, told: Mapping[str, str], key: Path | None) -> tuple
             patient = pseudonyms.patient(study.patient_id) if study.patient_id.strip() else study_id
             jobs.append(DicomJob(study, study_id, patient, told))
     return sorted(jobs, key=lambda job: job.study_id), findings
+
+
+def _source(chosen: ChosenVolume, scrub: Scrubber) -> PhaseSource:
+    return PhaseSource(
+        scrub.text(chosen.series.info.series_number),
+        chosen.volume.info.index,
+        len(chosen.series.volumes),
+        chosen.confidence,
+        tuple(scrub.text(words) for words in chosen.evidence),
+    )
+
+
+def doubtful_phases(sources: Mapping[str, PhaseSource], study_id: str) -> list[Finding]:
+    """The finding that names the phases that may be another, with series and confidence; none without any.
+
+    Parameters
+    ----------
+    sources : mapping of str to PhaseSource
+        By phase.
+    study_id : str
+    """
+    unsure = {phase: source for phase, source in sources.items() if source.confidence < SURE}
+    if not unsure:
+        return []
+    told = [
+        f"{phase} from series {source.name}, {source.confidence:.3g} ({'; '.join(source.evidence)})"
+        for phase, source in unsure.items()
+    ]
+    first = next(iter(unsure))
+    return [
+        Finding(
+            "phase-doubtful",
+            "predict",
+            "warning",
+            f"images that may be of another phase (confidence below {SURE:g}): {', '.join(told)}",
+            f"Look at them; where one is wrong, predict again with --phase-names {first}=SERIES (5:1 is the second "
+            f"volume of series 5, and {first}= says that the study lacks the phase).",
+            study_id,
+            value=min(source.confidence for source in unsure.values()),
+            threshold=SURE,
+        )
+    ]
 
 
 def _overruling(told: Mapping[str, str], study: DicomStudy) -> Overruling | None:

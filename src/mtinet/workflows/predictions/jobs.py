@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from mtinet.cohort import Study
 from mtinet.config import PHASES, Phase
 from mtinet.dicom.origin import Origin
-from mtinet.results import Finding
+from mtinet.results import Finding, PhaseSource
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,15 @@ class Case:
         What reading it found, without identity.
     liver : Path or None
         The liver's outline where the study did not bring it, and it was drawn for the result.
+    sources : dict
+        By phase of a DICOM study the series that it was taken from, without identity.
     """
 
     study: Study
     origin: Origin | None = None
     findings: tuple[Finding, ...] = ()
     liver: Path | None = None
+    sources: dict[str, PhaseSource] = field(default_factory=dict)
 
 
 class Job(Protocol):

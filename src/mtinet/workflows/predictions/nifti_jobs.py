@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
-from mtinet.cohort import Study
-from mtinet.config import PHASES, Phase
+from mtinet.cohort import Study, nifti_files
+from mtinet.cohort.phase_names import guess_phase
+from mtinet.config import Phase
 from mtinet.dicom.origin import Origin
 from mtinet.errors import UserError
+from mtinet.imaging.liver import without_unusable_liver
 from mtinet.volume import read_nifti
 from mtinet.workflows.predictions.jobs import Case, trusted_times
 
@@ -68,27 +70,22 @@ class FolderJob:
         return frozenset({self.folder.resolve()})
 
     def fingerprint(self) -> str:
-        """Hash of the files' content and of what the user says about phases."""
-        said = json.dumps(dict(self.told), sort_keys=True)
-        return hashlib.sha256((said + NiftiJob(self._study()).fingerprint()).encode()).hexdigest()
+        """Hash of the files' content, of what lies beside them, and of what the user says about phases."""
+        study = self._study()
+        said = json.dumps([dict(self.told), [path.name for path in study.unused]], sort_keys=True)
+        return hashlib.sha256((said + NiftiJob(study).fingerprint()).encode()).hexdigest()
 
     def read(self) -> Case:
-        """The study with its images in memory."""
-        return NiftiJob(self._study()).read()
+        """The study with its images in memory, and without a liver that cannot be used."""
+        case = NiftiJob(self._study()).read()
+        study, faults = without_unusable_liver(case.study)
+        return replace(case, study=study, findings=(*case.findings, *faults))
 
     def _study(self) -> Study:
-        if not self.told:
-            return Study.from_folder(self.folder)
-        images = {p: path for p in PHASES if (path := _file(self.folder, p)) is not None}
-        taken = {name: _named_file(self.folder, name, value) for name, value in self.told.items()}
-        named = {path for path in taken.values() if path is not None}
-        # a file has one phase: what it is called is overruled
-        images = {p: path for p, path in images.items() if path not in named and p not in taken}
-        images |= {cast("Phase", name): path for name, path in taken.items() if path is not None}
-        if not images:
-            raise UserError(f"{self.folder}: --phase-names leaves no phase; name at least one")
-        ordered = {phase: images[phase] for phase in PHASES if phase in images}
-        return Study(self.study_id, ordered, liver_mask=_file(self.folder, "liver_mask"))
+        known = {
+            cast("Phase", name): _named_file(self.folder, name, value) for name, value in self.told.items()
+        }
+        return Study.from_folder(self.folder, known)
 
 
 def _file(folder: Path, name: str) -> Path | None:
@@ -110,7 +107,9 @@ def _named_file(folder: Path, phase: str, name: str) -> Path | None:
 
 def holds_nifti(folder: Path, told: Mapping[str, str]) -> bool:
     """Whether a folder has a file of a phase, by its name or by what the user says."""
-    return any(_file(folder, name) is not None for name in (*PHASES, *filter(None, told.values())))
+    return any(guess_phase(name) for name in nifti_files(folder).values()) or any(
+        _file(folder, name) is not None for name in told.values() if name
+    )
 
 
 def _content(path: Path) -> bytes:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mtinet.cohort import Cohort
+from mtinet.cohort import Cohort, nifti_files
 from mtinet.config import PHASES
 from mtinet.dicom.origin import Origin
 from mtinet.errors import UnusableError, UserError
@@ -83,12 +83,14 @@ def open_source(
     found: list[Job] = [FolderJob(folder, told) for folder in folders if holds_nifti(folder, told)]
     dicom, findings = dicom_jobs(source, told, key)
     if not found and not dicom:
+        strange = ", ".join(path.name for path in nifti_files(source)) if source.is_dir() else ""
+        named = f"; if one of {strange} is a phase, say which with --phase-names" if strange else ""
         details = "".join(
             f"\n- {f.case + ': ' if f.case else ''}{f.meaning}. {f.action}" for f in findings[:10]
         )
         raise UnusableError(
             f"{source} holds no study: neither <phase>.nii.gz files (phases: {', '.join(PHASES)}), nor DICOM "
-            f"images, nor a cohort.csv; give the folder of a study, or one of several{details}"
+            f"images, nor a cohort.csv; give the folder of a study, or one of several{named}{details}"
         )
     jobs = (*found, *dicom)
     return Source(jobs, len(jobs) > 1, tuple(findings), has_instances=bool(dicom))

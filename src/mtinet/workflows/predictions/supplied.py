@@ -27,7 +27,7 @@ class Supplied:
     Attributes
     ----------
     agent : str
-        Contrast agent of studies that name none.
+        Contrast agent of studies that name none that is known.
     liver_command : str
         Program that draws the liver where a study brings no mask of it
         (:func:`mtinet.imaging.liver.run_liver_command`).
@@ -57,8 +57,10 @@ class Supplied:
         return {name: value for name, value in vars(self).items() if value}
 
     def with_agent(self, case: Case) -> Case:
-        """The case with the agent, where it named none."""
-        return replace(case, study=replace(case.study, agent=case.study.agent or self.agent))
+        """The case with the agent, where it named none that is known: headers say ``Gd`` or ``CONTRAST``."""
+        if not self.agent or agent_kind(case.study.agent):
+            return case
+        return replace(case, study=replace(case.study, agent=self.agent))
 
     @contextmanager
     def added_to(self, case: Case) -> Iterator[Case]:
