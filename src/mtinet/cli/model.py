@@ -190,8 +190,9 @@ def predict(
     the same command again does what is left, and what changed.  OUT/audit.jsonl keeps which model made what from
     which input.  OUT may not be the folder of a study's images, nor hold the result of another study.
 
-    DICOM studies are named by pseudonyms, the same as of `mtinet import dicom`.  Who the patient is stands in
-    the DICOM files only (segmentation.dcm, report.dcm, page.dcm), with the UIDs of their images in audit.jsonl.
+    DICOM studies are named by pseudonyms, the same as of `mtinet import dicom`.  Whose they are is told beside OUT, in
+    OUT-mapping.csv.  In OUT, who the patient is stands in the DICOM files only (segmentation.dcm, report.dcm,
+    page.dcm), with the UIDs of their images in audit.jsonl.
 
     With `mtinet calibrate` done before, each lesion also says how sure the model is, and a study unlike those
     of the calibration is flagged.
@@ -234,14 +235,20 @@ def predict(
     lines = [_result_line(result) for result in outcome.results]
     if outcome.kept:
         lines.append(f"kept from before: {', '.join(outcome.kept)}")
+    lines.append(f"written: {out}")
+    if outcome.mapping is not None:
+        lines.append(
+            f"who is who: {outcome.mapping} (as confidential as the images; keep it apart from {out})"
+        )
     show(
         {
             "out": str(out),
+            "mapping": None if outcome.mapping is None else str(outcome.mapping),
             "results": [result.to_dict() for result in outcome.results],
             "kept": list(outcome.kept),
             "findings": [f.to_dict() for f in outcome.findings],
         },
-        "\n".join([*lines, f"written: {out}", findings_text(outcome.findings), RESEARCH_USE]),
+        "\n".join([*lines, findings_text(outcome.findings), RESEARCH_USE]),
         json_,
     )
     exit_for(outcome.findings, bool(outcome.results or outcome.kept))

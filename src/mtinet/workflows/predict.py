@@ -20,6 +20,7 @@ from mtinet.results import Finding, Result
 from mtinet.runs import Run
 from mtinet.stages import stage, timed
 from mtinet.volume import read_nifti
+from mtinet.workflows.imports.mapping import mapping_beside
 from mtinet.workflows.predictions.audit import Audit
 from mtinet.workflows.predictions.formats import (
     DEFAULT_FORMATS,
@@ -37,6 +38,7 @@ from mtinet.workflows.predictions.priors import Prior, PriorPaths
 from mtinet.workflows.predictions.sources import open_source
 from mtinet.workflows.predictions.stored import RESULT_FILE, read_result
 from mtinet.workflows.predictions.supplied import NOTHING, Supplied
+from mtinet.workflows.predictions.who import who_is_who
 from mtinet.workflows.unseen import training_patients
 
 
@@ -97,11 +99,14 @@ class Predictions:
         Of all results, and why the other studies have none.
     kept : tuple of str
         Studies that were finished before.
+    mapping : Path or None
+        Where it is told whose results those of DICOM studies are; None where there are no such studies.
     """
 
     results: tuple[Result, ...]
     findings: tuple[Finding, ...]
     kept: tuple[str, ...] = ()
+    mapping: Path | None = None
 
 
 def predict(
@@ -117,6 +122,7 @@ def predict(
     A study's files lie in ``out`` itself, or in ``out/<study_id>`` where there are several; they appear
     together.  A study that fails becomes a finding and does not stop the others.  ``out/audit.jsonl`` gets a
     line a study; one that is finished is not predicted again while its inputs, the model and the version stay.
+    Which pseudonym stands for whom is written beside ``out`` (``out-mapping.csv``), never into it.
 
     Parameters
     ----------
@@ -148,6 +154,7 @@ def predict(
         origins = origins_of_cohort(source, options.images, options.mapping)
     opened = open_source(source, options.phase_names, options.key, origins)
     check_instances(options.formats, opened.has_instances)
+    who = who_is_who(out, opened.jobs)
     audit = Audit(out)
     places = {job.study_id: out / job.study_id if opened.several else out for job in opened.jobs}
     for job in opened.jobs:
@@ -166,12 +173,19 @@ def predict(
         prior,
         options.supplied,
     )
+    try:
+        mapping = None if who is None else who.write()
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {mapping_beside(out)} ({error.strerror or error}), which tells whose results these are; "
+            "free space or correct the rights of the folder that holds it, or give another one with -o"
+        ) from error
     for done, job in enumerate(opened.jobs, start=1):
         batch.do(job)
         if on_progress is not None:
             on_progress(done, len(opened.jobs))
     findings = [*opened.findings, *batch.failures, *(f for r in batch.results for f in r.findings)]
-    return Predictions(tuple(batch.results), tuple(findings), tuple(batch.kept))
+    return Predictions(tuple(batch.results), tuple(findings), tuple(batch.kept), mapping)
 
 
 class _Batch:

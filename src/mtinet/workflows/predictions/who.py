@@ -1,0 +1,62 @@
+"""Whose results those of DICOM studies are: the table beside the results, as an import writes it beside a cohort."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mtinet.errors import UserError
+from mtinet.workflows.imports.mapping import MappingRow, mapping_beside, read_mapping, write_mapping
+from mtinet.workflows.predictions.dicom_jobs import DicomJob, RefusedJob
+from mtinet.workflows.predictions.jobs import Job
+
+
+@dataclass(frozen=True)
+class WhoIsWho:
+    """The table beside a folder of results; rows of earlier predictions into that folder stay."""
+
+    place: Path
+    rows: tuple[MappingRow, ...]
+
+    def write(self) -> Path:
+        """Write it, and return where."""
+        write_mapping(self.place, self.rows)
+        return self.place
+
+
+def who_is_who(out: Path, jobs: Iterable[Job]) -> WhoIsWho | None:
+    """The table for the studies that are predicted into ``out``; None where none of them is of DICOM.
+
+    Raises
+    ------
+    UserError
+        There is a file of another kind, or the studies went by other pseudonyms before: each would lie there
+        twice.
+    """
+    told = [row for job in jobs for row in _rows(job)]
+    if not told:
+        return None
+    place = mapping_beside(out)
+    rows = read_mapping(place, f"move it away, or give another folder than {out} with -o")
+    before = {(row.study_uid, row.original_patient_id): row.study_id for row in rows.values()}
+    for row in told:
+        named = before.get((row.study_uid, row.original_patient_id), row.study_id)
+        if named != row.study_id:
+            raise UserError(
+                f"{place} calls a study {named} that is {row.study_id} now: the key of the pseudonyms is another one, "
+                f"and {out} would hold the study twice; give the key file of before with --key, or another folder "
+                "with -o"
+            )
+    return WhoIsWho(place, tuple({**rows, **{row.study_id: row for row in told}}.values()))
+
+
+def _rows(job: Job) -> list[MappingRow]:
+    if isinstance(job, DicomJob):
+        return [MappingRow.of(job.study, job.study_id, job.patient_id)]
+    if isinstance(job, RefusedJob) and job.studies:
+        # the study that is filed under several patients has no pseudonym of one, and is to be found again
+        row = MappingRow.of(job.studies[0], job.study_id, "")
+        ids, names = ({getattr(s, n): None for s in job.studies} for n in ("patient_id", "patient_name"))
+        return [replace(row, original_patient_id="; ".join(ids), patient_name="; ".join(names))]
+    return []
