@@ -15,8 +15,10 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from typer.testing import CliRunner
 
 from mtinet import files
+from mtinet.cli import app
 from mtinet.errors import UserError
 from mtinet.volume import Volume
 from mtinet.workflows.predict import OutputError, PredictOptions, predict
@@ -346,16 +348,24 @@ def test_an_unforeseen_failure_of_one_study_does_not_stop_the_others(toy_run, th
 
     def failing(self, study):
         if study.study_id == "s1":
-            raise IndexError("Miller")
+            raise IndexError("no row 7\n" + "of many " * 99)
         return explain(self, study)
 
     monkeypatch.setattr(Predictor, "explain", failing)
-    outcome = predict(toy_run.path, three, tmp_path / "out", QUICK)
+    seen = []
+    outcome = predict(toy_run.path, three, tmp_path / "out", QUICK, on_unforeseen=seen.append)
     assert [r.study_id for r in outcome.results] == ["s0", "s2"]
     (failed,) = [f for f in outcome.findings if f.severity == "error"]
-    assert "IndexError" in failed.meaning
-    # what the error says may be a patient's name
-    assert "Miller" not in failed.meaning
+    assert "IndexError: no row 7 of many" in failed.meaning
+    assert len(failed.meaning) < 400
+    assert "mtinet --debug predict" in failed.action
+    lines = [json.loads(line) for line in (tmp_path / "out" / "audit.jsonl").read_text().splitlines()]
+    assert [line["reason"] for line in lines if line["outcome"] == "failed"] == [failed.meaning]
+    assert [type(error) for error in seen] == [IndexError]
+    # the command prints where it was, if it is asked as the text says
+    words = ["predict", str(toy_run.path), str(three), "-o", str(tmp_path / "told"), "--format", "json"]
+    assert "Traceback" in CliRunner().invoke(app, ["--debug", *words]).stderr
+    assert "Traceback" not in CliRunner().invoke(app, words).stderr
 
 
 def test_memory_holds_no_masks_of_a_batch(toy_run, three, tmp_path):

@@ -17,6 +17,7 @@ from mtinet.cli import app
 from mtinet.dicom.masks import read_masks
 from mtinet.dicom.study import read_studies
 from mtinet.errors import UserError
+from mtinet.inference.predictor import Predictor
 from mtinet.volume import read_nifti
 from mtinet.workflows.ingest import IngestOptions, ingest
 from mtinet.workflows.predict import PredictOptions, predict
@@ -143,6 +144,25 @@ def test_another_key_does_not_put_a_study_there_twice(predicted, toy_run, thick_
     with pytest.raises(UserError, match=r"the key of the pseudonyms is another one.*--key"):
         predict(toy_run.path, tmp_path / "in", out, PredictOptions(formats=("json",), key=tmp_path / "new"))
     assert {path.name for path in out.iterdir()} == before
+
+
+def test_an_unforeseen_error_is_told_without_identity(predicted, toy_run, tmp_path, monkeypatch):
+    place, _, exam, _ = predicted
+
+    def failing(self, study):
+        raise RuntimeError(
+            f"{exam.patient_id} of Virtual^Patient in {place / 'export'}/Miller.dcm and 'a b/Miller': 7 of 9 rows"
+        )
+
+    monkeypatch.setattr(Predictor, "explain", failing)
+    options = PredictOptions(formats=("json",), key=place / "key")
+    (failed,) = predict(toy_run.path, place / "export", tmp_path / "out", options).findings
+    stored = (tmp_path / "out" / "audit.jsonl").read_text()
+    for text in (failed.meaning, stored):
+        assert "RuntimeError: patient-" in text
+        assert "7 of 9 rows" in text
+        for secret in (exam.patient_id, "Virtual", "Miller"):
+            assert secret not in text
 
 
 def test_without_dicom_files_the_audit_holds_no_uid(predicted, toy_run, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -130,6 +131,7 @@ def evaluate(
 
 @app.command()
 def predict(
+    context: typer.Context,
     model: Annotated[
         Path,
         typer.Argument(
@@ -230,8 +232,9 @@ def predict(
         backend=backend,
         supplied=Supplied(agent, liver_command),
     )
+    on_unforeseen = traceback.print_exception if context.obj["debug"] else None
     with progress("Predicting") as advance:
-        outcome = run(model, study, out, options, on_progress=advance)
+        outcome = run(model, study, out, options, on_progress=advance, on_unforeseen=on_unforeseen)
     lines = [_result_line(result) for result in outcome.results]
     if outcome.kept:
         lines.append(f"kept from before: {', '.join(outcome.kept)}")

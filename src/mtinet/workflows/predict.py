@@ -38,8 +38,11 @@ from mtinet.workflows.predictions.priors import Prior, PriorPaths
 from mtinet.workflows.predictions.sources import open_source
 from mtinet.workflows.predictions.stored import RESULT_FILE, read_result
 from mtinet.workflows.predictions.supplied import NOTHING, Supplied
-from mtinet.workflows.predictions.who import who_is_who
+from mtinet.workflows.predictions.who import who_is_who, without_identity
 from mtinet.workflows.unseen import training_patients
+
+_LONGEST_MESSAGE = 300
+"""Letters of an unforeseen error's message; some libraries write pages."""
 
 
 class OutputError(UserError):
@@ -116,6 +119,7 @@ def predict(
     options: PredictOptions | None = None,
     *,
     on_progress: Callable[[int, int], None] | None = None,
+    on_unforeseen: Callable[[Exception], None] | None = None,
 ) -> Predictions:
     """Predict the studies of a source.
 
@@ -134,6 +138,8 @@ def predict(
     options : PredictOptions, optional
     on_progress : callable, optional
         Called as ``on_progress(done, total)`` with numbers of studies.
+    on_unforeseen : callable, optional
+        Called with an error of one study that nobody foresaw, for its traceback; it may hold identity.
 
     Raises
     ------
@@ -172,6 +178,7 @@ def predict(
         places,
         prior,
         options.supplied,
+        on_unforeseen,
     )
     try:
         mapping = None if who is None else who.write()
@@ -201,6 +208,7 @@ class _Batch:
         places: Mapping[str, Path],
         prior: Prior | None,
         supplied: Supplied,
+        on_unforeseen: Callable[[Exception], None] | None,
     ) -> None:
         self.predictor = predictor
         self.software = software_of(predictor.facts)
@@ -208,7 +216,7 @@ class _Batch:
         self.calibration = _calibration_digest(predictor)
         self.formats, self.places = formats, places
         self.prior, self.supplied = prior, supplied
-        self.audit = audit
+        self.audit, self.on_unforeseen = audit, on_unforeseen
         self.results: list[Result] = []
         self.failures: list[Finding] = []
         self.kept: list[str] = []
@@ -226,9 +234,11 @@ class _Batch:
         except Exception as error:  # a study that nobody foresaw must not stop the others
             self._failed(
                 job.study_id,
-                f"it failed in an unforeseen way ({type(error).__name__})",
-                "Predict it alone with --debug, and report what is printed.",
+                f"it failed in an unforeseen way ({without_identity(job, _described(error))})",
+                "Predict it alone with mtinet --debug predict ..., and report what is printed.",
             )
+            if self.on_unforeseen is not None:
+                self.on_unforeseen(error)
         else:
             self._keep(result)
 
@@ -323,6 +333,14 @@ class _Batch:
             self.audit.add(study_id, "failed", reason=why)
         except OSError as error:
             raise _unwritable(self.audit.path, error, len(self.results)) from error
+
+
+def _described(error: Exception) -> str:
+    """An error's type and what it says, in one line."""
+    says = " ".join(str(error).split())
+    if len(says) > _LONGEST_MESSAGE:
+        says = says[:_LONGEST_MESSAGE] + " ..."
+    return f"{type(error).__name__}: {says}" if says else type(error).__name__
 
 
 def refuse_place(

@@ -1,15 +1,19 @@
-"""Whose results those of DICOM studies are: the table beside the results, as an import writes it beside a cohort."""
+"""Whose results those of DICOM studies are: told in the table beside them, and nowhere among them."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mtinet.errors import UserError
 from mtinet.workflows.imports.mapping import MappingRow, mapping_beside, read_mapping, write_mapping
+from mtinet.workflows.imports.scrubbing import REMOVED, Scrubber
 from mtinet.workflows.predictions.dicom_jobs import DicomJob, RefusedJob
 from mtinet.workflows.predictions.jobs import Job
+
+_PATH = re.compile(r"""'[^']*[/\\][^']*'|"[^"]*[/\\][^"]*"|\S*[/\\]\S*""")
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,15 @@ def who_is_who(out: Path, jobs: Iterable[Job]) -> WhoIsWho | None:
                 "with -o"
             )
     return WhoIsWho(place, tuple({**rows, **{row.study_id: row for row in told}}.values()))
+
+
+def without_identity(job: Job, text: str) -> str:
+    """A text about a study as it may be stored: of DICOM without names, ids and dates, nor paths, which may hold them."""
+    if not isinstance(job, DicomJob):
+        return text
+    series = {s.info.series_uid: f"series {s.info.series_number}" for s in job.study.series}
+    scrub = Scrubber.of(job.study, job.study_id, job.patient_id, series)
+    return scrub.text(_PATH.sub(REMOVED, text))
 
 
 def _rows(job: Job) -> list[MappingRow]:
