@@ -20,7 +20,6 @@ from mtinet.results import Finding, Result
 from mtinet.runs import Run
 from mtinet.stages import stage, timed
 from mtinet.volume import read_nifti
-from mtinet.workflows.imports.mapping import mapping_beside
 from mtinet.workflows.predictions.audit import Audit
 from mtinet.workflows.predictions.formats import (
     DEFAULT_FORMATS,
@@ -34,6 +33,7 @@ from mtinet.workflows.predictions.formats import (
 )
 from mtinet.workflows.predictions.jobs import Case, Job
 from mtinet.workflows.predictions.origins import origins_of_cohort
+from mtinet.workflows.predictions.places import Places
 from mtinet.workflows.predictions.priors import Prior, PriorPaths
 from mtinet.workflows.predictions.sources import open_source
 from mtinet.workflows.predictions.stored import RESULT_FILE, read_result
@@ -123,8 +123,8 @@ def predict(
 ) -> Predictions:
     """Predict the studies of a source.
 
-    A study's files lie in ``out`` itself, or in ``out/<study_id>`` where there are several; they appear
-    together.  A study that fails becomes a finding and does not stop the others.  ``out/audit.jsonl`` gets a
+    A study's files lie in ``out`` itself, or in ``out/<study_id>`` where there are several or were before; they
+    appear together.  A study that fails becomes a finding and does not stop the others.  ``out/audit.jsonl`` gets a
     line a study; one that is finished is not predicted again while its inputs, the model and the version stay.
     Which pseudonym stands for whom is written beside ``out`` (``out-mapping.csv``), never into it.
 
@@ -162,9 +162,7 @@ def predict(
     check_instances(options.formats, opened.has_instances)
     who = who_is_who(out, opened.jobs)
     audit = Audit(out)
-    places = {job.study_id: out / job.study_id if opened.several else out for job in opened.jobs}
-    for job in opened.jobs:
-        refuse_place(places[job.study_id], job.study_id, job.folders, audit)
+    places = Places.of(out, opened, audit)
     prior = None if options.prior is None else Prior.open(options.prior, options.key)
     if prior is not None:
         prior.check(opened)
@@ -175,23 +173,24 @@ def predict(
         _trained_on(runs, source),
         audit,
         options.formats,
-        places,
+        places.by_study,
         prior,
         options.supplied,
         on_unforeseen,
     )
+    mapping, moved = None, []
     try:
-        mapping = None if who is None else who.write()
+        if who is not None:
+            mapping = who.write()
+        if places.moved is not None:
+            moved = [places.moved.do(audit)]
     except OSError as error:
-        raise OutputError(
-            f"cannot write {mapping_beside(out)} ({error.strerror or error}), which tells whose results these are; "
-            "free space or correct the rights of the folder that holds it, or give another one with -o"
-        ) from error
+        raise _unwritable(Path(error.filename or out), error, 0) from error
     for done, job in enumerate(opened.jobs, start=1):
         batch.do(job)
         if on_progress is not None:
             on_progress(done, len(opened.jobs))
-    findings = [*opened.findings, *batch.failures, *(f for r in batch.results for f in r.findings)]
+    findings = [*opened.findings, *moved, *batch.failures, *(f for r in batch.results for f in r.findings)]
     return Predictions(tuple(batch.results), tuple(findings), tuple(batch.kept), mapping)
 
 
@@ -341,54 +340,6 @@ def _described(error: Exception) -> str:
     if len(says) > _LONGEST_MESSAGE:
         says = says[:_LONGEST_MESSAGE] + " ..."
     return f"{type(error).__name__}: {says}" if says else type(error).__name__
-
-
-def refuse_place(
-    place: Path, study_id: str, folders: Set[Path], audit: Audit, *, corrected: bool = False
-) -> None:
-    """Refuse a folder in which a study's result would be mixed with something else.
-
-    Parameters
-    ----------
-    place : Path
-        Where the result goes.
-    study_id : str
-    folders : set of Path
-        Where the study's own files lie.
-    audit : Audit
-        Of the folder that holds the results.
-    corrected : bool
-        The result is of a mask that a reader corrected, and may replace another one of that kind.
-
-    Raises
-    ------
-    UserError
-        The study's own files lie there (a mask would replace the reader's), or a result of another study, or
-        one that a reader corrected.
-    """
-    if place.resolve() in folders:
-        raise UserError(
-            f"{place} holds the images of study {study_id}, and a result beside them would be taken for a "
-            "reader's mask or replace it; give another folder with -o"
-        )
-    line = audit.holder(place)
-    held = str(line.get("study_id", "")) or _held(place)
-    if held not in ("", study_id):
-        raise UserError(
-            f"{place} holds the result of study {held}, and this is study {study_id}; give another folder with -o"
-        )
-    if line.get("outcome") == "revised" and not corrected:
-        raise UserError(
-            f"{place} holds a result of study {study_id} that a reader corrected; give another folder with -o"
-        )
-
-
-def _held(place: Path) -> str:
-    """The study of a result that no audit knows; empty where there is none."""
-    try:
-        return read_result(place).study_id
-    except UserError:
-        return ""
 
 
 def _trained_on(runs: list[Run], source: Path) -> Set[str]:

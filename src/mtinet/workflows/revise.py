@@ -25,7 +25,6 @@ from mtinet.inference.predictor import Predictor, StudyPrediction, with_findings
 from mtinet.results import Finding, Result, Severity
 from mtinet.runs import Run
 from mtinet.volume import Volume
-from mtinet.workflows.predict import refuse_place
 from mtinet.workflows.predictions.audit import Audit
 from mtinet.workflows.predictions.formats import (
     DEFAULT_FORMATS,
@@ -39,6 +38,7 @@ from mtinet.workflows.predictions.formats import (
 )
 from mtinet.workflows.predictions.jobs import Case, Job
 from mtinet.workflows.predictions.nifti_jobs import FolderJob
+from mtinet.workflows.predictions.places import refuse_place
 from mtinet.workflows.predictions.sources import open_source
 from mtinet.workflows.predictions.stored import read_result
 from mtinet.workflows.predictions.supplied import Supplied

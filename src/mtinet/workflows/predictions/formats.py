@@ -31,6 +31,7 @@ Format = Literal["nifti", "json", "csv", "maps", "picture", "page", "pdf", "dico
 FORMATS: tuple[Format, ...] = get_args(Format)
 DEFAULT_FORMATS: tuple[Format, ...] = ("nifti", "json", "picture", "page")
 LIVER_FILE = "liver_mask.nii.gz"
+TABLE_FILE = "measurements.csv"
 DICOM_FORMATS: tuple[Format, ...] = ("dicom-seg", "dicom-sr")
 
 
@@ -181,7 +182,7 @@ def _csv(output: Output, folder: Path) -> None:
         writer.writerow(_row(result.study_id, number, Measurement("class", finding=lesion.label)))
         for item in (*sure, *codes.lesion_quantities(lesion)):
             writer.writerow(_row(result.study_id, number, item))
-    files.write_text(folder / "measurements.csv", text.getvalue())
+    files.write_text(folder / TABLE_FILE, text.getvalue())
 
 
 def _row(study_id: str, lesion: str, item: Measurement) -> tuple[str, ...]:

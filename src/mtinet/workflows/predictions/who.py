@@ -56,7 +56,7 @@ def who_is_who(out: Path, jobs: Iterable[Job]) -> WhoIsWho | None:
 
 
 def without_identity(job: Job, text: str) -> str:
-    """A text about a study as it may be stored: of DICOM without names, ids and dates, nor paths, which may hold them."""
+    """A text about a study as it may be stored: of DICOM without names, ids, dates and paths, which may hold them."""
     if not isinstance(job, DicomJob):
         return text
     series = {s.info.series_uid: f"series {s.info.series_number}" for s in job.study.series}
