@@ -21,7 +21,9 @@ from mtinet.inference.predictor import Predictor
 from mtinet.volume import read_nifti
 from mtinet.workflows.ingest import IngestOptions, ingest
 from mtinet.workflows.predict import PredictOptions, predict
+from mtinet.workflows.predictions.priors import PriorPaths
 from mtinet.workflows.predictions.sources import parse_phase_names
+from mtinet.workflows.revise import ReviseOptions, revise
 
 ALL = ("nifti", "json", "csv", "page", "dicom-seg", "dicom-sr")
 PHASES = ("pre", "arterial", "portal_venous", "delayed")
@@ -163,6 +165,27 @@ def test_an_unforeseen_error_is_told_without_identity(predicted, toy_run, tmp_pa
         assert "7 of 9 rows" in text
         for secret in (exam.patient_id, "Virtual", "Miller"):
             assert secret not in text
+
+
+def test_a_single_study_with_another_key_is_told_of_the_key(predicted, toy_run, tmp_path):
+    place, *_ = predicted
+    out, words = tmp_path / "out", (toy_run.path, place / "export", tmp_path / "out")
+    predict(*words, PredictOptions(formats=("nifti", "json"), key=place / "key"))
+    # nothing but the id tells that it is another study
+    (tmp_path / "out-mapping.csv").unlink()
+    for change in (
+        lambda: predict(*words, PredictOptions(formats=("json",), key=tmp_path / "new")),
+        lambda: revise(
+            *(out, out / "mask.nii.gz", place / "export", toy_run.path, tmp_path / "revised"),
+            ReviseOptions(key=tmp_path / "new"),
+        ),
+        lambda: predict(
+            *(toy_run.path, place / "export", tmp_path / "now"),
+            PredictOptions(prior=PriorPaths(out, place / "export"), key=tmp_path / "new"),
+        ),
+    ):
+        with pytest.raises(UserError, match=r"give the key file of before with --key"):
+            change()
 
 
 def test_without_dicom_files_the_audit_holds_no_uid(predicted, toy_run, tmp_path):

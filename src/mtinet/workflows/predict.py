@@ -179,13 +179,16 @@ def predict(
         on_unforeseen,
     )
     mapping, moved = None, []
-    try:
-        if who is not None:
+    if who is not None:
+        try:
             mapping = who.write()
-        if places.moved is not None:
+        except OSError as error:
+            raise _unwritable(who.place, error, 0) from error
+    if places.moved is not None:
+        try:
             moved = [places.moved.do(audit)]
-    except OSError as error:
-        raise _unwritable(Path(error.filename or out), error, 0) from error
+        except OSError as error:
+            raise _unwritable(out, error, 0) from error
     for done, job in enumerate(opened.jobs, start=1):
         batch.do(job)
         if on_progress is not None:

@@ -13,6 +13,7 @@ from mtinet.workflows.predictions.audit import Audit
 from mtinet.workflows.predictions.formats import TABLE_FILE
 from mtinet.workflows.predictions.sources import Source
 from mtinet.workflows.predictions.stored import read_result
+from mtinet.workflows.predictions.who import other_key
 
 
 @dataclass(frozen=True)
@@ -157,6 +158,7 @@ def refuse_place(
     if held not in ("", study_id):
         raise UserError(
             f"{place} holds the result of study {held}, and this is study {study_id}; give another folder with -o"
+            f"{other_key(held, study_id)}"
         )
     if line.get("outcome") == "revised" and not corrected:
         raise UserError(

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mtinet.dicom.deidentify import is_pseudonym
 from mtinet.errors import UserError
 from mtinet.workflows.imports.mapping import MappingRow, mapping_beside, read_mapping, write_mapping
 from mtinet.workflows.imports.scrubbing import REMOVED, Scrubber
@@ -53,6 +54,13 @@ def who_is_who(out: Path, jobs: Iterable[Job]) -> WhoIsWho | None:
                 "with -o"
             )
     return WhoIsWho(place, tuple({**rows, **{row.study_id: row for row in told}}.values()))
+
+
+def other_key(*study_ids: str) -> str:
+    """What an error about studies adds where they may be one under two keys; empty where an id is no pseudonym."""
+    if not all(map(is_pseudonym, study_ids)):
+        return ""
+    return ". If it is the same study, the key of its pseudonym is another one: give the key file of before with --key"
 
 
 def without_identity(job: Job, text: str) -> str:
