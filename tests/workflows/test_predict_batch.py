@@ -449,6 +449,40 @@ def test_an_unforeseen_failure_of_one_study_does_not_stop_the_others(toy_run, th
     assert "Traceback" not in CliRunner().invoke(app, words).stderr
 
 
+def test_a_batch_has_one_table_of_all_its_studies(toy_run, three, tmp_path):
+    out = tmp_path / "out"
+    shutil.move(three / "s2", tmp_path / "s2")
+    both = PredictOptions(formats=("json", "csv"))
+    assert predict(toy_run.path, three / "s0", out, both).table is None
+    # in the folder of one study it is that study's, and moves with it
+    alone = (out / "measurements.csv").read_text()
+    assert predict(toy_run.path, three, out, both).table == out / "measurements.csv"
+    assert (out / "s0" / "measurements.csv").read_text() == alone
+    # without tables of the studies, and with the studies of earlier calls
+    shutil.move(tmp_path / "s2", tmp_path / "later" / "s2")
+    predict(toy_run.path, tmp_path / "later" / "s2", out, QUICK)
+    whole = (out / "measurements.csv").read_text()
+    predict(toy_run.path, tmp_path / "later" / "s2", out, PredictOptions(formats=("csv",)))
+    tables = [(out / f"s{index}" / "measurements.csv").read_text().splitlines() for index in range(3)]
+    assert whole.splitlines() == [tables[0][0], *(row for table in tables for row in table[1:])]
+    assert predict(toy_run.path, three, out, both).kept == ("s0", "s1")
+    assert (out / "measurements.csv").read_text() == whole
+
+
+def test_the_table_of_a_batch_says_what_it_lacks(toy_run, three, tmp_path):
+    out = tmp_path / "out"
+    predict(toy_run.path, three, out, QUICK)
+    (three / "s1" / "pre.nii.gz").write_bytes(b"damaged since")
+    (out / "s2" / "result.json").unlink()
+    shutil.rmtree(three / "s2")
+    outcome = predict(toy_run.path, three, out, QUICK)
+    (said,) = [f for f in outcome.findings if f.id == "table-incomplete"]
+    assert "lacks 1 studies without a result.json: s2" in said.meaning
+    rows = (out / "measurements.csv").read_text().splitlines()[1:]
+    # the images of s1 are no longer those of its result
+    assert {row.split(",")[0] for row in rows} == {"s0"}
+
+
 def test_memory_holds_no_masks_of_a_batch(toy_run, three, tmp_path):
     outcome = predict(toy_run.path, three, tmp_path / "out", QUICK)
     assert [r.mask for r in outcome.results] == [None] * 3

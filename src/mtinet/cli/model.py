@@ -239,6 +239,8 @@ def predict(
     if outcome.kept:
         lines.append(f"kept from before: {', '.join(outcome.kept)}")
     lines.append(f"written: {out}")
+    if outcome.table is not None:
+        lines.append(f"measurements of all studies: {outcome.table}")
     if outcome.mapping is not None:
         lines.append(
             f"who is who: {outcome.mapping} (as confidential as the images; keep it apart from {out})"
@@ -247,6 +249,7 @@ def predict(
         {
             "out": str(out),
             "mapping": None if outcome.mapping is None else str(outcome.mapping),
+            "table": None if outcome.table is None else str(outcome.table),
             "results": [result.to_dict() for result in outcome.results],
             "kept": list(outcome.kept),
             "findings": [f.to_dict() for f in outcome.findings],

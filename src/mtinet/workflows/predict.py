@@ -25,11 +25,13 @@ from mtinet.workflows.predictions.formats import (
     DEFAULT_FORMATS,
     DICOM_FORMATS,
     FORMATS,
+    TABLE_FILE,
     Format,
     Output,
     check_instances,
     software_of,
     write_output,
+    write_table,
 )
 from mtinet.workflows.predictions.jobs import Case, Job
 from mtinet.workflows.predictions.origins import origins_of_cohort
@@ -104,12 +106,15 @@ class Predictions:
         Studies that were finished before.
     mapping : Path or None
         Where it is told whose results those of DICOM studies are; None where there are no such studies.
+    table : Path or None
+        The measurements of all studies with a folder; None where the one study has its files in ``out`` itself.
     """
 
     results: tuple[Result, ...]
     findings: tuple[Finding, ...]
     kept: tuple[str, ...] = ()
     mapping: Path | None = None
+    table: Path | None = None
 
 
 def predict(
@@ -126,6 +131,7 @@ def predict(
     A study's files lie in ``out`` itself, or in ``out/<study_id>`` where there are several or were before; they
     appear together.  A study that fails becomes a finding and does not stop the others.  ``out/audit.jsonl`` gets a
     line a study; one that is finished is not predicted again while its inputs, the model and the version stay.
+    ``out/measurements.csv`` then has the quantities of all studies with a folder.
     Which pseudonym stands for whom is written beside ``out`` (``out-mapping.csv``), never into it.
 
     Parameters
@@ -193,8 +199,16 @@ def predict(
         batch.do(job)
         if on_progress is not None:
             on_progress(done, len(opened.jobs))
-    findings = [*opened.findings, *moved, *batch.failures, *(f for r in batch.results for f in r.findings)]
-    return Predictions(tuple(batch.results), tuple(findings), tuple(batch.kept), mapping)
+    table = out / TABLE_FILE if places.in_folders else None
+    lacking = [] if table is None else batch.write_table(table)
+    findings = [
+        *opened.findings,
+        *moved,
+        *lacking,
+        *batch.failures,
+        *(f for r in batch.results for f in r.findings),
+    ]
+    return Predictions(tuple(batch.results), tuple(findings), tuple(batch.kept), mapping, table)
 
 
 class _Batch:
@@ -243,6 +257,37 @@ class _Batch:
                 self.on_unforeseen(error)
         else:
             self._keep(result)
+
+    def write_table(self, place: Path) -> list[Finding]:
+        """Write the measurements of all studies of the output folder, and say which ones lack.
+
+        They are read from each ``result.json``, so that those of earlier calls are there and the table depends on
+        nothing else.  A study that has failed since has no result of the images as they are.
+        """
+        results, lacking = [], []
+        for folder, line in self.audit.results():
+            study_id = str(line["study_id"])
+            if self.audit.last(study_id) != line or not folder.is_dir():
+                continue
+            try:
+                results.append(read_result(folder))
+            except UserError:
+                lacking.append(study_id)
+        try:
+            write_table(place, sorted(results, key=lambda result: result.study_id))
+        except OSError as error:
+            raise _unwritable(place, error, len(self.results)) from error
+        if not lacking:
+            return []
+        return [
+            Finding(
+                "table-incomplete",
+                "predict",
+                "note",
+                f"{place.name} lacks {len(lacking)} studies without a {RESULT_FILE}: {', '.join(sorted(lacking)[:5])}",
+                "Predict them with json in --format to have them in it.",
+            )
+        ]
 
     def _done(self, job: Job, place: Path, seconds: Mapping[str, float]) -> Result | None:
         """A study's result, from now or from an earlier call."""
