@@ -21,6 +21,7 @@ from mtinet.runs import Run
 from mtinet.stages import stage, timed
 from mtinet.volume import read_nifti
 from mtinet.workflows.predictions.audit import Audit
+from mtinet.workflows.predictions.batch_table import write_batch_table
 from mtinet.workflows.predictions.formats import (
     DEFAULT_FORMATS,
     DICOM_FORMATS,
@@ -31,7 +32,6 @@ from mtinet.workflows.predictions.formats import (
     check_instances,
     software_of,
     write_output,
-    write_table,
 )
 from mtinet.workflows.predictions.jobs import Case, Job
 from mtinet.workflows.predictions.origins import origins_of_cohort
@@ -200,7 +200,10 @@ def predict(
         if on_progress is not None:
             on_progress(done, len(opened.jobs))
     table = out / TABLE_FILE if places.in_folders else None
-    lacking = [] if table is None else batch.write_table(table)
+    try:
+        lacking = [] if table is None else write_batch_table(table, audit)
+    except OSError as error:
+        raise _unwritable(out / TABLE_FILE, error, len(batch.results)) from error
     findings = [
         *opened.findings,
         *moved,
@@ -257,37 +260,6 @@ class _Batch:
                 self.on_unforeseen(error)
         else:
             self._keep(result)
-
-    def write_table(self, place: Path) -> list[Finding]:
-        """Write the measurements of all studies of the output folder, and say which ones lack.
-
-        They are read from each ``result.json``, so that those of earlier calls are there and the table depends on
-        nothing else.  A study that has failed since has no result of the images as they are.
-        """
-        results, lacking = [], []
-        for folder, line in self.audit.results():
-            study_id = str(line["study_id"])
-            if self.audit.last(study_id) != line or not folder.is_dir():
-                continue
-            try:
-                results.append(read_result(folder))
-            except UserError:
-                lacking.append(study_id)
-        try:
-            write_table(place, sorted(results, key=lambda result: result.study_id))
-        except OSError as error:
-            raise _unwritable(place, error, len(self.results)) from error
-        if not lacking:
-            return []
-        return [
-            Finding(
-                "table-incomplete",
-                "predict",
-                "note",
-                f"{place.name} lacks {len(lacking)} studies without a {RESULT_FILE}: {', '.join(sorted(lacking)[:5])}",
-                "Predict them with json in --format to have them in it.",
-            )
-        ]
 
     def _done(self, job: Job, place: Path, seconds: Mapping[str, float]) -> Result | None:
         """A study's result, from now or from an earlier call."""
