@@ -286,6 +286,22 @@ def test_a_deidentified_cohort_refers_to_its_images_by_the_mapping_file(predicte
     assert seg.PixelData == pydicom.dcmread(place / "out" / "segmentation.dcm").PixelData
 
 
+def test_a_cohort_with_the_original_ids_needs_no_mapping_file(predicted, toy_run, tmp_path):
+    place, _, exam, _ = predicted
+    options = PredictOptions(formats=("dicom-seg",), images=place / "export")
+    ingest(place / "export", tmp_path / "named", IngestOptions(key=place / "key"), workers=1)
+    with pytest.raises(UserError, match=r"named are pseudonyms: give --mapping"):
+        predict(toy_run.path, tmp_path / "named", tmp_path / "out", options)
+    with pytest.raises(UserError, match="with --images"):
+        predict(toy_run.path, tmp_path / "named", tmp_path / "out", PredictOptions(mapping=place / "key"))
+    assert (
+        ingest(place / "export", tmp_path / "kept", IngestOptions(keep_ids=True), workers=1).mapping is None
+    )
+    predict(toy_run.path, tmp_path / "kept", tmp_path / "out", options)
+    seg = pydicom.dcmread(tmp_path / "out" / exam.uid("study") / "segmentation.dcm")
+    assert seg.PatientID == exam.patient_id
+
+
 @pytest.mark.slow
 def test_the_page_goes_into_the_archive_as_well(predicted, toy_run, tmp_path, weasyprint):
     place, _, exam, _ = predicted

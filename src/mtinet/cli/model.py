@@ -173,7 +173,9 @@ def predict(
     ] = None,
     mapping: Annotated[
         Path | None,
-        typer.Option(help="With --images: the table from pseudonyms to originals that the import wrote."),
+        typer.Option(
+            help="With --images: the table from pseudonyms to originals that the import wrote; none after --keep-ids."
+        ),
     ] = None,
     key: Key = None,
     prior: Annotated[

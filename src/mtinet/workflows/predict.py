@@ -66,7 +66,8 @@ class PredictOptions:
     key : Path or None
         Secret key of the pseudonyms of DICOM studies; None = that of the user, made at first use.
     images, mapping : Path or None
-        DICOM files that a cohort was imported from, and its mapping file: what DICOM formats need of a cohort.
+        DICOM files that a cohort was imported from, and its mapping file (none where it kept the original ids):
+        what DICOM formats need of a cohort.
     ensemble : tuple of Path
         Other runs that are asked too.  A patient of the cohort who trained any of the runs is refused: the
         mean of models that know a patient and models that do not says nothing about new ones.
@@ -157,12 +158,12 @@ def predict(
     options = options or PredictOptions()
     options.supplied.check()
     runs = [Run.find(path) for path in (model, *options.ensemble)]
-    if (options.images is None) != (options.mapping is None):
+    if options.images is None and options.mapping is not None:
         raise UserError(
-            "--images and --mapping belong together: the DICOM files, and who is who in the cohort"
+            "--mapping says who is who in the DICOM files of a cohort: give them too, with --images"
         )
     origins = None
-    if options.images is not None and options.mapping is not None:
+    if options.images is not None:
         origins = origins_of_cohort(source, options.images, options.mapping)
     opened = open_source(source, options.phase_names, options.key, origins)
     check_instances(options.formats, opened.has_instances)
