@@ -40,7 +40,7 @@ from mtinet.workflows.predictions.priors import Prior, PriorPaths
 from mtinet.workflows.predictions.sources import open_source
 from mtinet.workflows.predictions.stored import RESULT_FILE, read_result
 from mtinet.workflows.predictions.supplied import NOTHING, Supplied
-from mtinet.workflows.predictions.who import who_is_who, without_identity
+from mtinet.workflows.predictions.who import WhoIsWho, who_is_who, without_identity
 from mtinet.workflows.unseen import training_patients
 
 _LONGEST_MESSAGE = 300
@@ -185,17 +185,7 @@ def predict(
         options.supplied,
         on_unforeseen,
     )
-    mapping, moved = None, []
-    if who is not None:
-        try:
-            mapping = who.write()
-        except OSError as error:
-            raise _unwritable(who.place, error, 0) from error
-    if places.moved is not None:
-        try:
-            moved = [places.moved.do(audit)]
-        except OSError as error:
-            raise _unwritable(out, error, 0) from error
+    moved = _before_the_first(out, who, places, audit)
     for done, job in enumerate(opened.jobs, start=1):
         batch.do(job)
         if on_progress is not None:
@@ -212,7 +202,22 @@ def predict(
         *batch.failures,
         *(f for r in batch.results for f in r.findings),
     ]
-    return Predictions(tuple(batch.results), tuple(findings), tuple(batch.kept), mapping, table)
+    return Predictions(
+        tuple(batch.results), tuple(findings), tuple(batch.kept), None if who is None else who.place, table
+    )
+
+
+def _before_the_first(out: Path, who: WhoIsWho | None, places: Places, audit: Audit) -> list[Finding]:
+    """Tell who is who, and move what is in the way, once nothing about the call can be wrong any more."""
+    if who is not None:
+        try:
+            who.write()
+        except OSError as error:
+            raise _unwritable(who.place, error, 0) from error
+    try:
+        return [] if places.moved is None else [places.moved.do(audit)]
+    except OSError as error:
+        raise _unwritable(out, error, 0) from error
 
 
 class _Batch:

@@ -119,7 +119,7 @@ class Moved:
             "result-moved",
             "predict",
             "note",
-            f"its result lay in {self.out.name} itself, where now each study has a folder, and was moved into its own",
+            f"its result lay in {self.out} itself, where now each study has a folder, and was moved into its own",
             "Nothing to do, unless other programs look for it at the old place.",
             self.study_id,
         )

@@ -24,10 +24,9 @@ class WhoIsWho:
     place: Path
     rows: tuple[MappingRow, ...]
 
-    def write(self) -> Path:
-        """Write it, and return where."""
+    def write(self) -> None:
+        """Write it."""
         write_mapping(self.place, self.rows)
-        return self.place
 
 
 def who_is_who(out: Path, jobs: Iterable[Job]) -> WhoIsWho | None:
