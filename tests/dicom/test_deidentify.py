@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import stat
+from pathlib import Path
 
 import pydicom
 import pytest
@@ -14,6 +15,7 @@ from mtinet.dicom.deidentify import (
     action_of,
     deidentify,
     dropped_attributes,
+    is_pseudonym,
     tags_of,
 )
 from mtinet.dicom.write import write_exam
@@ -53,6 +55,24 @@ def test_a_key_that_is_none_is_refused(tmp_path):
             Pseudonyms.open(tmp_path / "key")
     with pytest.raises(KeyFileError, match="no id"):
         KEY.patient("  ")
+
+
+def test_a_place_where_no_key_can_be_kept_names_the_option(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("HOME", str(tmp_path / "file"))
+    with pytest.raises(
+        KeyFileError, match=r"pseudonyms\.key \(Not a directory\); give another file with --key"
+    ):
+        Pseudonyms.open()
+    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    with pytest.raises(KeyFileError, match=r"no home directory.*--key"):
+        Pseudonyms.open()
+
+
+def test_a_pseudonym_of_a_study_is_known_by_its_form():
+    assert is_pseudonym(KEY.study("1.2.3"))
+    for name in ("study-1", "patient-" + "0" * 16, "p0001", ""):
+        assert not is_pseudonym(name)
 
 
 def test_the_profile_is_that_of_the_standard():

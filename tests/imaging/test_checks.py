@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mtinet.cohort import NO_LESION
-from mtinet.imaging.checks import pixel_findings
+from mtinet.imaging.checks import look_at
 from mtinet.volume import Volume
 
 
@@ -10,7 +10,7 @@ from mtinet.volume import Volume
 def findings_of(tmp_path):
     def run(toy, label="hcc", **keywords):
         study = toy.write(tmp_path, "s1", label)
-        return {finding.id: finding for finding in pixel_findings(study, **keywords)}
+        return {finding.id: finding for finding in look_at(study, **keywords).findings}
 
     return run
 
@@ -126,6 +126,6 @@ def test_unreadable_files_are_listed_and_the_rest_is_still_looked_at(toy, tmp_pa
     for name in ("pre", "arterial"):
         path = study.images[name]
         path.write_bytes(path.read_bytes()[:2000])
-    ids = [finding.id for finding in pixel_findings(study)]
+    ids = [finding.id for finding in look_at(study).findings]
     assert ids.count("unreadable") == 2
     assert "empty-mask" in ids

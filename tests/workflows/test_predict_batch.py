@@ -15,8 +15,10 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from typer.testing import CliRunner
 
 from mtinet import files
+from mtinet.cli import app
 from mtinet.errors import UserError
 from mtinet.volume import Volume
 from mtinet.workflows.predict import OutputError, PredictOptions, predict
@@ -189,6 +191,87 @@ def test_a_folder_holds_the_result_of_one_study(toy_run, three, tmp_path, counte
         predict(toy_run.path, three / "s1", out, QUICK)
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    """Files of results by path."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != "audit.jsonl"
+    }
+
+
+def test_a_result_gets_its_folder_when_other_studies_join_it(toy_run, three, tmp_path, counted):
+    out, later = tmp_path / "out", tmp_path / "later"
+    for name in ("s1", "s2"):
+        shutil.move(three / name, later / name)
+    predict(toy_run.path, three, out, QUICK)
+    (out / "notes.txt").write_text("the user's own")
+    before = {name: (out / name).read_bytes() for name in ("mask.nii.gz", "result.json")}
+    shutil.move(later / "s1", three / "s1")
+    counted.clear()
+    outcome = predict(toy_run.path, three, out, QUICK)
+    # neither lost nor predicted twice nor there twice
+    assert counted == ["s1"]
+    assert outcome.kept == ("s0",)
+    assert {name: (out / "s0" / name).read_bytes() for name in before} == before
+    assert [path.parent.name for path in sorted(out.rglob("result.json"))] == ["s0", "s1"]
+    assert (out / "notes.txt").exists()
+    assert [f.case for f in outcome.findings if f.id == "result-moved"] == ["s0"]
+    again = predict(toy_run.path, three, out, QUICK)
+    assert again.kept == ("s0", "s1")
+    assert "result-moved" not in {f.id for f in again.findings}
+    # and the other way: one study alone keeps its folder, or gets one
+    counted.clear()
+    assert predict(toy_run.path, three / "s1", out, QUICK).kept == ("s1",)
+    predict(toy_run.path, later / "s2", out, QUICK)
+    assert counted == ["s2"]
+    assert [path.parent.name for path in sorted(out.rglob("result.json"))] == ["s0", "s1", "s2"]
+
+
+def test_a_move_that_is_broken_off_is_done_again(toy_run, three, tmp_path, monkeypatch, counted):
+    out = tmp_path / "out"
+    predict(toy_run.path, three / "s0", out, QUICK)
+    before = contents(out)
+    replace, done = os.replace, []
+
+    def full(source, target):
+        if Path(target).parent == out / "s0":
+            if done:
+                raise OSError(errno.EIO, "Input/output error", str(target))
+            done.append(target)
+        replace(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", full)
+        with pytest.raises(OutputError, match="Input/output error"):
+            predict(toy_run.path, three, out, QUICK)
+    assert {Path(name).name for name in contents(out)} == set(before)
+    counted.clear()
+    assert predict(toy_run.path, three, out, QUICK).kept == ("s0",)
+    assert counted == ["s1", "s2"]
+    assert {f"s0/{name}": content for name, content in before.items()}.items() <= contents(out).items()
+
+
+@pytest.mark.parametrize("case", ["no audit", "corrected", "taken"])
+def test_a_result_that_cannot_be_moved_safely_stops_the_batch(toy_run, three, tmp_path, case):
+    out = tmp_path / "out"
+    predict(toy_run.path, three / "s0", out, QUICK)
+    audit = out / "audit.jsonl"
+    shutil.move(three / "s0", tmp_path / "s0")
+    if case == "no audit":
+        audit.unlink()
+    elif case == "corrected":
+        audit.write_text(audit.read_text().replace('"predicted"', '"revised"'))
+    else:
+        # a mask beside images would be taken for a reader's
+        (out / "s0").mkdir()
+        shutil.copy(three / "s1" / "pre.nii.gz", out / "s0")
+    before = contents(out)
+    with pytest.raises(UserError, match=r"study s0.*move it away, or give another folder with -o"):
+        predict(toy_run.path, three, out, QUICK)
+    assert contents(out) == before
+
+
 def test_no_result_goes_among_the_images_of_its_study(toy_run, three, tmp_path, toy_maker):
     """A mask that a reader drew lies beside them, under the name of the predicted one."""
     toy_maker(70).mask.write_nifti(three / "s0" / "mask.nii.gz")
@@ -346,16 +429,58 @@ def test_an_unforeseen_failure_of_one_study_does_not_stop_the_others(toy_run, th
 
     def failing(self, study):
         if study.study_id == "s1":
-            raise IndexError("Miller")
+            raise IndexError("no row 7\n" + "of many " * 99)
         return explain(self, study)
 
     monkeypatch.setattr(Predictor, "explain", failing)
-    outcome = predict(toy_run.path, three, tmp_path / "out", QUICK)
+    seen = []
+    outcome = predict(toy_run.path, three, tmp_path / "out", QUICK, on_unforeseen=seen.append)
     assert [r.study_id for r in outcome.results] == ["s0", "s2"]
     (failed,) = [f for f in outcome.findings if f.severity == "error"]
-    assert "IndexError" in failed.meaning
-    # what the error says may be a patient's name
-    assert "Miller" not in failed.meaning
+    assert "IndexError: no row 7 of many" in failed.meaning
+    assert len(failed.meaning) < 400
+    assert "mtinet --debug predict" in failed.action
+    lines = [json.loads(line) for line in (tmp_path / "out" / "audit.jsonl").read_text().splitlines()]
+    assert [line["reason"] for line in lines if line["outcome"] == "failed"] == [failed.meaning]
+    assert [type(error) for error in seen] == [IndexError]
+    # the command prints where it was, if it is asked as the text says
+    words = ["predict", str(toy_run.path), str(three), "-o", str(tmp_path / "told"), "--format", "json"]
+    assert "Traceback" in CliRunner().invoke(app, ["--debug", *words]).stderr
+    assert "Traceback" not in CliRunner().invoke(app, words).stderr
+
+
+def test_a_batch_has_one_table_of_all_its_studies(toy_run, three, tmp_path):
+    out = tmp_path / "out"
+    shutil.move(three / "s2", tmp_path / "s2")
+    both = PredictOptions(formats=("json", "csv"))
+    assert predict(toy_run.path, three / "s0", out, both).table is None
+    # in the folder of one study it is that study's, and moves with it
+    alone = (out / "measurements.csv").read_text()
+    assert predict(toy_run.path, three, out, both).table == out / "measurements.csv"
+    assert (out / "s0" / "measurements.csv").read_text() == alone
+    # without tables of the studies, and with the studies of earlier calls
+    shutil.move(tmp_path / "s2", tmp_path / "later" / "s2")
+    predict(toy_run.path, tmp_path / "later" / "s2", out, QUICK)
+    whole = (out / "measurements.csv").read_text()
+    predict(toy_run.path, tmp_path / "later" / "s2", out, PredictOptions(formats=("csv",)))
+    tables = [(out / f"s{index}" / "measurements.csv").read_text().splitlines() for index in range(3)]
+    assert whole.splitlines() == [tables[0][0], *(row for table in tables for row in table[1:])]
+    assert predict(toy_run.path, three, out, both).kept == ("s0", "s1")
+    assert (out / "measurements.csv").read_text() == whole
+
+
+def test_the_table_of_a_batch_says_what_it_lacks(toy_run, three, tmp_path):
+    out = tmp_path / "out"
+    predict(toy_run.path, three, out, QUICK)
+    (three / "s1" / "pre.nii.gz").write_bytes(b"damaged since")
+    (out / "s2" / "result.json").unlink()
+    shutil.rmtree(three / "s2")
+    outcome = predict(toy_run.path, three, out, QUICK)
+    (said,) = [f for f in outcome.findings if f.id == "table-incomplete"]
+    assert "lacks 1 studies without a result.json: s2" in said.meaning
+    rows = (out / "measurements.csv").read_text().splitlines()[1:]
+    # the images of s1 are no longer those of its result
+    assert {row.split(",")[0] for row in rows} == {"s0"}
 
 
 def test_memory_holds_no_masks_of_a_batch(toy_run, three, tmp_path):

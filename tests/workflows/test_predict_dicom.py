@@ -10,18 +10,23 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from typer.testing import CliRunner
 
 import mtinet
+from mtinet.cli import app
 from mtinet.dicom.masks import read_masks
 from mtinet.dicom.study import read_studies
 from mtinet.errors import UserError
+from mtinet.inference.predictor import Predictor
 from mtinet.results import PhaseSource
 from mtinet.volume import read_nifti
 from mtinet.workflows.ingest import IngestOptions, ingest
 from mtinet.workflows.predict import PredictOptions, predict
 from mtinet.workflows.predictions.dicom_jobs import SURE, doubtful_phases
+from mtinet.workflows.predictions.priors import PriorPaths
 from mtinet.workflows.predictions.sources import parse_phase_names
 from mtinet.workflows.predictions.stored import read_result
+from mtinet.workflows.revise import ReviseOptions, revise
 
 ALL = ("nifti", "json", "csv", "page", "dicom-seg", "dicom-sr")
 PHASES = ("pre", "arterial", "portal_venous", "delayed")
@@ -112,6 +117,115 @@ def test_identity_is_in_the_dicom_files_only(predicted):
     stored = json.loads((place / "out" / "result.json").read_text())
     assert line["decided_by"]["model"] == stored["model"]
     assert len(stored["model"]["digest"]) == 64
+
+
+def rows_of(mapping: Path) -> list[dict[str, str]]:
+    with mapping.open(encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def test_it_is_told_beside_the_results_whose_they_are(predicted, toy_run, tmp_path):
+    place, _, exam, outcome = predicted
+    assert outcome.mapping == place / "out-mapping.csv"
+    assert outcome.mapping.stat().st_mode & 0o777 == 0o600
+    (row,) = rows_of(outcome.mapping)
+    assert row["study_id"] == outcome.results[0].study_id
+    assert row["study_uid"] == exam.uid("study")
+    assert row["original_patient_id"] == exam.patient_id
+    again = [
+        "predict",
+        *map(str, (toy_run.path, place / "export", "-o", place / "out", "--key", place / "key")),
+    ]
+    said = CliRunner().invoke(app, [*again, "--format", "json"])
+    assert said.exit_code == 0, said.output
+    assert f"who is who: {outcome.mapping}" in said.stdout
+    # an import with the same key calls the study and the patient alike
+    made = ingest(place / "export", tmp_path / "cohort", IngestOptions(key=place / "key"), workers=1)
+    assert rows_of(made.mapping) == [row]
+
+
+def test_rows_of_earlier_predictions_stay_and_studies_that_fail_have_one(
+    toy_run, thick_toy, toy_scanner, tmp_path
+):
+    options = PredictOptions(formats=("json",), key=tmp_path / "key")
+    toy_scanner(thick_toy(31), tmp_path / "first", "Q1", "one")
+    predict(toy_run.path, tmp_path / "first", tmp_path / "out", options)
+    exam = toy_scanner(thick_toy(32), tmp_path / "second" / "a", "Q2", "two")
+    for path in sorted((tmp_path / "second").rglob("*.dcm"))[::2]:
+        dataset = pydicom.dcmread(path)
+        dataset.PatientID = "Q3"
+        dataset.save_as(path)
+    toy_scanner(thick_toy(33), tmp_path / "second" / "b", "Q4", "three")
+    outcome = predict(toy_run.path, tmp_path / "second", tmp_path / "out", options)
+    by_id = {row["study_id"]: row for row in rows_of(tmp_path / "out-mapping.csv")}
+    assert len(by_id) == 3
+    assert {r["original_patient_id"] for r in by_id.values()} >= {"Q1", "Q4"}
+    (failed,) = [f for f in outcome.findings if f.id == "not-predicted"]
+    assert by_id[failed.case]["study_uid"] == exam.uid("study")
+    assert set(by_id[failed.case]["original_patient_id"].split("; ")) == {"Q2", "Q3"}
+
+
+def test_a_file_that_is_no_mapping_is_not_written_over(predicted, toy_run, tmp_path):
+    place, *_ = predicted
+    options = PredictOptions(formats=("json",), key=place / "key")
+    own = tmp_path / "out-mapping.csv"
+    own.write_text("patient_id,label\n1,hcc\n")
+    with pytest.raises(UserError, match=r"would be overwritten; move it away, or give another folder"):
+        predict(toy_run.path, place / "export", tmp_path / "out", options)
+    assert own.read_text() == "patient_id,label\n1,hcc\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_key_does_not_put_a_study_there_twice(predicted, toy_run, thick_toy, toy_scanner, tmp_path):
+    place, *_ = predicted
+    shutil.copytree(place / "export", tmp_path / "in" / "a")
+    toy_scanner(thick_toy(35), tmp_path / "in" / "b", "Q5", "five")
+    out = tmp_path / "out"
+    predict(toy_run.path, tmp_path / "in", out, PredictOptions(formats=("json",), key=place / "key"))
+    before = {path.name for path in out.iterdir()}
+    with pytest.raises(UserError, match=r"the key of the pseudonyms is another one.*--key"):
+        predict(toy_run.path, tmp_path / "in", out, PredictOptions(formats=("json",), key=tmp_path / "new"))
+    assert {path.name for path in out.iterdir()} == before
+
+
+def test_an_unforeseen_error_is_told_without_identity(predicted, toy_run, tmp_path, monkeypatch):
+    place, _, exam, _ = predicted
+
+    def failing(self, study):
+        raise RuntimeError(
+            f"{exam.patient_id} of Virtual^Patient in {place / 'export'}/Miller.dcm and 'a b/Miller': 7 of 9 rows"
+        )
+
+    monkeypatch.setattr(Predictor, "explain", failing)
+    options = PredictOptions(formats=("json",), key=place / "key")
+    (failed,) = predict(toy_run.path, place / "export", tmp_path / "out", options).findings
+    stored = (tmp_path / "out" / "audit.jsonl").read_text()
+    for text in (failed.meaning, stored):
+        assert "RuntimeError: patient-" in text
+        assert "7 of 9 rows" in text
+        for secret in (exam.patient_id, "Virtual", "Miller"):
+            assert secret not in text
+
+
+def test_a_single_study_with_another_key_is_told_of_the_key(predicted, toy_run, tmp_path):
+    place, *_ = predicted
+    out, words = tmp_path / "out", (toy_run.path, place / "export", tmp_path / "out")
+    predict(*words, PredictOptions(formats=("nifti", "json"), key=place / "key"))
+    # nothing but the id tells that it is another study
+    (tmp_path / "out-mapping.csv").unlink()
+    for change in (
+        lambda: predict(*words, PredictOptions(formats=("json",), key=tmp_path / "new")),
+        lambda: revise(
+            *(out, out / "mask.nii.gz", place / "export", toy_run.path, tmp_path / "revised"),
+            ReviseOptions(key=tmp_path / "new"),
+        ),
+        lambda: predict(
+            *(toy_run.path, place / "export", tmp_path / "now"),
+            PredictOptions(prior=PriorPaths(out, place / "export"), key=tmp_path / "new"),
+        ),
+    ):
+        with pytest.raises(UserError, match=r"give the key file of before with --key"):
+            change()
 
 
 def test_without_dicom_files_the_audit_holds_no_uid(predicted, toy_run, tmp_path):
@@ -212,6 +326,22 @@ def test_a_deidentified_cohort_refers_to_its_images_by_the_mapping_file(predicte
     seg = pydicom.dcmread(tmp_path / "out" / study_id / "segmentation.dcm")
     assert seg.PatientID == exam.patient_id
     assert seg.PixelData == pydicom.dcmread(place / "out" / "segmentation.dcm").PixelData
+
+
+def test_a_cohort_with_the_original_ids_needs_no_mapping_file(predicted, toy_run, tmp_path):
+    place, _, exam, _ = predicted
+    options = PredictOptions(formats=("dicom-seg",), images=place / "export")
+    ingest(place / "export", tmp_path / "named", IngestOptions(key=place / "key"), workers=1)
+    with pytest.raises(UserError, match=r"named are pseudonyms: give --mapping"):
+        predict(toy_run.path, tmp_path / "named", tmp_path / "out", options)
+    with pytest.raises(UserError, match="with --images"):
+        predict(toy_run.path, tmp_path / "named", tmp_path / "out", PredictOptions(mapping=place / "key"))
+    assert (
+        ingest(place / "export", tmp_path / "kept", IngestOptions(keep_ids=True), workers=1).mapping is None
+    )
+    predict(toy_run.path, tmp_path / "kept", tmp_path / "out", options)
+    seg = pydicom.dcmread(tmp_path / "out" / exam.uid("study") / "segmentation.dcm")
+    assert seg.PatientID == exam.patient_id
 
 
 @pytest.mark.slow

@@ -50,7 +50,10 @@ def main() -> NoReturn:
         )
     except Exception as error:
         caught = error
-        code, message = 3, f"{type(error).__name__}: {error} (--debug shows where; please report it)"
+        code, message = (
+            3,
+            f"{type(error).__name__}: {error} (mtinet --debug COMMAND ... shows where; please report it)",
+        )
     if "--debug" in sys.argv:
         traceback.print_exception(caught)
     typer.secho(f"mtinet: {message}", err=True, fg=typer.colors.RED)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mtinet.cli.base import Json, NewCohort, Workers, app, findings_text, progress, show
+from mtinet.cli.base import Json, NewCohort, Workers, app, exit_for, findings_text, progress, show
 
 if TYPE_CHECKING:
     from mtinet.workflows.imports.writing import ImportOptions, ImportOutcome
@@ -234,6 +234,7 @@ def show_import(outcome: ImportOutcome, as_json: bool) -> None:
         f"written: {outcome.folder} (next: mtinet check {outcome.folder})",
         as_json,
     )
+    exit_for(outcome.findings, True)
 
 
 def _options(copy: bool, workers: int | None, advance: Any) -> ImportOptions:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -130,6 +131,7 @@ def evaluate(
 
 @app.command()
 def predict(
+    context: typer.Context,
     model: Annotated[
         Path,
         typer.Argument(
@@ -171,7 +173,9 @@ def predict(
     ] = None,
     mapping: Annotated[
         Path | None,
-        typer.Option(help="With --images: the table from pseudonyms to originals that the import wrote."),
+        typer.Option(
+            help="With --images: the table from pseudonyms to originals that the import wrote; none after --keep-ids."
+        ),
     ] = None,
     key: Key = None,
     prior: Annotated[
@@ -190,8 +194,9 @@ def predict(
     the same command again does what is left, and what changed.  OUT/audit.jsonl keeps which model made what from
     which input.  OUT may not be the folder of a study's images, nor hold the result of another study.
 
-    DICOM studies are named by pseudonyms, the same as of `mtinet import dicom`.  Who the patient is stands in
-    the DICOM files only (segmentation.dcm, report.dcm, page.dcm), with the UIDs of their images in audit.jsonl.
+    DICOM studies are named by pseudonyms, the same as of `mtinet import dicom`.  Whose they are is told beside OUT, in
+    OUT-mapping.csv.  In OUT, who the patient is stands in the DICOM files only (segmentation.dcm, report.dcm,
+    page.dcm), with the UIDs of their images in audit.jsonl.
 
     With `mtinet calibrate` done before, each lesion also says how sure the model is, and a study unlike those
     of the calibration is flagged.
@@ -229,19 +234,29 @@ def predict(
         backend=backend,
         supplied=Supplied(agent, liver_command),
     )
+    on_unforeseen = traceback.print_exception if context.obj["debug"] else None
     with progress("Predicting") as advance:
-        outcome = run(model, study, out, options, on_progress=advance)
+        outcome = run(model, study, out, options, on_progress=advance, on_unforeseen=on_unforeseen)
     lines = [_result_line(result) for result in outcome.results]
     if outcome.kept:
         lines.append(f"kept from before: {', '.join(outcome.kept)}")
+    lines.append(f"written: {out}")
+    if outcome.table is not None:
+        lines.append(f"measurements of all studies: {outcome.table}")
+    if outcome.mapping is not None:
+        lines.append(
+            f"who is who: {outcome.mapping} (as confidential as the images; keep it apart from {out})"
+        )
     show(
         {
             "out": str(out),
+            "mapping": None if outcome.mapping is None else str(outcome.mapping),
+            "table": None if outcome.table is None else str(outcome.table),
             "results": [result.to_dict() for result in outcome.results],
             "kept": list(outcome.kept),
             "findings": [f.to_dict() for f in outcome.findings],
         },
-        "\n".join([*lines, f"written: {out}", findings_text(outcome.findings), RESEARCH_USE]),
+        "\n".join([*lines, findings_text(outcome.findings), RESEARCH_USE]),
         json_,
     )
     exit_for(outcome.findings, bool(outcome.results or outcome.kept))

@@ -49,6 +49,14 @@ class KeyFileError(UserError):
     """The key of the pseudonyms cannot be used; the message names the repair."""
 
 
+_PSEUDONYM = re.compile(r"study-[0-9a-f]{16}")
+
+
+def is_pseudonym(study_id: str) -> bool:
+    """Whether a study's id has the form of those that :meth:`Pseudonyms.study` gives."""
+    return _PSEUDONYM.fullmatch(study_id) is not None
+
+
 @dataclass(frozen=True)
 class Pseudonyms:
     """Names that are a function of the original and a secret key (HMAC-SHA256).
@@ -73,16 +81,30 @@ class Pseudonyms:
         Raises
         ------
         KeyFileError
-            There is none and none may be made, or the file holds no key.
+            There is none and none may or can be made, or the file holds no key.
         """
-        key_file = key_file or Path.home() / ".config" / "mtinet" / "pseudonyms.key"
-        if not key_file.exists():
-            if not create:
-                raise KeyFileError(f"{key_file} does not exist; give the key file of the first import")
-            _make_key(key_file)
         try:
-            key = bytes.fromhex(key_file.read_text(encoding="ascii").strip())
-        except (OSError, ValueError):
+            key_file = key_file or Path.home() / ".config" / "mtinet" / "pseudonyms.key"
+        except RuntimeError:
+            raise KeyFileError(
+                "this user has no home directory for the key of the pseudonyms; give --key FILE, in a place that lasts"
+            ) from None
+        try:
+            if not key_file.exists():
+                if not create:
+                    raise KeyFileError(f"{key_file} does not exist; give the key file of the first import")
+                _make_key(key_file)
+            text = key_file.read_text(encoding="ascii")
+        except OSError as error:
+            raise KeyFileError(
+                f"the key of the pseudonyms cannot be read or written at {key_file} ({error.strerror or error}); give "
+                "another file with --key, in a place that lasts: with another key the same patient gets another id"
+            ) from error
+        except UnicodeDecodeError:
+            text = ""
+        try:
+            key = bytes.fromhex(text.strip())
+        except ValueError:
             key = b""
         if len(key) != KEY_BYTES:
             raise KeyFileError(

@@ -38,10 +38,10 @@ class StudyLook:
     digests: dict[Phase, str]
 
 
-def pixel_findings(
+def look_at(
     study: Study, lesion_labels: Mapping[int, str] | None = None, classes: Collection[str] = ()
-) -> list[Finding]:
-    """Read every file of a study and list what is wrong with it.
+) -> StudyLook:
+    """Read every file of a study, list what is wrong with it, and hash its images for :func:`copied_images`.
 
     Files that do not exist are left to the checks of the tables.  A file that cannot be read gives a finding
     and the others are still looked at.
@@ -56,15 +56,8 @@ def pixel_findings(
 
     Returns
     -------
-    list of Finding
+    StudyLook
     """
-    return list(look_at(study, lesion_labels, classes).findings)
-
-
-def look_at(
-    study: Study, lesion_labels: Mapping[int, str] | None = None, classes: Collection[str] = ()
-) -> StudyLook:
-    """:func:`pixel_findings` with the images' hashes, by which :func:`copied_images` compares studies."""
     report = Findings(study.study_id)
     images = _read_images(study, report)
     digests = {phase: _digest(volume) for phase, volume in images.items()}

@@ -12,6 +12,16 @@ from typing import Any
 from mtinet import provenance
 from mtinet.results import Finding, Severity
 
+EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
+    "tensorboard": (("tensorboard",), "mtinet train --tensorboard"),
+    "ray": (("ray",), "experiments on a cluster (mtinet experiment --ray)"),
+    "combat": (("combatlearn",), "ComBat harmonisation between sites (harmonisation=combat)"),
+    "pdf": (("weasyprint",), "the page of a study as PDF (--format pdf)"),
+    "onnx": (("onnx", "onnxscript", "onnxruntime"), "export as ONNX, --backend onnxruntime"),
+    "openvino": (("openvino", "onnx", "onnxscript"), "export for OpenVINO, --backend openvino"),
+}
+"""The optional parts of the installation: what has to be importable for each, and what it is for."""
+
 NEEDED_MB = 4000
 """Free disk below which a training may not finish."""
 
@@ -47,7 +57,11 @@ def doctor() -> tuple[dict[str, Any], list[Finding]]:
         facts["gpu"] = (
             torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none (the CPU is used)"
         )
-    facts["tensorboard"] = "yes" if importlib.util.find_spec("tensorboard") else "no (mtinet[tensorboard])"
+    for extra, (modules, purpose) in EXTRAS.items():
+        there = all(importlib.util.find_spec(module) is not None for module in modules)
+        facts[f"mtinet[{extra}]"] = (
+            "yes" if there else f"no (pip install 'mtinet[{extra}]')"
+        ) + f": {purpose}"
     free = shutil.disk_usage(".").free // 10**6
     facts["free disk (MB)"] = free
     if free < NEEDED_MB:

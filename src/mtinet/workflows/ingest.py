@@ -164,7 +164,7 @@ def ingest(
     findings = [*_unused(overruling, jobs), *findings, *findings_of(records), *said]
     dropped = [] if options.keep_ids else _dropped(studies)
     if mapping is not None:
-        folder.write_mapping(mapping, jobs)
+        folder.add_to_mapping(mapping, jobs)
     write_inclusion(out, inclusion.rows())
     told = {
         "deidentified": not options.keep_ids,

@@ -21,10 +21,12 @@ from mtinet.runs import Run
 from mtinet.stages import stage, timed
 from mtinet.volume import read_nifti
 from mtinet.workflows.predictions.audit import Audit
+from mtinet.workflows.predictions.batch_table import write_batch_table
 from mtinet.workflows.predictions.formats import (
     DEFAULT_FORMATS,
     DICOM_FORMATS,
     FORMATS,
+    TABLE_FILE,
     Format,
     Output,
     check_instances,
@@ -33,11 +35,16 @@ from mtinet.workflows.predictions.formats import (
 )
 from mtinet.workflows.predictions.jobs import Case, Job
 from mtinet.workflows.predictions.origins import origins_of_cohort
+from mtinet.workflows.predictions.places import Places
 from mtinet.workflows.predictions.priors import Prior, PriorPaths
 from mtinet.workflows.predictions.sources import open_source
 from mtinet.workflows.predictions.stored import RESULT_FILE, read_result
 from mtinet.workflows.predictions.supplied import NOTHING, Supplied
+from mtinet.workflows.predictions.who import WhoIsWho, who_is_who, without_identity
 from mtinet.workflows.unseen import training_patients
+
+_LONGEST_MESSAGE = 300
+"""Letters of an unforeseen error's message; some libraries write pages."""
 
 
 class OutputError(UserError):
@@ -59,7 +66,8 @@ class PredictOptions:
     key : Path or None
         Secret key of the pseudonyms of DICOM studies; None = that of the user, made at first use.
     images, mapping : Path or None
-        DICOM files that a cohort was imported from, and its mapping file: what DICOM formats need of a cohort.
+        DICOM files that a cohort was imported from, and its mapping file (none where it kept the original ids):
+        what DICOM formats need of a cohort.
     ensemble : tuple of Path
         Other runs that are asked too.  A patient of the cohort who trained any of the runs is refused: the
         mean of models that know a patient and models that do not says nothing about new ones.
@@ -97,11 +105,17 @@ class Predictions:
         Of all results, and why the other studies have none.
     kept : tuple of str
         Studies that were finished before.
+    mapping : Path or None
+        Where it is told whose results those of DICOM studies are; None where there are no such studies.
+    table : Path or None
+        The measurements of all studies with a folder; None where the one study has its files in ``out`` itself.
     """
 
     results: tuple[Result, ...]
     findings: tuple[Finding, ...]
     kept: tuple[str, ...] = ()
+    mapping: Path | None = None
+    table: Path | None = None
 
 
 def predict(
@@ -111,12 +125,15 @@ def predict(
     options: PredictOptions | None = None,
     *,
     on_progress: Callable[[int, int], None] | None = None,
+    on_unforeseen: Callable[[Exception], None] | None = None,
 ) -> Predictions:
     """Predict the studies of a source.
 
-    A study's files lie in ``out`` itself, or in ``out/<study_id>`` where there are several; they appear
-    together.  A study that fails becomes a finding and does not stop the others.  ``out/audit.jsonl`` gets a
+    A study's files lie in ``out`` itself, or in ``out/<study_id>`` where there are several or were before; they
+    appear together.  A study that fails becomes a finding and does not stop the others.  ``out/audit.jsonl`` gets a
     line a study; one that is finished is not predicted again while its inputs, the model and the version stay.
+    ``out/measurements.csv`` then has the quantities of all studies with a folder.
+    Which pseudonym stands for whom is written beside ``out`` (``out-mapping.csv``), never into it.
 
     Parameters
     ----------
@@ -128,6 +145,8 @@ def predict(
     options : PredictOptions, optional
     on_progress : callable, optional
         Called as ``on_progress(done, total)`` with numbers of studies.
+    on_unforeseen : callable, optional
+        Called with an error of one study that nobody foresaw, for its traceback; it may hold identity.
 
     Raises
     ------
@@ -139,19 +158,18 @@ def predict(
     options = options or PredictOptions()
     options.supplied.check()
     runs = [Run.find(path) for path in (model, *options.ensemble)]
-    if (options.images is None) != (options.mapping is None):
+    if options.images is None and options.mapping is not None:
         raise UserError(
-            "--images and --mapping belong together: the DICOM files, and who is who in the cohort"
+            "--mapping says who is who in the DICOM files of a cohort: give them too, with --images"
         )
     origins = None
-    if options.images is not None and options.mapping is not None:
+    if options.images is not None:
         origins = origins_of_cohort(source, options.images, options.mapping)
     opened = open_source(source, options.phase_names, options.key, origins)
     check_instances(options.formats, opened.has_instances)
+    who = who_is_who(out, opened.jobs)
     audit = Audit(out)
-    places = {job.study_id: out / job.study_id if opened.several else out for job in opened.jobs}
-    for job in opened.jobs:
-        refuse_place(places[job.study_id], job.study_id, job.folders, audit)
+    places = Places.of(out, opened, audit)
     prior = None if options.prior is None else Prior.open(options.prior, options.key)
     if prior is not None:
         prior.check(opened)
@@ -162,16 +180,44 @@ def predict(
         _trained_on(runs, source),
         audit,
         options.formats,
-        places,
+        places.by_study,
         prior,
         options.supplied,
+        on_unforeseen,
     )
+    moved = _before_the_first(out, who, places, audit)
     for done, job in enumerate(opened.jobs, start=1):
         batch.do(job)
         if on_progress is not None:
             on_progress(done, len(opened.jobs))
-    findings = [*opened.findings, *batch.failures, *(f for r in batch.results for f in r.findings)]
-    return Predictions(tuple(batch.results), tuple(findings), tuple(batch.kept))
+    table = out / TABLE_FILE if places.in_folders else None
+    try:
+        lacking = [] if table is None else write_batch_table(table, audit)
+    except OSError as error:
+        raise _unwritable(out / TABLE_FILE, error, len(batch.results)) from error
+    findings = [
+        *opened.findings,
+        *moved,
+        *lacking,
+        *batch.failures,
+        *(f for r in batch.results for f in r.findings),
+    ]
+    return Predictions(
+        tuple(batch.results), tuple(findings), tuple(batch.kept), None if who is None else who.place, table
+    )
+
+
+def _before_the_first(out: Path, who: WhoIsWho | None, places: Places, audit: Audit) -> list[Finding]:
+    """Tell who is who, and move what is in the way, once nothing about the call can be wrong any more."""
+    if who is not None:
+        try:
+            who.write()
+        except OSError as error:
+            raise _unwritable(who.place, error, 0) from error
+    try:
+        return [] if places.moved is None else [places.moved.do(audit)]
+    except OSError as error:
+        raise _unwritable(out, error, 0) from error
 
 
 class _Batch:
@@ -187,6 +233,7 @@ class _Batch:
         places: Mapping[str, Path],
         prior: Prior | None,
         supplied: Supplied,
+        on_unforeseen: Callable[[Exception], None] | None,
     ) -> None:
         self.predictor = predictor
         self.software = software_of(predictor.facts)
@@ -194,7 +241,7 @@ class _Batch:
         self.calibration = _calibration_digest(predictor)
         self.formats, self.places = formats, places
         self.prior, self.supplied = prior, supplied
-        self.audit = audit
+        self.audit, self.on_unforeseen = audit, on_unforeseen
         self.results: list[Result] = []
         self.failures: list[Finding] = []
         self.kept: list[str] = []
@@ -212,9 +259,11 @@ class _Batch:
         except Exception as error:  # a study that nobody foresaw must not stop the others
             self._failed(
                 job.study_id,
-                f"it failed in an unforeseen way ({type(error).__name__})",
-                "Predict it alone with --debug, and report what is printed.",
+                f"it failed in an unforeseen way ({without_identity(job, _described(error))})",
+                "Predict it alone with mtinet --debug predict ..., and report what is printed.",
             )
+            if self.on_unforeseen is not None:
+                self.on_unforeseen(error)
         else:
             self._keep(result)
 
@@ -312,52 +361,12 @@ class _Batch:
             raise _unwritable(self.audit.path, error, len(self.results)) from error
 
 
-def refuse_place(
-    place: Path, study_id: str, folders: Set[Path], audit: Audit, *, corrected: bool = False
-) -> None:
-    """Refuse a folder in which a study's result would be mixed with something else.
-
-    Parameters
-    ----------
-    place : Path
-        Where the result goes.
-    study_id : str
-    folders : set of Path
-        Where the study's own files lie.
-    audit : Audit
-        Of the folder that holds the results.
-    corrected : bool
-        The result is of a mask that a reader corrected, and may replace another one of that kind.
-
-    Raises
-    ------
-    UserError
-        The study's own files lie there (a mask would replace the reader's), or a result of another study, or
-        one that a reader corrected.
-    """
-    if place.resolve() in folders:
-        raise UserError(
-            f"{place} holds the images of study {study_id}, and a result beside them would be taken for a "
-            "reader's mask or replace it; give another folder with -o"
-        )
-    line = audit.holder(place)
-    held = str(line.get("study_id", "")) or _held(place)
-    if held not in ("", study_id):
-        raise UserError(
-            f"{place} holds the result of study {held}, and this is study {study_id}; give another folder with -o"
-        )
-    if line.get("outcome") == "revised" and not corrected:
-        raise UserError(
-            f"{place} holds a result of study {study_id} that a reader corrected; give another folder with -o"
-        )
-
-
-def _held(place: Path) -> str:
-    """The study of a result that no audit knows; empty where there is none."""
-    try:
-        return read_result(place).study_id
-    except UserError:
-        return ""
+def _described(error: Exception) -> str:
+    """An error's type and what it says, in one line."""
+    says = " ".join(str(error).split())
+    if len(says) > _LONGEST_MESSAGE:
+        says = says[:_LONGEST_MESSAGE] + " ..."
+    return f"{type(error).__name__}: {says}" if says else type(error).__name__
 
 
 def _trained_on(runs: list[Run], source: Path) -> Set[str]:

@@ -25,7 +25,6 @@ from mtinet.inference.predictor import Predictor, StudyPrediction, with_findings
 from mtinet.results import Finding, Result, Severity
 from mtinet.runs import Run
 from mtinet.volume import Volume
-from mtinet.workflows.predict import refuse_place
 from mtinet.workflows.predictions.audit import Audit
 from mtinet.workflows.predictions.formats import (
     DEFAULT_FORMATS,
@@ -39,9 +38,11 @@ from mtinet.workflows.predictions.formats import (
 )
 from mtinet.workflows.predictions.jobs import Case, Job
 from mtinet.workflows.predictions.nifti_jobs import FolderJob
+from mtinet.workflows.predictions.places import refuse_place
 from mtinet.workflows.predictions.sources import open_source
 from mtinet.workflows.predictions.stored import read_result
 from mtinet.workflows.predictions.supplied import Supplied
+from mtinet.workflows.predictions.who import other_key
 
 _FILES = "revised"
 """Folder of a cohort for the files of studies that were added to it."""
@@ -247,7 +248,10 @@ def _job(study: Path, old: Result, options: ReviseOptions) -> Job:
         # a folder may have been renamed since; the grid of the mask tells whether it is the study
         job = jobs[0]
     if job is None:
-        raise UserError(f"{study} holds no study {old.study_id}, which the result is of")
+        raise UserError(
+            f"{study} holds no study {old.study_id}, which the result is of; give the study that was predicted"
+            f"{other_key(old.study_id)}"
+        )
     return job
 
 

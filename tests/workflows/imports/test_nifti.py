@@ -1,11 +1,15 @@
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from mtinet.cli import app
 from mtinet.cohort import Cohort
 from mtinet.errors import UserError
 from mtinet.volume import read_nifti
+from mtinet.workflows.check import check
 from mtinet.workflows.imports.nifti import import_nifti
 
 PATTERN = "{patient}/{phase}.nii.gz"
@@ -170,6 +174,19 @@ def test_an_image_copied_to_two_phases_leaves_the_study_out(source, tmp_path, on
     outcome = run(source, tmp_path / "out", one)
     assert [s.study_id for s in outcome.cohort.studies] == ["007"]
     assert counts(outcome) == {"found": 2, "check": 1, "included": 1}
+
+
+def test_an_image_that_two_patients_share_is_told(source, tmp_path, one, counts):
+    shutil.copy(source / "007" / "art.nii.gz", source / "NO" / "art.nii.gz")
+    outcome = run(source, tmp_path / "out", one)
+    assert counts(outcome) == {"found": 2, "included": 2}
+    said = [f for f in outcome.findings if f.severity == "error"]
+    assert [(f.id, f.case) for f in said] == [("copied-patient", "NO")]
+    assert said == [f for f in check(tmp_path / "out", workers=0) if f.severity == "error"]
+    words = ("import", "nifti", source, tmp_path / "told", "--pattern", PATTERN, "--phase", "nativ=pre")
+    told = CliRunner().invoke(app, [str(word) for word in (*words, "--workers", 1)])
+    assert told.exit_code == 1
+    assert "the patients are NO and 007" in told.stdout
 
 
 def test_copied_images_need_the_source_no_more(source, tmp_path, one, no_errors):

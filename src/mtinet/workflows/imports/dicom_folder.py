@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
@@ -20,25 +18,16 @@ from mtinet.errors import UserError
 from mtinet.results import Finding
 from mtinet.workflows.imports.dicom_loading import StudyJob, file_hash
 from mtinet.workflows.imports.dicom_study import RECORDS
+from mtinet.workflows.imports.mapping import MappingRow, mapping_beside, read_mapping, write_mapping
 from mtinet.workflows.imports.writing import IMPORT_FILE
 
 IMPORT_FORMAT = 1
 """Version of ``import.json``."""
 
 _TABLES = "tables.json"
+_ANOTHER_PLACE = "give --mapping another place"
 _NAMING = ("label-without-images", "mask-without-study", "mask-of-several-studies")
 """Findings whose meaning ends, behind a colon, in names that the user gave."""
-
-_MAPPING = (
-    "study_id",
-    "patient_id",
-    "original_patient_id",
-    "patient_name",
-    "study_uid",
-    "study_date",
-    "accession",
-)
-"""Columns of the table that tells who is who."""
 
 
 # ---------------------------------------------------------------------- before
@@ -90,11 +79,10 @@ def mapping_place(out: Path, given: Path | None) -> Path:
     UserError
         It lies inside the cohort, or there is a file of another kind.
     """
-    folder = out if out.name else out.resolve()  # the folder that we are in has no name of its own
-    place = given or folder.parent / f"{folder.name}-mapping.csv"
+    place = given or mapping_beside(out)
     if place.resolve().is_relative_to(out.resolve()):
         raise UserError(f"{place} lies inside the cohort; give --mapping a place apart from it")
-    _read_mapping(place)
+    read_mapping(place, _ANOTHER_PLACE)
     return place
 
 
@@ -142,47 +130,11 @@ def without_identity(findings: Sequence[Finding], study_of: Callable[[str], str]
     return stored
 
 
-def _read_mapping(place: Path) -> dict[str, dict[str, str]]:
-    """The rows of a mapping by study; none where there is no such file."""
-    if not place.exists():
-        return {}
-    try:
-        with place.open(encoding="utf-8-sig", newline="") as lines:
-            reader = csv.DictReader(lines)
-            rows = {row["study_id"]: row for row in reader if tuple(row) == _MAPPING}
-            ours = tuple(reader.fieldnames or ()) == _MAPPING
-    except (OSError, UnicodeDecodeError, csv.Error):
-        ours = False
-    if not ours:
-        raise UserError(
-            f"{place} is not a mapping as an import writes it, and would be overwritten; give --mapping another place"
-        )
-    return rows
-
-
-def write_mapping(place: Path, jobs: Sequence[StudyJob]) -> None:
-    """Write the table that tells who is who, readable by its owner only; rows of earlier imports stay."""
-    rows = _read_mapping(place)
-    for job in jobs:
-        study = job.study
-        values = (
-            job.study_id,
-            job.patient_id,
-            study.patient_id,
-            study.patient_name,
-            study.study_uid,
-            study.study_date,
-            study.accession,
-        )
-        rows[job.study_id] = dict(zip(_MAPPING, values, strict=True))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, _MAPPING, lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows(rows[study_id] for study_id in sorted(rows))
-    with files.atomic_path(place) as temporary:
-        temporary.touch(mode=0o600)
-        temporary.write_text(text.getvalue(), encoding="utf-8")
-        temporary.chmod(0o600)
+def add_to_mapping(place: Path, jobs: Sequence[StudyJob]) -> None:
+    """Put the studies of an import into the table that tells who is who; rows of earlier imports stay."""
+    rows = read_mapping(place, _ANOTHER_PLACE)
+    rows |= {job.study_id: MappingRow.of(job.study, job.study_id, job.patient_id) for job in jobs}
+    write_mapping(place, rows.values())
 
 
 def write_records(out: Path, told: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> None:

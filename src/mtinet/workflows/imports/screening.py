@@ -9,7 +9,7 @@ import numpy as np
 
 from mtinet.cohort import MAX_LESIONS, NO_LESION, Study
 from mtinet.config import Phase
-from mtinet.imaging.checks import pixel_findings
+from mtinet.imaging.checks import StudyLook, look_at
 from mtinet.results import Finding, Severity
 from mtinet.volume import SNAP_VOXELS, Volume, VolumeError, grid_distance_mm, read_geometry, read_nifti
 
@@ -31,12 +31,15 @@ class Screened:
         What was left out of it, and why.
     step, reason : str
         Where and why the whole study is left out; the reason does not name the study.
+    look : StudyLook or None
+        What of it is compared with other studies; None where nothing of it can be used.
     """
 
     study: Study | None
     findings: tuple[Finding, ...]
     step: str = ""
     reason: str = ""
+    look: StudyLook | None = None
 
 
 def screen(study: Study) -> Screened:
@@ -44,7 +47,7 @@ def screen(study: Study) -> Screened:
 
     An image that cannot be read, has voxels that are not finite or is constant is dropped as a phase; a mask
     that is damaged or off its image's grid is dropped as a mask (a header copied over would move the lesion).
-    What remains passes ``mtinet check`` without error, or the study is left out.
+    What remains passes the checks of a single study without error, or the study is left out.
     """
     findings: list[Finding] = []
     images: dict[Phase, Path] = {}
@@ -79,14 +82,15 @@ def screen(study: Study) -> Screened:
         if fault:
             findings.append(_mask_left_out(column, fault, study.study_id))
             study = _without(study, column)
-    errors = [f for f in pixel_findings(study) if f.severity == "error"]
+    look = look_at(study)
+    errors = [f for f in look.findings if f.severity == "error"]
     if errors:
         first = errors[0]
         findings.append(
             import_finding("study-left-out", "warning", first.meaning, first.action, study.study_id)
         )
         return Screened(None, tuple(findings), "check", f"finding {first.id} (listed by study)")
-    return Screened(study, tuple(findings))
+    return Screened(study, tuple(findings), look=look)
 
 
 def image_fault(path: Path) -> str:

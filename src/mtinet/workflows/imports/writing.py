@@ -13,6 +13,7 @@ from mtinet import files
 from mtinet.cohort import Cohort, Study, structural_findings
 from mtinet.config import PHASES, Phase
 from mtinet.errors import UnusableError, UserError
+from mtinet.imaging.checks import StudyLook, copied_images
 from mtinet.results import Finding
 from mtinet.workflows.imports.inclusion import Inclusion, InclusionRow, write_inclusion
 from mtinet.workflows.imports.screening import screen
@@ -96,8 +97,9 @@ def write_import(
     findings: Sequence[Finding],
     options: ImportOptions,
 ) -> ImportOutcome:
-    """Screen a cohort's studies and write it with its inclusion table.
+    """Screen a cohort's studies, compare them with each other, and write it with its inclusion table.
 
+    Two patients with the same images stay, with a finding that is an error: who of them is right is not known here.
     Masks that the import made must already lie in ``out``.
 
     Parameters
@@ -117,18 +119,21 @@ def write_import(
     """
     found = list(findings)
     kept: list[Study] = []
+    looks: list[tuple[Study, StudyLook]] = []
     for study, screened in zip(
         cohort.studies, for_each(screen, cohort.studies, options.workers, options.on_progress), strict=True
     ):
         found += screened.findings
-        if screened.study is None:
+        if screened.study is None or screened.look is None:
             inclusion.leave_out(study.study_id, screened.step, screened.reason)
         else:
             kept.append(screened.study)
+            looks.append((screened.study, screened.look))
     if not kept:
         reasons = "; ".join(f"{row.studies} at {row.step}: {row.reason}" for row in inclusion.rows()[1:-1])
         details = "".join(f"\n- {f.case + ': ' if f.case else ''}{f.meaning}" for f in found[:10])
         raise UnusableError(f"no study can be used ({reasons or 'none was found'}){details}")
+    found += copied_images(looks)
     if options.copy:
         kept = [_copied(study, out) for study in kept]
     result = replace(

@@ -33,8 +33,15 @@ class Audit:
                 self._remember(line)
 
     def _remember(self, line: dict[str, Any]) -> None:
-        self._last[line["study_id"]] = line
+        # a move does not undo that the study failed since
+        if not ("moved" in line and self.last(line["study_id"]).get("outcome") == "failed"):
+            self._last[line["study_id"]] = line
         if "folder" in line:
+            if line.get("outcome") == "predicted":
+                # a study has one predicted result: that of another folder was moved, or is out of date
+                for folder, held in list(self._holder.items()):
+                    if held["study_id"] == line["study_id"] and held.get("outcome") == "predicted":
+                        del self._holder[folder]
             self._holder[str(line["folder"])] = line
 
     def last(self, study_id: str) -> Mapping[str, Any]:
@@ -44,6 +51,11 @@ class Audit:
     def holder(self, place: Path) -> Mapping[str, Any]:
         """The newest line about a result that was written into a folder; empty without one."""
         return self._holder.get(self._named(place), {})
+
+    def results(self) -> list[tuple[Path, Mapping[str, Any]]]:
+        """Every folder with a result, and the newest line about it."""
+        parent = self.path.parent
+        return [(parent / folder, line) for folder, line in self._holder.items()]
 
     def is_finished(
         self, study_id: str, decided_by: Mapping[str, Any], formats: Sequence[str], place: Path
@@ -85,6 +97,20 @@ class Audit:
             **facts,
             "versions": {name: version for name, version in provenance.versions().items() if version},
         }
+        self._append(line)
+
+    def move(self, place: Path, target: Path) -> None:
+        """Append the line of the result in a folder once more, as that of another folder where its files lie now.
+
+        Raises
+        ------
+        OSError
+            It cannot be written.
+        """
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        self._append({**self.holder(place), "folder": self._named(target), "moved": now})
+
+    def _append(self, line: dict[str, Any]) -> None:
         text = json.dumps(files.plain(line), ensure_ascii=False) + "\n"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("ab+") as stream:

@@ -109,10 +109,11 @@ class DicomJob:
 
 @dataclass(frozen=True)
 class RefusedJob:
-    """A study that is not to be read, and why."""
+    """A study that is not to be read, and why; ``studies`` are its parts, one a patient."""
 
     study_id: str
     reason: str
+    studies: tuple[DicomStudy, ...] = ()
 
     @property
     def folders(self) -> frozenset[Path]:
@@ -149,6 +150,7 @@ def dicom_jobs(source: Path, told: Mapping[str, str], key: Path | None) -> tuple
                     study_id,
                     f"study {study_id}: its images are filed under {len(members)} patient ids; find out whose "
                     "they are, correct the files and predict again",
+                    tuple(members),
                 )
             )
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ Format = Literal["nifti", "json", "csv", "maps", "picture", "page", "pdf", "dico
 FORMATS: tuple[Format, ...] = get_args(Format)
 DEFAULT_FORMATS: tuple[Format, ...] = ("nifti", "json", "picture", "page")
 LIVER_FILE = "liver_mask.nii.gz"
+TABLE_FILE = "measurements.csv"
 DICOM_FORMATS: tuple[Format, ...] = ("dicom-seg", "dicom-sr")
 
 
@@ -169,23 +171,29 @@ def _json(output: Output, folder: Path) -> None:
 
 
 def _csv(output: Output, folder: Path) -> None:
+    write_table(folder / TABLE_FILE, [output.result])
+
+
+def write_table(path: Path, results: Iterable[Result]) -> None:
+    """Write the quantities of some results as a table, atomically; their masks are not needed."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("study_id", "lesion", "quantity", "phase", "value", "unit", "finding", "reason"))
-    result = output.result
-    for item in result.measurements:
-        writer.writerow(_row(result.study_id, "", item))
-    for lesion in result.lesions:
-        number = str(lesion.number)
-        sure = [Measurement(f"probability_{name}", p) for name, p in lesion.probabilities.items()]
-        writer.writerow(_row(result.study_id, number, Measurement("class", finding=lesion.label)))
-        for item in (*sure, *codes.lesion_quantities(lesion)):
-            writer.writerow(_row(result.study_id, number, item))
-    files.write_text(folder / "measurements.csv", text.getvalue())
+    for result in results:
+        for item in result.measurements:
+            writer.writerow(_row(result.study_id, "", item))
+        for lesion in result.lesions:
+            number = str(lesion.number)
+            sure = [Measurement(f"probability_{name}", p) for name, p in lesion.probabilities.items()]
+            writer.writerow(_row(result.study_id, number, Measurement("class", finding=lesion.label)))
+            for item in (*sure, *codes.lesion_quantities(lesion)):
+                writer.writerow(_row(result.study_id, number, item))
+    files.write_text(path, text.getvalue())
 
 
 def _row(study_id: str, lesion: str, item: Measurement) -> tuple[str, ...]:
-    value = "" if item.value is None else f"{item.value:.8g}"
+    # what is not finite is empty, as it is null in result.json
+    value = "" if item.value is None or not math.isfinite(item.value) else f"{item.value:.8g}"
     unit = codes.unit_of(item).value
     return (study_id, lesion, item.name, item.phase, value, unit, item.finding, item.reason)
 

@@ -43,7 +43,7 @@ class Job(Protocol):
 
     @property
     def study_id(self) -> str:
-        """Its name in results: never a patient's."""
+        """Its name in results: of DICOM a pseudonym, of NIfTI what the user called it."""
 
     @property
     def folders(self) -> frozenset[Path]:

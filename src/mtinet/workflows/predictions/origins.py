@@ -17,7 +17,7 @@ from mtinet.workflows.imports.dicom_phases import choose_phases
 from mtinet.workflows.imports.writing import IMPORT_FILE
 
 
-def origins_of_cohort(cohort: Path, images: Path, mapping: Path) -> dict[str, Origin]:
+def origins_of_cohort(cohort: Path, images: Path, mapping: Path | None) -> dict[str, Origin]:
     """The instances that the studies of an imported cohort came from.
 
     Parameters
@@ -26,8 +26,9 @@ def origins_of_cohort(cohort: Path, images: Path, mapping: Path) -> dict[str, Or
         Made by ``mtinet import dicom``; its ``import.json`` tells the series of every phase.
     images : Path
         The DICOM files that were imported.
-    mapping : Path
-        The table from pseudonyms to originals that the import wrote beside the cohort.
+    mapping : Path or None
+        The table from pseudonyms to originals that the import wrote beside the cohort; None = the ids are the
+        original ones (``--keep-ids``).
 
     Returns
     -------
@@ -39,8 +40,13 @@ def origins_of_cohort(cohort: Path, images: Path, mapping: Path) -> dict[str, Or
     UserError
         A file is missing or is none of these, or no study is found.
     """
-    uids = _mapping(mapping)
-    imported = _imported(cohort)
+    told = _imported(cohort)
+    imported: Mapping[str, Mapping[str, Any]] = told["studies"]
+    if mapping is None and told.get("deidentified", True):
+        raise UserError(
+            f"the ids of {cohort} are pseudonyms: give --mapping, the table that mtinet import dicom wrote beside it"
+        )
+    uids = {study_id: study_id for study_id in imported} if mapping is None else _mapping(mapping)
     by_uid = {study.study_uid: study for study in read_studies(images)[0]}
     found: dict[str, Origin] = {}
     for study_id, entry in imported.items():
@@ -50,13 +56,13 @@ def origins_of_cohort(cohort: Path, images: Path, mapping: Path) -> dict[str, Or
         volumes = {
             phase: volume
             for phase in PHASES
-            if (told := entry.get("phases", {}).get(phase)) and (volume := _volume(study, told)) is not None
+            if (one := entry.get("phases", {}).get(phase)) and (volume := _volume(study, one)) is not None
         }
         found[study_id] = Origin(volumes)
     if not found:
         raise UnusableError(
-            f"no study of {cohort} was found in {images} by {mapping}; give the images and the mapping file of "
-            "the import that made this cohort"
+            f"no study of {cohort} was found in {images} by {mapping or 'its ids'}; give the images"
+            f"{' and the mapping file' if mapping else ''} of the import that made this cohort"
         )
     return found
 
@@ -80,7 +86,7 @@ def origin_of_images(images: Path) -> Origin:
 
 def _mapping(path: Path) -> dict[str, str]:
     try:
-        with path.open(encoding="utf-8", newline="") as lines:
+        with path.open(encoding="utf-8-sig", newline="") as lines:
             return {row["study_id"]: row["study_uid"] for row in csv.DictReader(lines)}
     except (OSError, KeyError, UnicodeDecodeError, csv.Error):
         raise UserError(
@@ -88,10 +94,11 @@ def _mapping(path: Path) -> dict[str, str]:
         ) from None
 
 
-def _imported(cohort: Path) -> Mapping[str, Mapping[str, Any]]:
+def _imported(cohort: Path) -> Mapping[str, Any]:
     path = cohort / IMPORT_FILE
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8"))["studies"])
+        told = json.loads(path.read_text(encoding="utf-8"))
+        return {**told, "studies": dict(told["studies"])}
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(
             f"{cohort} has no usable {IMPORT_FILE}: it was not imported from DICOM, so its results cannot refer to "

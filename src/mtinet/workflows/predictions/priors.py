@@ -31,6 +31,7 @@ from mtinet.workflows.predictions.dicom_jobs import DicomJob
 from mtinet.workflows.predictions.jobs import Job
 from mtinet.workflows.predictions.sources import Source, open_source
 from mtinet.workflows.predictions.stored import RESULT_FILE, read_result
+from mtinet.workflows.predictions.who import other_key
 
 LEAST_BODY_OVERLAP = 0.9
 """Dice of the two bodies, where both studies show them, from which they can be one patient's.
@@ -93,6 +94,7 @@ class Prior:
             raise UserError(
                 f"--prior is a result of study {result.study_id}, and --prior-study {paths.study} holds "
                 f"{', '.join(sorted(one.study_id for one in jobs))}; give the study that it is of"
+                f"{other_key(result.study_id)}"
             )
         content = (paths.result / RESULT_FILE).read_bytes()
         digest = hashlib.sha256(content + job.fingerprint().encode()).hexdigest()

@@ -1,0 +1,180 @@
+"""Where results lie: that of one study in the output folder itself, those of several in a folder a study."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Set
+from dataclasses import dataclass
+from pathlib import Path
+
+from mtinet.errors import UserError
+from mtinet.results import Finding
+from mtinet.workflows.predictions.audit import Audit
+from mtinet.workflows.predictions.formats import TABLE_FILE
+from mtinet.workflows.predictions.sources import Source
+from mtinet.workflows.predictions.stored import read_result
+from mtinet.workflows.predictions.who import other_key
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the results of a source go.
+
+    Attributes
+    ----------
+    by_study : mapping of str to Path
+    in_folders : bool
+        Each study has a folder.
+    moved : Moved or None
+        A result of before that is in the way of this.
+    """
+
+    by_study: Mapping[str, Path]
+    in_folders: bool
+    moved: Moved | None = None
+
+    @classmethod
+    def of(cls, out: Path, opened: Source, audit: Audit) -> Places:
+        """The places of a source's studies; nothing is written or moved yet.
+
+        An output folder with a folder a study keeps them when a single study is predicted into it: the same
+        study would otherwise lie there twice.
+
+        Raises
+        ------
+        UserError
+            A result would be mixed with something else.
+        """
+        in_folders = opened.several or any(
+            place != out and any((place / name).is_file() for name in _names(line))
+            for place, line in audit.results()
+        )
+        by_study = {job.study_id: out / job.study_id if in_folders else out for job in opened.jobs}
+        for job in opened.jobs:
+            refuse_place(by_study[job.study_id], job.study_id, job.folders, audit)
+        return cls(by_study, in_folders, Moved.from_itself(out, audit) if in_folders else None)
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A result in the output folder itself, which gets a folder of its own because other studies join it."""
+
+    study_id: str
+    out: Path
+    names: tuple[str, ...]
+
+    @classmethod
+    def from_itself(cls, out: Path, audit: Audit) -> Moved | None:
+        """The result that lies in ``out`` itself; None without one.
+
+        Raises
+        ------
+        UserError
+            It is not known which files belong to it, they were corrected, or the folder for them is taken.
+        """
+        line = audit.holder(out)
+        repair = "move it away, or give another folder with -o"
+        if not line:
+            held = _held(out)
+            if held:
+                raise UserError(
+                    f"{out} itself holds a result of study {held} that its audit.jsonl does not list there, and the "
+                    f"studies now get a folder each; {repair}"
+                )
+            return None
+        study_id = str(line["study_id"])
+        if line.get("outcome") == "revised":
+            raise UserError(
+                f"{out} itself holds a result of study {study_id} that a reader corrected, and the studies now get a "
+                f"folder each; {repair}"
+            )
+        names = _names(line)
+        there = {name for name in names if (out / name).is_file()}
+        target = out / study_id
+        taken = {path.name for path in target.iterdir()} if target.is_dir() else set()
+        # a move that was broken off has left some files here and some there
+        if (taken - names) or (taken & there):
+            raise UserError(
+                f"the studies now get a folder each, and the result of study {study_id} in {out} itself cannot go into "
+                f"{target}, which holds other files; {repair}"
+            )
+        # of a result that was deleted nothing is left; a lone table may be that of all studies
+        gone = not taken and (not there or (there == {TABLE_FILE} and names != there))
+        return None if gone else cls(study_id, out, tuple(sorted(there)))
+
+    def do(self, audit: Audit) -> Finding:
+        """Move the files, and say so; when it is broken off, it can be done again.
+
+        Raises
+        ------
+        OSError
+            The disk.
+        """
+        target = self.out / self.study_id
+        target.mkdir(exist_ok=True)
+        for name in self.names:
+            os.replace(self.out / name, target / name)
+        audit.move(self.out, target)
+        return Finding(
+            "result-moved",
+            "predict",
+            "note",
+            f"its result lay in {self.out} itself, where now each study has a folder, and was moved into its own",
+            "Nothing to do, unless other programs look for it at the old place.",
+            self.study_id,
+        )
+
+
+def refuse_place(
+    place: Path, study_id: str, folders: Set[Path], audit: Audit, *, corrected: bool = False
+) -> None:
+    """Refuse a folder in which a study's result would be mixed with something else.
+
+    Parameters
+    ----------
+    place : Path
+        Where the result goes.
+    study_id : str
+    folders : set of Path
+        Where the study's own files lie.
+    audit : Audit
+        Of the folder that holds the results.
+    corrected : bool
+        The result is of a mask that a reader corrected, and may replace another one of that kind.
+
+    Raises
+    ------
+    UserError
+        The study's own files lie there (a mask would replace the reader's), or a result of another study, or
+        one that a reader corrected.
+    """
+    if place.resolve() in folders:
+        raise UserError(
+            f"{place} holds the images of study {study_id}, and a result beside them would be taken for a "
+            "reader's mask or replace it; give another folder with -o"
+        )
+    line = audit.holder(place)
+    held = str(line.get("study_id", "")) or _held(place)
+    if held not in ("", study_id):
+        raise UserError(
+            f"{place} holds the result of study {held}, and this is study {study_id}; give another folder with -o"
+            f"{other_key(held, study_id)}"
+        )
+    if line.get("outcome") == "revised" and not corrected:
+        raise UserError(
+            f"{place} holds a result of study {study_id} that a reader corrected; give another folder with -o"
+        )
+
+
+def _names(line: Mapping[str, object]) -> set[str]:
+    """Files of a result by its line in the audit."""
+    listed = line.get("files", ())
+    return {Path(str(name)).name for name in listed} if isinstance(listed, (list, tuple)) else set()
+
+
+def _held(place: Path) -> str:
+    """The study of a result that no audit knows; empty where there is none."""
+    try:
+        return read_result(place).study_id
+    except UserError:
+        return ""
