@@ -240,9 +240,8 @@ class Predictor(Reader):
                     "virtual-training",
                     "predict",
                     "warning",
-                    "the model learned from virtual patients alone and has never seen an image of a person; how "
-                    "sure it says it is holds for virtual patients",
-                    "Take the result as a trial of the software; train on your own cohort before you measure with it.",
+                    "the model learned from virtual patients alone, and its certainty holds for them",
+                    "Take the result as a trial; train on your own cohort before you measure.",
                     study.study_id,
                 )
             )
