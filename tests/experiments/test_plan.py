@@ -129,9 +129,15 @@ def test_what_won_the_trials_is_where_every_row_of_a_network_starts(monkeypatch)
 def test_a_users_optimiser_is_not_mixed_with_that_of_the_trials(tmp_path):
     """A rate that was meant for AdamW would otherwise go to nnU-Net's SGD."""
     baselines = experiment("baselines")
-    file = tmp_path / "own.yaml"
-    file.write_text("training:\n  weight_decay: 0.5\n", encoding="utf-8")
-    for choice in (Choice(assignments=("training.learning_rate=0.002",)), Choice(file=file)):
+    files = []
+    # also where a file says what the preset says
+    for name, value in (("weight_decay", "0.5"), ("optimizer", "adamw"), ("learning_rate", "0.004")):
+        files.append(tmp_path / f"{name}.yaml")
+        files[-1].write_text(f"training:\n  {name}: {value}\n", encoding="utf-8")
+    for choice in (
+        Choice(assignments=("training.learning_rate=0.002",)),
+        *(Choice(file=file) for file in files),
+    ):
         for name in ("mtinet", "mtinet-paper", "basic_unet"):
             training = row_config(baselines, baselines.row(name), choice).training
             assert training.optimizer == PRESETS["small"]().training.optimizer

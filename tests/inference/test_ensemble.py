@@ -123,6 +123,16 @@ def test_a_network_without_dropout_cannot_be_thinned():
         Ensemble([predictor(0)], Opinions(dropout=4))
 
 
+@pytest.mark.parametrize("virtual", [(True, True), (True, False), (False, True)])
+def test_a_mean_that_a_model_of_people_joins_is_not_of_virtual_patients_alone(study: PreparedStudy, virtual):
+    models = [predictor(seed) for seed in (0, 1)]
+    for model, own in zip(models, virtual):
+        model.facts = {**model.facts, **({"virtual": True} if own else {})}
+    said = Ensemble(models).predict_prepared(study).result
+    assert ("virtual-training" in [finding.id for finding in said.findings]) == all(virtual)
+    assert said.model.get("virtual", False) == all(virtual)
+
+
 def test_runs_on_other_images_or_classes_do_not_join():
     with pytest.raises(UserError, match="preparation"):
         Ensemble([predictor(0), predictor(1, "preparation.n4=true")])

@@ -169,6 +169,10 @@ def test_a_report_replaces_its_own_kind_alone(experiment_results, tmp_path):
     assert not (tmp_path / "results.tex").exists()
     with pytest.raises(UserError, match=r"holds the report of experiment .*--report"):
         write_results(replace(experiment_results, name="another"), tmp_path)
+    (tmp_path / "lone").mkdir()
+    (tmp_path / "lone" / "experiment.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(UserError, match=r"experiment.json, which is no report"):
+        write_results(experiment_results, tmp_path / "lone")
     own = tmp_path / "own"
     own.mkdir()
     (own / "report.html").write_text("mine", encoding="utf-8")

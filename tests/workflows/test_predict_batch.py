@@ -449,6 +449,19 @@ def test_an_unforeseen_failure_of_one_study_does_not_stop_the_others(toy_run, th
     assert "Traceback" not in CliRunner().invoke(app, words).stderr
 
 
+@pytest.mark.parametrize(
+    "first", ["mine\n", "study_id,lesion,quantity,phase,value,unit,finding,reason\ns9,1,a,,1,,,\n"]
+)
+def test_a_table_of_somebody_else_is_not_written_over(toy_run, three, tmp_path, first):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "measurements.csv").write_text(first)
+    with pytest.raises(UserError, match="no table of the studies in this folder"):
+        predict(toy_run.path, three, out, QUICK)
+    assert (out / "measurements.csv").read_text() == first
+    assert [path.name for path in out.iterdir()] == ["measurements.csv"]
+
+
 def test_a_batch_has_one_table_of_all_its_studies(toy_run, three, tmp_path):
     out = tmp_path / "out"
     shutil.move(three / "s2", tmp_path / "s2")

@@ -14,7 +14,9 @@ from typer.testing import CliRunner
 
 import mtinet
 from mtinet.cli import app
+from mtinet.cohort import Study
 from mtinet.dicom.masks import read_masks
+from mtinet.dicom.origin import Origin
 from mtinet.dicom.study import read_studies
 from mtinet.errors import UserError
 from mtinet.inference.predictor import Predictor
@@ -23,9 +25,11 @@ from mtinet.volume import read_nifti
 from mtinet.workflows.ingest import IngestOptions, ingest
 from mtinet.workflows.predict import PredictOptions, predict
 from mtinet.workflows.predictions.dicom_jobs import SURE, doubtful_phases
+from mtinet.workflows.predictions.nifti_jobs import NiftiJob
 from mtinet.workflows.predictions.priors import PriorPaths
 from mtinet.workflows.predictions.sources import parse_phase_names
 from mtinet.workflows.predictions.stored import read_result
+from mtinet.workflows.predictions.who import without_identity
 from mtinet.workflows.revise import ReviseOptions, revise
 
 ALL = ("nifti", "json", "csv", "page", "dicom-seg", "dicom-sr")
@@ -205,6 +209,14 @@ def test_an_unforeseen_error_is_told_without_identity(predicted, toy_run, tmp_pa
         assert "7 of 9 rows" in text
         for secret in (exam.patient_id, "Virtual", "Miller"):
             assert secret not in text
+
+
+def test_of_a_cohorts_study_with_its_dicom_files_the_type_of_an_error_alone_is_told():
+    """Its words may come from the files, and nothing here knows which of them are a name."""
+    study = Study("s0", {})
+    said = "ValueError: bad value of PatientName: Doe^John in /pacs/Doe/1.dcm"
+    assert without_identity(NiftiJob(study, Origin({})), said) == "ValueError"
+    assert without_identity(NiftiJob(study), said) == said
 
 
 def test_a_single_study_with_another_key_is_told_of_the_key(predicted, toy_run, tmp_path):

@@ -160,6 +160,8 @@ def test_a_liver_mask_off_the_grid_costs_the_liver_and_not_the_study(toy_run, tm
     (drawn,) = predict(toy_run.path, tmp_path / "study", tmp_path / "drawn", options).results
     assert not any("liver" in reason and "mask" in reason for reason in reasons(drawn))
     assert (tmp_path / "drawn" / "liver_mask.nii.gz").is_file()
+    (said,) = [f for f in drawn.findings if f.id == "liver-not-used"]
+    assert said.meaning.startswith("liver_mask.nii.gz is not used")
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,7 @@ def experiment(
     from mtinet.experiments.grid import Means
     from mtinet.experiments.plan import Choice
     from mtinet.experiments.report import write_report
+    from mtinet.reporting.experiment import refuse_another
     from mtinet.workflows.table1 import table1
 
     if list_ or name is None:
@@ -170,6 +171,8 @@ def experiment(
             "give a cohort and --out: mtinet experiment NAME COHORT -o OUT; or, for the tables of records that "
             "are there: mtinet experiment NAME --records FOLDER --report FOLDER"
         )
+    if not budget:
+        refuse_another(chosen.name, report or out)  # before the runs, not after them
     means = Means(workers, _cluster(ray, cpus, gpus), records, cache, keep, allow_mixed=mixed)
     grid, outcomes, findings = _run(chosen, cohort, out, choice, means, resume, budget)
     if budget:

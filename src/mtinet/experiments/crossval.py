@@ -13,7 +13,7 @@ from mtinet.errors import UserError
 from mtinet.evaluation.areas import area_of
 from mtinet.evaluation.classification import ClassPredictions
 from mtinet.evaluation.pooling import RowRecords, class_scores
-from mtinet.evaluation.sections import ALL
+from mtinet.evaluation.sections import ALL, DETECTED_ONLY, NETWORK
 from mtinet.evaluation.sections import Row as ResultRow
 from mtinet.evaluation.statistics import PatientBootstrap
 from mtinet.evaluation.summary import Summary, summarise, to_table
@@ -105,13 +105,18 @@ def ranked_within_folds(
     Probabilities of two networks have no common scale: ranked together they would measure the folds' offsets too.
     """
     scores = class_scores(RowRecords(ROW, "", records), records[0].classes)
+    found = {
+        study.study_id for record in records for study in record.scorings[0].studies if study.probabilities
+    }
+    asked = {NETWORK: scores, NETWORK + DETECTED_ONLY: scores[scores["study_id"].isin(found)]}
     ranked = []
     for row in rows:
-        if row.metric != "auc":
+        if row.metric != "auc" or row.method not in asked:
             ranked.append(row)
             continue
         here = studies if row.site == ALL else studies[studies["site"] == row.site]
-        area = area_of(scores[scores["study_id"].isin(here["study_id"])])
+        own = asked[row.method]
+        area = area_of(own[own["study_id"].isin(here["study_id"])])
         low, high = (math.nan, math.nan) if area is None else area.interval()
         ranked.append(
             replace(

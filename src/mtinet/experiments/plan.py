@@ -10,7 +10,7 @@ from typing import Literal
 from mtinet.config import Config, SettingsError, resolve, resolve_settings
 from mtinet.config.variation import LearningVariation, ScoringVariation
 from mtinet.errors import UserError
-from mtinet.experiments.tuned import OPTIMISATION, optimisation
+from mtinet.experiments.tuned import OPTIMISATION, TRIALS, optimisation
 
 EnhancementMethod = Literal["head", "read_out", "training_mean", "oracle_mask", "none"]
 """Whose enhancement a row stands for, as in the tables of an evaluation; ``none`` = it learns none."""
@@ -273,9 +273,15 @@ def row_config(experiment: Experiment, row: Row, choice: Choice | None = None) -
 def _sets_optimisation(preset: str, choice: Choice) -> bool:
     if any(given.partition("=")[0].strip() in OPTIMISATION for given in choice.assignments):
         return True
-    plain, theirs = resolve(preset, None, ()).training, resolve(preset, choice.file, ()).training
+    if choice.file is None:
+        return False
+    # what a file sets is the same on whatever it is laid
+    one, other = (
+        resolve_settings(resolve(preset, None, TRIALS[trial]), choice.file, ()).training
+        for trial in ("adamw-0.001", "sgd-0.01")
+    )
     names = [name.rpartition(".")[2] for name in OPTIMISATION]
-    return any(getattr(plain, name) != getattr(theirs, name) for name in names)
+    return any(getattr(one, name) == getattr(other, name) for name in names)
 
 
 def _what_decides(experiment: Experiment, row: Row, choice: Choice) -> tuple[object, ...]:

@@ -230,9 +230,9 @@ def without_unusable_liver(study: Study) -> tuple[Study, tuple[Finding, ...]]:
         "predict",
         "warning",
         # a result tells no place of the machine
-        f"predicted without the liver: {path.name} {fault.replace(str(path), 'it')}",
-        f"Draw the liver on {phase}, the reference phase, or export the mask on its grid, and predict again; what "
-        "needs the liver is not assessable without.",
+        f"{path.name} is not used: it {fault.replace(str(path), 'it')}",
+        f"Draw the liver on {phase}, the reference phase, export the mask on its grid, or let a program draw it "
+        "(--liver-command); what needs the liver is not assessable without.",
         study.study_id,
     )
     return replace(study, liver_mask=None), (unused,)

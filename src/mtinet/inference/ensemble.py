@@ -95,6 +95,8 @@ class Ensemble(Predictor):
 
 def _facts(predictors: Sequence[Predictor], opinions: Opinions) -> dict[str, Any]:
     facts = dict(predictors[0].facts)
+    if not all(p.facts.get("virtual") for p in predictors):
+        facts.pop("virtual", None)  # it says "alone"
     if len(predictors) > 1:
         facts["ensemble"] = [p.facts.get("digest", "") for p in predictors]
     if opinions.flips:

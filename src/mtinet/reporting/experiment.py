@@ -136,7 +136,7 @@ def write_tables(results: ExperimentResults, folder: Path, latex: bool = False) 
     UserError
         The folder holds another report, or files of these names that are none of an experiment's.
     """
-    _refuse_another(results.name, folder)
+    refuse_another(results.name, folder)
     files.write_json(folder / EXPERIMENT_FILE, _described(results))  # first: by it the rest is known as ours
     files.write_text(folder / CSV_FILE, to_frame(results.comparison).to_csv(index=False))
     files.write_text(folder / MARKDOWN_FILE, _markdown(results))
@@ -147,9 +147,15 @@ def write_tables(results: ExperimentResults, folder: Path, latex: bool = False) 
         (folder / LATEX_FILE).unlink(missing_ok=True)
 
 
-def _refuse_another(name: str, folder: Path) -> None:
-    """An earlier report of the same experiment is replaced; nobody else's files are."""
-    found = [file for file in WRITTEN if (folder / file).exists()]
+def refuse_another(name: str, folder: Path) -> None:
+    """An earlier report of the same experiment is replaced; nobody else's files are.
+
+    Raises
+    ------
+    UserError
+        The folder holds another report, or files of these names that are none of an experiment's.
+    """
+    found = [file for file in (*WRITTEN, EXPERIMENT_FILE) if (folder / file).exists()]
     if not found:
         return
     try:

@@ -33,6 +33,7 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 DEFAULT_FORMATS: tuple[Format, ...] = ("nifti", "json", "picture", "page")
 LIVER_FILE = "liver_mask.nii.gz"
 TABLE_FILE = "measurements.csv"
+TABLE_HEAD = ("study_id", "lesion", "quantity", "phase", "value", "unit", "finding", "reason")
 DICOM_FORMATS: tuple[Format, ...] = ("dicom-seg", "dicom-sr")
 
 
@@ -178,7 +179,7 @@ def write_table(path: Path, results: Iterable[Result]) -> None:
     """Write the quantities of some results as a table, atomically; their masks are not needed."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("study_id", "lesion", "quantity", "phase", "value", "unit", "finding", "reason"))
+    writer.writerow(TABLE_HEAD)
     for result in results:
         for item in result.measurements:
             writer.writerow(_row(result.study_id, "", item))

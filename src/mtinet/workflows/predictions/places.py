@@ -10,7 +10,7 @@ from pathlib import Path
 from mtinet.errors import UserError
 from mtinet.results import Finding
 from mtinet.workflows.predictions.audit import Audit
-from mtinet.workflows.predictions.formats import TABLE_FILE
+from mtinet.workflows.predictions.formats import TABLE_FILE, TABLE_HEAD
 from mtinet.workflows.predictions.sources import Source
 from mtinet.workflows.predictions.stored import read_result
 from mtinet.workflows.predictions.who import other_key
@@ -49,6 +49,8 @@ class Places:
             place != out and any((place / name).is_file() for name in _names(line))
             for place, line in audit.results()
         )
+        if in_folders:
+            _refuse_table(out / TABLE_FILE, audit)
         by_study = {job.study_id: out / job.study_id if in_folders else out for job in opened.jobs}
         for job in opened.jobs:
             refuse_place(by_study[job.study_id], job.study_id, job.folders, audit)
@@ -78,8 +80,8 @@ class Moved:
             held = _held(out)
             if held:
                 raise UserError(
-                    f"{out} itself holds a result of study {held} that its audit.jsonl does not list there, and the "
-                    f"studies now get a folder each; {repair}"
+                    f"{out} itself holds a result of study {held} that its audit.jsonl does not list there, or lists "
+                    f"as an older one, and the studies now get a folder each; {repair}"
                 )
             return None
         study_id = str(line["study_id"])
@@ -163,6 +165,22 @@ def refuse_place(
     if line.get("outcome") == "revised" and not corrected:
         raise UserError(
             f"{place} holds a result of study {study_id} that a reader corrected; give another folder with -o"
+        )
+
+
+def _refuse_table(table: Path, audit: Audit) -> None:
+    """Refuse to write the table of all studies over a file that no batch here made."""
+    if not table.exists():
+        return
+    try:
+        with table.open(encoding="utf-8") as lines:
+            ours = lines.readline().rstrip("\n") == ",".join(TABLE_HEAD)
+    except (OSError, UnicodeDecodeError):
+        ours = False
+    if not ours or not audit.path.is_file():
+        raise UserError(
+            f"{table} is no table of the studies in this folder, and would be overwritten; move it away, or give "
+            "another folder with -o"
         )
 
 

@@ -65,7 +65,8 @@ def other_key(*study_ids: str) -> str:
 def without_identity(job: Job, text: str) -> str:
     """A text about a study as it may be stored: of DICOM without names, ids, dates and paths, which may hold them."""
     if not isinstance(job, DicomJob):
-        return text
+        # of a cohort's study the DICOM files are at hand, and what scrubs their words is not: the error's type alone
+        return text if getattr(job, "origin", None) is None else text.partition(":")[0]
     series = {s.info.series_uid: f"series {s.info.series_number}" for s in job.study.series}
     scrub = Scrubber.of(job.study, job.study_id, job.patient_id, series)
     return scrub.text(_PATH.sub(REMOVED, text))
