@@ -34,4 +34,7 @@ def test_a_script_without_guard_is_told_so(tmp_path):
         "from operator import neg\nfrom mtinet.workflows.pool import for_each\nfor_each(neg, [1, 2], 2)\n"
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120)
-    assert "__main__" in done.stderr.splitlines()[-1]
+    # the tracker of shared memory may have the last word
+    assert any(
+        "__main__" in line for line in done.stderr.splitlines() if line.startswith("mtinet.errors.UserError")
+    )

@@ -242,6 +242,7 @@ def _run(
     from mtinet.experiments.grid import Grid
     from mtinet.experiments.pool import Progress
     from mtinet.progress import GridProgress
+    from mtinet.training.memory import keep_freed_memory
 
     if (out / "runs").is_dir() and not resume and not budget_only:
         raise UserError(
@@ -259,6 +260,7 @@ def _run(
     if budget_only:
         return grid, [], [*grid.findings, *again]
     steps = {grid.campaign.id(cell): cell.config.training.steps for cell in grid.plan.cells}
+    keep_freed_memory()  # a single worker is this process
     with GridProgress(chosen.name, len(steps), sum(steps.values())) as bar:
         outcomes = grid.run(
             Progress(

@@ -72,6 +72,7 @@ def train(
     json_: Json = False,
 ) -> None:
     """Train on a cohort; one fold of patients is held out unless --all is given."""
+    from mtinet.training.memory import keep_freed_memory
     from mtinet.workflows.train import TrainOptions
     from mtinet.workflows.train import train as run
 
@@ -88,6 +89,7 @@ def train(
         devices=devices,
         tensorboard=tensorboard,
     )
+    keep_freed_memory()
     with stages() as progress:
         finished = run(cohort, out, resolved, options, on_prepared=progress.prepared, on_step=progress.step)
     findings = finished.findings()

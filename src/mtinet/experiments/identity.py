@@ -42,7 +42,7 @@ NO_NUMBERS = (
     *("mtinet.config.presets", "mtinet.config.resolving", "mtinet.config.measurement"),
     # how files, errors, times and processes are handled, and the form in which records are kept
     *("mtinet.files", "mtinet.errors", "mtinet.stages", "mtinet.provenance", "mtinet.workflows.pool"),
-    *("mtinet.records", "mtinet.training.memory"),
+    "mtinet.records",
 )
 """Modules that training and scoring import and that decide no number of a run."""
 

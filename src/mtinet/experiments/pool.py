@@ -192,6 +192,9 @@ def _work(connection: Connection, campaign: Campaign, cell: Cell, cores: int) ->
     """What a run's process does; it ends with the process that wants to hear of it."""
     import torch
 
+    from mtinet.training.memory import keep_freed_memory
+
+    keep_freed_memory()
     torch.set_num_threads(cores)
     last = 0.0
 

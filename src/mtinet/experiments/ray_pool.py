@@ -102,6 +102,9 @@ def _collect(
 def _work(campaign: Campaign, cell: Cell, cores: int) -> Outcome:
     import torch
 
+    from mtinet.training.memory import keep_freed_memory
+
+    keep_freed_memory()
     torch.set_num_threads(cores)
     return execute(campaign, cell, cores=cores)
 

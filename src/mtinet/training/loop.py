@@ -30,7 +30,6 @@ from mtinet.training import state
 from mtinet.training.adversary import Adversary
 from mtinet.training.diagnostics import StepDiagnostics
 from mtinet.training.looks import look, majority_share
-from mtinet.training.memory import keep_freed_memory
 from mtinet.training.objective import Objective, Read
 from mtinet.training.optimization import (
     build_optimizer,
@@ -113,7 +112,6 @@ class Trainer:
     def set_up(self) -> None:
         """Make objective, optimisers and moving average; :meth:`fit` does it by itself."""
         settings = self.config.training
-        keep_freed_memory()
         torch.use_deterministic_algorithms(settings.deterministic, warn_only=True)
         # a debugging aid that comes with it and costs an eighth of a step: nothing here reads unset memory
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -13,7 +13,8 @@ def keep_freed_memory() -> bool:
 
     The GNU C library returns large blocks to the system as soon as they are freed.  The maps of a step come and go
     by the hundred, and the system hands out every page of theirs anew, zeroed: an eighth of a step of the preset
-    ``small`` at 24 channels on one core.  At most the process holds hardly more, since every step needs the same.
+    ``small`` at 24 channels on one core.  At most the process holds hardly more, since every step needs the same.  It
+    concerns the whole process, so it is for whoever owns it (a command, a worker), not for a part of a library.
 
     Returns
     -------
