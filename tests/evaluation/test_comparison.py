@@ -167,7 +167,7 @@ def test_only_patients_that_both_scored_are_paired(rows, record_maker):
     assert any("1 of 2" in note for note in comparison.notes)
     for item in comparison.differences:
         if item.family != "described":
-            assert (item.verdict, item.reason) == ("no claim", "unfinished: half (1 of 2 runs)")
+            assert (item.verdict, item.reason) == ("no claim", "runs of the row are missing")
     assert any("different folds" in note for note in comparison.notes)
 
 
@@ -188,9 +188,17 @@ def test_rows_without_a_run_count_in_the_correction(rows, record_maker):
 
 
 def test_who_was_told_the_place_competes_with_nobody_who_had_to_find_it(rows, record_maker):
-    told = RowRecords("told", "told", record_maker().row(1), enhancement="oracle_mask", classes="none")
+    records = []
+    for record in record_maker().row(1):
+        (scoring,) = record.scorings
+        studies = tuple(s.model_copy(update={"oracle_error": s.enhancement_error}) for s in scoring.studies)
+        records.append(
+            record.model_copy(update={"scorings": (scoring.model_copy(update={"studies": studies}),)})
+        )
+    told = RowRecords("told", "told", tuple(records), enhancement="oracle_mask", classes="none")
     comparison = compare([rows[0], told], "full", settings=QUICK)
-    assert found(comparison, "told", "enhancement_error").verdict in ("described", "not scored")
+    item = found(comparison, "told", "enhancement_error")
+    assert (item.verdict, item.test, item.difference.n) == ("described", "", 60)
     assert found(comparison, "told", "accuracy").verdict == "not scored"
     assert comparison.family_size("primary") == 1  # Dice
     assert comparison.family_size("secondary") == 0

@@ -21,7 +21,14 @@ from mtinet.records import Scoring
 from mtinet.reporting import experiment_pictures as pictures
 from mtinet.reporting.checklist_facts import experiment_facts
 from mtinet.reporting.experiment import ExperimentResults, write_results
-from mtinet.reporting.experiment_tables import QUANTITIES, difference_table, p_value, to_frame, value_table
+from mtinet.reporting.experiment_tables import (
+    QUANTITIES,
+    difference_table,
+    movement_table,
+    p_value,
+    to_frame,
+    value_table,
+)
 from mtinet.reporting.texts import Text, latex, to_csv, to_latex, to_markdown
 
 QUICK = ComparisonSettings(permutations=999, bootstrap=100)
@@ -180,6 +187,15 @@ def test_a_report_replaces_its_own_kind_alone(experiment_results, tmp_path):
         write_results(experiment_results, own)
     assert [path.name for path in own.iterdir()] == ["report.html"]
     assert (own / "report.html").read_text(encoding="utf-8") == "mine"
+
+
+def test_what_rounds_to_nothing_has_no_sign(experiment_comparison):
+    full = replace(
+        experiment_comparison.rows[0],
+        moved={"loss_percent": -0.04, "loss_low": -3.0, "loss_high": 2.96, "dice_points": None},
+    )
+    (line,) = movement_table(replace(experiment_comparison, rows=(full,))).rows
+    assert line[1:3] == ("+0.0 [−3.0, +3.0]", "–")
 
 
 def test_the_side_of_the_level_is_never_rounded_away():

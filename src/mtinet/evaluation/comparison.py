@@ -435,11 +435,9 @@ def _verdict(
     if math.isnan(item.p):
         return "not scored", "no test: too few patients, or nothing varies"
     # verdicts while runs come in would be many looks at one test
-    unfinished = [
-        f"{one.title} ({len(one.records)} of {one.planned} runs)" for one in (row, base) if one.unfinished
-    ]
+    unfinished = [name for name, one in (("row", row), ("reference", base)) if one.unfinished]
     if unfinished:
-        return "no claim", f"unfinished: {', '.join(unfinished)}"
+        return "no claim", f"runs of the {' and the '.join(unfinished)} are missing"
     moving = [one.title for one in (row, base) if not one.at_rest]
     if moving:
         return "no claim", f"not converged: {', '.join(moving)}"

@@ -185,8 +185,10 @@ def movement_table(comparison: Comparison) -> Text:
 def _signed(value: float | None, *interval: float | None) -> str:
     if value is None:
         return UNKNOWN
-    low_high = ", ".join(f"{bound:+.1f}" for bound in interval if bound is not None)
-    return f"{value:+.1f}{f' [{low_high}]' if low_high else ''}".replace("-", "−")
+    # what rounds to 0 has no sign of its own: -0.04 is +0.0
+    first, *bounds = (f"{round(part, 1) + 0.0:+.1f}" for part in (value, *interval) if part is not None)
+    low_high = f" [{', '.join(bounds)}]" if bounds else ""
+    return f"{first}{low_high}".replace("-", "−")
 
 
 def occlusion_table(rows: Sequence[RowRecords], settings: ComparisonSettings) -> Text | None:

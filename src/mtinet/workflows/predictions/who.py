@@ -13,6 +13,7 @@ from mtinet.workflows.imports.mapping import MappingRow, mapping_beside, read_ma
 from mtinet.workflows.imports.scrubbing import REMOVED, Scrubber
 from mtinet.workflows.predictions.dicom_jobs import DicomJob, RefusedJob
 from mtinet.workflows.predictions.jobs import Job
+from mtinet.workflows.predictions.nifti_jobs import NiftiJob
 
 _PATH = re.compile(r"""'[^']*[/\\][^']*'|"[^"]*[/\\][^"]*"|\S*[/\\]\S*""")
 
@@ -64,9 +65,11 @@ def other_key(*study_ids: str) -> str:
 
 def without_identity(job: Job, text: str) -> str:
     """A text about a study as it may be stored: of DICOM without names, ids, dates and paths, which may hold them."""
+    if isinstance(job, NiftiJob) and job.origin is not None:
+        # the DICOM files of a cohort's study are at hand, what scrubs their words is not: the error's type alone
+        return text.partition(":")[0]
     if not isinstance(job, DicomJob):
-        # of a cohort's study the DICOM files are at hand, and what scrubs their words is not: the error's type alone
-        return text if getattr(job, "origin", None) is None else text.partition(":")[0]
+        return text
     series = {s.info.series_uid: f"series {s.info.series_number}" for s in job.study.series}
     scrub = Scrubber.of(job.study, job.study_id, job.patient_id, series)
     return scrub.text(_PATH.sub(REMOVED, text))
