@@ -202,6 +202,10 @@ def test_an_unforeseen_error_is_told_without_identity(predicted, toy_run, tmp_pa
 
     monkeypatch.setattr(Predictor, "explain", failing)
     options = PredictOptions(formats=("json",), key=place / "key")
+
+    def cut_in_the_name(self, study):
+        raise RuntimeError(f"{'x ' * 148}{exam.patient_id} {'y ' * 50}")
+
     (failed,) = predict(toy_run.path, place / "export", tmp_path / "out", options).findings
     stored = (tmp_path / "out" / "audit.jsonl").read_text()
     for text in (failed.meaning, stored):
@@ -209,6 +213,10 @@ def test_an_unforeseen_error_is_told_without_identity(predicted, toy_run, tmp_pa
         assert "7 of 9 rows" in text
         for secret in (exam.patient_id, "Virtual", "Miller"):
             assert secret not in text
+    monkeypatch.setattr(Predictor, "explain", cut_in_the_name)
+    (failed,) = predict(toy_run.path, place / "export", tmp_path / "long", options).findings
+    assert len(failed.meaning) < 400
+    assert not any(exam.patient_id[:n] in failed.meaning for n in range(4, len(exam.patient_id) + 1))
 
 
 def test_of_a_cohorts_study_with_its_dicom_files_the_type_of_an_error_alone_is_told():

@@ -259,7 +259,7 @@ class _Batch:
         except Exception as error:  # a study that nobody foresaw must not stop the others
             self._failed(
                 job.study_id,
-                f"it failed in an unforeseen way ({without_identity(job, _described(error))})",
+                f"it failed in an unforeseen way ({_described(job, error)})",
                 "Predict it alone with mtinet --debug predict ..., and report what is printed.",
             )
             if self.on_unforeseen is not None:
@@ -361,12 +361,12 @@ class _Batch:
             raise _unwritable(self.audit.path, error, len(self.results)) from error
 
 
-def _described(error: Exception) -> str:
-    """An error's type and what it says, in one line."""
+def _described(job: Job, error: Exception) -> str:
+    """An error's type and what it says, in one line and without identity."""
     says = " ".join(str(error).split())
-    if len(says) > _LONGEST_MESSAGE:
-        says = says[:_LONGEST_MESSAGE] + " ..."
-    return f"{type(error).__name__}: {says}" if says else type(error).__name__
+    text = without_identity(job, f"{type(error).__name__}: {says}" if says else type(error).__name__)
+    # cut afterwards: half a name would not be known as one
+    return text if len(text) <= _LONGEST_MESSAGE else text[:_LONGEST_MESSAGE] + " ..."
 
 
 def _trained_on(runs: list[Run], source: Path) -> Set[str]:
