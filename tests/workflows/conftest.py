@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from mtinet.config import resolve
 from mtinet.dicom.exam import Exam
@@ -27,6 +29,21 @@ def toy_run(tmp_path_factory: pytest.TempPathFactory, toy_cohort_writer: Callabl
         assignments=["training.steps=150", "training.validate_every=0", "training.learning_rate=0.01"],
     )
     return train(place / "cohort", place / "run", config, TrainOptions(folds=3, workers=1))
+
+
+@pytest.fixture
+def taught(toy_run: Run, tmp_path: Path) -> Callable[..., Run]:
+    """``taught(classification=0)``: the toy's run with other weights of the tasks in its settings."""
+
+    def copy(**weights: float) -> Run:
+        place = tmp_path / "-".join(weights)
+        shutil.copytree(toy_run.path, place)
+        settings = yaml.safe_load((place / "config.yaml").read_text())
+        settings["objective"] |= weights
+        (place / "config.yaml").write_text(yaml.safe_dump(settings))
+        return Run.open(place)
+
+    return copy
 
 
 def write_toy_dicom(

@@ -77,6 +77,36 @@ def test_perfect_predictions_of_another_program_score_perfectly(run: Run, tmp_pa
     assert scored.scored.find("enhancement", "mae_raw", "read_out").value == pytest.approx(0, abs=1e-3)
 
 
+def test_a_task_that_was_not_learned_is_not_scored(taught):
+    masks_alone = evaluate(taught(classification=0.0, regression=0.0).path)
+    for task, metric in (("classification", "accuracy"), ("enhancement", "mae_raw")):
+        said = {row.method for row in masks_alone.scored.rows if (row.task, row.metric) == (task, metric)}
+        assert said  # the read-outs' and the training mean's
+        assert not said & {"network", "head", "oracle_mask"}
+    assert not [f for f in masks_alone.findings if "class" in f.id or "regression" in f.id]
+    assert masks_alone.scored.find("segmentation", "dice").value > 0.3
+
+    no_masks = evaluate(taught(segmentation=0.0).path)
+    assert [f.id for f in no_masks.findings].count("masks-not-learned") == 1
+
+
+def test_a_program_that_names_no_class_is_not_wrong_about_it(run: Run, tmp_path: Path):
+    cohort, outside = held_out(run), tmp_path / "masks"
+    outside.mkdir()
+    perfect_predictions(cohort, outside)
+    (outside / "studies.csv").unlink()
+    scored = evaluate(run.path, predictions=outside)
+    assert scored.scored.find("segmentation", "dice").value == 1.0
+    assert scored.scored.find("classification", "accuracy") is None
+    assert scored.scored.find("classification", "accuracy", "logistic_regression") is not None
+
+    # who names classes and finds nothing is wrong everywhere
+    settings = (run.path / "config.yaml").read_text()
+    (run.path / "config.yaml").write_text(settings.replace("min_peak: 0.5", "min_peak: 1.0"))
+    assert "min_peak: 1.0" in (run.path / "config.yaml").read_text()
+    assert evaluate(run.path).scored.find("classification", "accuracy").value == 0.0
+
+
 def test_missing_or_misplaced_masks_of_another_program_are_refused(run: Run, tmp_path: Path):
     cohort = held_out(run)
     outside = tmp_path / "oracle"

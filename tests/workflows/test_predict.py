@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import mtinet
+from mtinet.errors import UserError
 from mtinet.results import RESULT_FORMAT, Result
 from mtinet.runs import Run
 from mtinet.volume import Volume, read_nifti
@@ -50,6 +51,24 @@ def test_what_the_images_cannot_tell_is_said_in_python_too(toy_run: Run, tmp_pat
     assert said == ["no-times", "no-agent", "missing-phase"]
     (result,) = predict(toy_run.path, folder, tmp_path / "out").results
     assert [f.id for f in result.findings] == said
+
+
+def test_what_a_model_did_not_learn_it_does_not_say(taught, tmp_path: Path, toy_maker):
+    folder = write_folder(toy_maker(5), tmp_path / "study")
+    masks_alone = taught(classification=0.0, regression=0.0)
+    out = tmp_path / "out"
+    (result,) = predict(masks_alone.path, folder, out, PredictOptions(formats=("json", "page", "csv"))).results
+    assert (result.classes, result.label) == (("lesion",), "lesion")
+    for lesion in result.lesions:
+        assert (lesion.enhancement, lesion.relative_enhancement_percent) == ({}, {})
+        assert set(lesion.measured) == set(result.phases)
+    page = (out / "page.html").read_text()
+    assert "It names no class" in page
+    assert "Class probabilities" not in page
+    assert "regressed" not in page
+
+    with pytest.raises(UserError, match="learned no masks"):
+        mtinet.load(taught(segmentation=0.0).path)(folder)
 
 
 def test_gain_changes_neither_mask_nor_class_and_scales_enhancement(toy_run: Run, tmp_path: Path, toy_maker):

@@ -432,6 +432,7 @@ def _result_line(result: Any) -> str:
 
     parts = []
     for lesion in result.lesions:
-        sure = lesion.probabilities[lesion.label]
-        parts.append(f"#{lesion.number} {lesion.label} ({sure:.2f}), {diameter_of(lesion)}")
+        # of one class it would always be sure
+        sure = f" ({lesion.probabilities[lesion.label]:.2f})" if len(result.classes) > 1 else ""
+        parts.append(f"#{lesion.number} {lesion.label}{sure}, {diameter_of(lesion)}")
     return f"{result.study_id}: {'; '.join(parts)}"

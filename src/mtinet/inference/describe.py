@@ -26,7 +26,11 @@ def describe_lesions(
     classes: Sequence[str],
     measurements: Mapping[int, tuple[Measurement, ...]] | None = None,
 ) -> tuple[Lesion, ...]:
-    """The lesions as results, largest first: sizes from the source grid, signal in the study's own units."""
+    """The lesions as results, largest first: sizes from the source grid, signal in the study's own units.
+
+    A network that learned no enhancement has no regressed signal; of one that learned no classes ``classes`` is the
+    one name of them all.
+    """
     measured = measured_signal(study, labels)
     sizes = voxel_counts(mask.array)
     lesions = []
@@ -38,7 +42,10 @@ def describe_lesions(
         volume = sizes[number] * mask.voxel_mm3
         centre = np.array([s.start for s in box]) + np.array(ndimage.center_of_mass(inside))
         world = study.affine @ np.array([*centre[::-1], 1.0])
-        enhancement = by_phase(study, readings[number].enhancement * study.gain)
+        reading = readings[number]
+        enhancement = (
+            {} if reading.enhancement is None else by_phase(study, reading.enhancement * study.gain)
+        )
         lesions.append(
             Lesion(
                 number=number,
@@ -46,9 +53,7 @@ def describe_lesions(
                 diameter_mm=equivalent_diameter_mm(volume),
                 centre_mm=(float(world[0]), float(world[1]), float(world[2])),
                 confidence=float(probability[box][inside].mean()),
-                probabilities={
-                    name: float(p) for name, p in zip(classes, readings[number].probabilities, strict=True)
-                },
+                probabilities=dict(zip(classes, _probabilities(reading), strict=True)),
                 enhancement=enhancement,
                 relative_enhancement_percent=relative_enhancement(enhancement),
                 measured=by_phase(study, measured[number] * study.gain),
@@ -56,6 +61,11 @@ def describe_lesions(
             )
         )
     return tuple(lesions)
+
+
+def _probabilities(reading: Reading) -> list[float]:
+    """Of the model's classes; who learned none is sure of the one that every lesion has."""
+    return [1.0] if reading.probabilities is None else list(map(float, reading.probabilities))
 
 
 def by_phase(study: PreparedStudy, values: NDArray[Any]) -> dict[str, float]:

@@ -32,9 +32,10 @@ class Reading:
 
     Attributes
     ----------
-    enhancement : ndarray of float64, shape (P,)
-        Normalised signal by phase; NaN where the study lacks the phase.
-    probabilities : ndarray of float64, shape (C,)
+    enhancement : ndarray of float64, shape (P,), or None
+        Normalised signal by phase; NaN where the study lacks the phase.  None = the network learned none.
+    probabilities : ndarray of float64, shape (C,), or None
+        None = the network learned no classes.
     attention : ndarray of float64, shape (P,), or None
         Share of each phase in the class read-out.
     fusion : ndarray of float64, shape (P,), or None
@@ -42,8 +43,8 @@ class Reading:
         1/2 where entropies are standardised, so a channel counts by its magnitude in the fused map.
     """
 
-    enhancement: NDArray[np.float64]
-    probabilities: NDArray[np.float64]
+    enhancement: NDArray[np.float64] | None
+    probabilities: NDArray[np.float64] | None
     attention: NDArray[np.float64] | None = None
     fusion: NDArray[np.float64] | None = None
 
@@ -82,7 +83,7 @@ def survey(passes: Passes, study: PreparedStudy, config: Config) -> Survey:
 def read_lesions(
     passes: Passes, study: PreparedStudy, labels: NDArray[Any], config: Config
 ) -> dict[int, Reading]:
-    """Enhancement and class of every lesion.
+    """Enhancement and class of every lesion, as far as the network learned them.
 
     A lesion's slices (2-D) or windows (3-D) are combined by the mean of enhancement and of log-probabilities,
     weighted by the lesion's voxels in each.
@@ -105,8 +106,11 @@ def read_lesions(
                     None if found.attention is None else found.attention[i, r],
                     None if found.fusion is None else found.fusion[i],
                 )
-    present = np.asarray(study.present)
-    return {number: total.reading(present) for number, total in sums.items()}
+    present, learned = np.asarray(study.present), config.objective
+    return {
+        number: total.reading(present, enhancement=learned.regression > 0, classes=learned.classification > 0)
+        for number, total in sums.items()
+    }
 
 
 # ---------------------------------------------------------------------- everywhere
@@ -249,15 +253,18 @@ class _Sum:
                 weighted = value.double().cpu() * weight
                 self.parts[i] = weighted if before is None else before + weighted
 
-    def reading(self, present: NDArray[np.bool_]) -> Reading:
-        enhancement, log_p, attention, fusion = (
+    def reading(self, present: NDArray[np.bool_], *, enhancement: bool, classes: bool) -> Reading:
+        curve, log_p, attention, fusion = (
             None if part is None else (part / self.weight).numpy() for part in self.parts
         )
-        assert enhancement is not None
+        assert curve is not None
         assert log_p is not None
-        enhancement[~present] = np.nan
+        curve[~present] = np.nan
         probabilities = np.exp(log_p - log_p.max())
-        return Reading(enhancement, probabilities / probabilities.sum(), attention, fusion)
+        probabilities /= probabilities.sum()
+        return Reading(
+            curve if enhancement else None, probabilities if classes else None, attention, fusion
+        )
 
 
 def _slices_at_once(passes: Passes, config: Config) -> int:

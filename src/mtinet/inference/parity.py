@@ -19,6 +19,8 @@ LEAST_DICE = 0.999
 MOST_APART = 1e-3
 """Of the enhancement, relative to its value."""
 
+_Said = NDArray[np.float64]
+
 _FLOOR = 0.01
 """Normalised signal to which smaller enhancement is compared."""
 
@@ -106,11 +108,18 @@ def _compared(one: Passes, other: Passes, study: PreparedStudy, lacking: str, co
         lesions=len(pairs),
         dice=_dice(*(found >= config.inference.threshold for found in maps)),
         enhancement=_largest(
-            np.abs(a.enhancement - b.enhancement) / np.maximum(np.abs(a.enhancement), _FLOOR)
-            for a, b in pairs
+            np.abs(a - b) / np.maximum(np.abs(a), _FLOOR)
+            for a, b in _said((x.enhancement, y.enhancement) for x, y in pairs)
         ),
-        classes=_largest(np.abs(a.probabilities - b.probabilities) for a, b in pairs),
+        classes=_largest(
+            np.abs(a - b) for a, b in _said((x.probabilities, y.probabilities) for x, y in pairs)
+        ),
     )
+
+
+def _said(pairs: Iterable[tuple[_Said | None, _Said | None]]) -> Iterator[tuple[_Said, _Said]]:
+    """The pairs of what the network learned to say."""
+    return ((a, b) for a, b in pairs if a is not None and b is not None)
 
 
 def _largest(arrays: Iterable[NDArray[np.float64]]) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mtinet.cohort import Study
+from mtinet.cohort import UNNAMED, Study
 from mtinet.config import Config
 from mtinet.data.harmonisation import Harmonisation
 from mtinet.data.preparation import prepare_for_prediction
@@ -120,6 +120,7 @@ class Predictor(Reader):
             raise UserError(f"the backend {backend} computes on the CPU; leave device={device} out")
         network, facts = trained_network(run, chosen)
         manifest = run.manifest
+        learned = run.config.objective
         described = {
             "network": run.config.model,
             "run": manifest.get("id", ""),
@@ -132,7 +133,8 @@ class Predictor(Reader):
         if backend != "torch":
             described["backend"] = backend
         passes = open_passes(network, backend, described["digest"])
-        predictor = cls(network, run.config, run.classes, described, trained_harmonisation(run), passes)
+        classes = run.classes if learned.classification > 0 else UNNAMED
+        predictor = cls(network, run.config, classes, described, trained_harmonisation(run), passes)
         predictor.adopt_calibration(run)
         return predictor
 
@@ -175,7 +177,17 @@ class Predictor(Reader):
             Contrast agent as written; empty = not known, and then no sign that needs it is assessed.
         measured : bool
             Whether lesions, liver and aorta are measured; those who only score the network need not.
+
+        Raises
+        ------
+        UserError
+            The model learned no masks.
         """
+        if self.config.objective.segmentation == 0:
+            raise UserError(
+                "the model learned no masks (objective.segmentation=0) and finds no lesions; train one that does, or let "
+                "this one read lesions that you outline: mtinet revise"
+            )
         vote = self.vote(study)
         labels, mask = self.outline(study, vote.probability)
         return self._described(study, vote, labels, mask, agent, measured=measured)

@@ -86,7 +86,9 @@ class Reader:
             return readings
         signal = self.harmonisation.map_of(study)
         return {
-            number: replace(reading, enhancement=signal.inverse(reading.enhancement))
+            number: reading
+            if reading.enhancement is None
+            else replace(reading, enhancement=signal.inverse(reading.enhancement))
             for number, reading in readings.items()
         }
 

@@ -167,7 +167,10 @@ def _paint_lesions(part: SubFigure, lesions: Sequence[Lesion], phases: Sequence[
         signal = [Curve("predicted", lesion.enhancement), Curve("measured", lesion.measured)]
         paint_kinetics(curves, phases, signal)
         curves.set_title(_headline(lesion), pad=19, x=-0.14)
-        _paint_probabilities(bars, lesion)
+        if len(lesion.probabilities) > 1:
+            _paint_probabilities(bars, lesion)
+        else:
+            bars.set_axis_off()
 
 
 def _headline(lesion: Lesion) -> str:

@@ -136,6 +136,8 @@ def study_page(prediction: StudyPrediction, software: str, agent: str | None = "
         "by_reader": any(finding.id == "revised-mask" for finding in result.findings),
         "facts": _facts(result, study, software),
         "classes": [class_name(name) for name in result.classes],
+        "named": len(result.classes) > 1,
+        "regressed": any(lesion.enhancement for lesion in result.lesions),
         "coverage": _coverage(result.lesions),
         "count_of": count_of,
     }
@@ -239,10 +241,12 @@ def _kinetics(result: Result, study: PreparedStudy, lesion: Lesion) -> Picture:
         }
         if signal:
             curves.append(Curve(kind, signal))
-    told = "; ".join(f"{phase_name(phase)} {number(value)}" for phase, value in lesion.enhancement.items())
+    # a network that learned no enhancement has measured alone
+    kind, signals = ("regressed", lesion.enhancement) if lesion.enhancement else ("measured", lesion.measured)
+    told = "; ".join(f"{phase_name(phase)} {number(value)}" for phase, value in signals.items())
     return chart(
         lambda axes: paint_kinetics(axes, study.phases, curves, study.times_s),
-        f"Time-intensity curve of lesion {lesion.number}, regressed signal: {told}",
+        f"Time-intensity curve of lesion {lesion.number}, {kind} signal: {told}",
         (4.9, 3.2),
     )
 

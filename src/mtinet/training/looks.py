@@ -39,11 +39,11 @@ def look(
         numbers["tim_gradient"] = float(flat["tim"].norm())
     classes = batch["lesion_class"]
     valid = batch["region_valid"] & (classes >= 0)
-    if valid.any():
+    if "classification" in tasks and valid.any():
         right = (prediction.class_logits.argmax(-1) == classes)[valid]
         numbers["class_accuracy"] = float(right.float().mean())
     known = batch["enhancement_known"] & batch["region_valid"].unsqueeze(-1)
-    if read is not None and (both := known & read.valid.unsqueeze(-1)).any():
+    if "regression" in tasks and read is not None and (both := known & read.valid.unsqueeze(-1)).any():
         truth = batch["enhancement"][both]
         numbers["regression_error"] = float((prediction.enhancement.detach()[both] - truth).abs().mean())
         numbers["read_error"] = float((read.signal.detach()[both] - truth).abs().mean())

@@ -11,6 +11,7 @@ or ``p_<class>``, which then hold for each of the study's lesions that ``lesions
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -64,7 +65,12 @@ class Claim:
 
 
 class Claims(Protocol):
-    """A method that says something about every study."""
+    """A method that says something about every study.
+
+    ``classifies`` tells whether it names classes at all: one that does and leaves a lesion unnamed is wrong there.
+    """
+
+    classifies: bool
 
     def claim(self, study: PreparedStudy) -> Claim:
         """What it says about ``study``."""
@@ -77,6 +83,7 @@ class NetworkClaims:
     def __init__(self, reader: Reader, classes: tuple[str, ...]) -> None:
         self.reader = reader
         self.classes = classes
+        self.classifies = reader.config.objective.classification > 0
 
     def claim(self, study: PreparedStudy) -> Claim:
         """Predict the study, and read its reference lesions too."""
@@ -88,13 +95,20 @@ class NetworkClaims:
         probabilities = {
             number: dict(zip(self.classes, map(float, reading.probabilities), strict=True))
             for number, reading in readings.items()
+            if reading.probabilities is not None
         }
+        label = NO_LESION
+        if readings:  # the largest is number 1
+            label = _most_probable(probabilities[1]) if probabilities else ""
         return Claim(
             mask=mask.array,
             labels=labels,
-            # the largest is number 1
-            label=_most_probable(probabilities[1]) if probabilities else NO_LESION,
-            enhancement={number: reading.enhancement for number, reading in readings.items()},
+            label=label,
+            enhancement={
+                number: reading.enhancement
+                for number, reading in readings.items()
+                if reading.enhancement is not None
+            },
             probabilities=probabilities,
             readings=readings,
             oracle=oracle,
@@ -109,6 +123,7 @@ class ShuffledClaims:
 
     def __init__(self, claims: Claims, seed: int) -> None:
         self.claims = claims
+        self.classifies = claims.classifies
         self.seed = seed
 
     def claim(self, study: PreparedStudy) -> Claim:
@@ -121,7 +136,7 @@ class ShuffledClaims:
             return {
                 number: replace(
                     reading,
-                    enhancement=reading.enhancement[back],
+                    enhancement=None if reading.enhancement is None else reading.enhancement[back],
                     attention=None if reading.attention is None else reading.attention[back],
                     fusion=None if reading.fusion is None else reading.fusion[back],
                 )
@@ -147,6 +162,10 @@ class OutsideClaims:
         self.studies = _by_study(folder / "studies.csv", ("study_id",))
         self.lesions = _by_study(folder / "lesions.csv", ("study_id", "lesion"))
         self.values = _class_values(folder / "dataset.json", classes)
+        rows = itertools.chain(*self.studies.values(), *self.lesions.values())
+        self.classifies = any(name in classes for name in (self.values or {}).values()) or any(
+            self._probabilities(row) for row in rows
+        )
 
     def claim(self, study: PreparedStudy) -> Claim:
         """Read the study's mask and its rows.

@@ -133,6 +133,8 @@ def evaluate(
         findings = [*findings, *trained_on]
     prepared, blind = with_a_phase(prepared, variation)
     findings = [*findings, *blind]
+    if config.objective.segmentation == 0 and predictions is None:
+        findings.append(_masks_not_learned())
     claims: Claims = (
         OutsideClaims(predictions, run.classes) if predictions else network_claims(runs, variation)
     )
@@ -160,6 +162,8 @@ def evaluate(
         )
     gains = {row["study_id"]: row["gain"] for row in study_rows}
     lesions = _lesion_table(lesion_rows, gains, config, run)
+    if not claims.classifies:
+        lesions = lesions.drop(columns="predicted_label")  # a column is an answer, and empty a wrong one
     study_s = statistics.median(seconds)
     return _finish(run, folder, studies, pd.DataFrame(study_rows), lesions, findings, study_s)
 
@@ -270,8 +274,10 @@ class _Rows:
         columns |= self._signals("mean", self.training_mean)
         if number in self.claim.oracle:
             reading = self.claim.oracle[number]
-            columns["oracle_label"] = self.classes[int(np.argmax(reading.probabilities))]
-            columns |= self._signals("oracle", reading.enhancement)
+            if reading.probabilities is not None:
+                columns["oracle_label"] = self.classes[int(np.argmax(reading.probabilities))]
+            if reading.enhancement is not None:
+                columns |= self._signals("oracle", reading.enhancement)
         return columns | self._noise_free(number)
 
     def _predicted_columns(self, number: int) -> dict[str, Any]:
@@ -408,6 +414,16 @@ def fit_readouts(run: Run) -> readouts.Readouts | None:
     columns = [f"true_{phase}" for phase in config.phases]
     training[columns] = training[columns].astype(float)
     return readouts.fit(training, config.phases, run.classes)
+
+
+def _masks_not_learned() -> Finding:
+    return Finding(
+        "masks-not-learned",
+        "evaluate",
+        "warning",
+        "the run learned no masks (objective.segmentation=0): what is scored under predicted masks means nothing",
+        "Read the rows of the method oracle_mask, which is told the reference masks.",
+    )
 
 
 def _unknown_classes(names: Sequence[str]) -> Finding:

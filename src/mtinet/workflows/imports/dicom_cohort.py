@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mtinet.cohort import Cohort, Study, structural_findings
+from mtinet.cohort import UNNAMED, Cohort, Study, structural_findings
 from mtinet.config import DEFAULT_PHASES, PHASES
 from mtinet.errors import UnusableError, UserError
 from mtinet.results import Finding
@@ -15,7 +15,7 @@ from mtinet.workflows.imports.dicom_labels import LabelTable, label_findings
 from mtinet.workflows.imports.dicom_loading import StudyJob
 from mtinet.workflows.imports.labels import classes_of, with_row
 from mtinet.workflows.imports.screening import import_finding
-from mtinet.workflows.imports.writing import UNNAMED, used_phases
+from mtinet.workflows.imports.writing import used_phases
 
 
 def cohort_of(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mtinet.cohort import NO_LESION, Cohort, Study
+from mtinet.cohort import NO_LESION, UNNAMED, Cohort, Study
 from mtinet.config import PHASES
 from mtinet.errors import UserError
 from mtinet.results import Finding
@@ -18,7 +18,6 @@ from mtinet.workflows.imports.labels import canonical_class, classes_of
 from mtinet.workflows.imports.phase_names import parse_assignments
 from mtinet.workflows.imports.screening import import_finding
 from mtinet.workflows.imports.writing import (
-    UNNAMED,
     ImportOptions,
     ImportOutcome,
     refuse_occupied,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from mtinet import files
-from mtinet.cohort import Cohort, Study, structural_findings
+from mtinet.cohort import UNNAMED, Cohort, Study, structural_findings
 from mtinet.config import PHASES, Phase
 from mtinet.errors import UnusableError, UserError
 from mtinet.imaging.checks import StudyLook, copied_images
@@ -21,9 +21,6 @@ from mtinet.workflows.pool import OnProgress, for_each
 
 IMPORT_FILE = "import.json"
 """What an import of DICOM says about each study, in the cohort's folder."""
-
-UNNAMED = ("lesion",)
-"""The class of a cohort in which no lesion has a class: a cohort has at least one."""
 
 
 @dataclass(frozen=True)
