@@ -98,6 +98,7 @@ def test_other_voxels_keep_the_field_of_view(spacing):
         ({"spacing_mm": (0.2,)}, "larger voxels"),
         ({"options": {"agent": "gadolinium"}}, "'gadobutrol' or 'gadoxetate'"),
         ({"options": {"classes": ["hcc", "hcc"]}}, "each once"),
+        ({"options": {"phases": ["pre", "arterial", "arterial"]}}, "each once"),
         ({"options": {"readers": 3}}, "readers"),
         ({"assignments": ["sites=[]"]}, "sites"),
         ({"assignments": ["diameter_mm=60,6"]}, "smallest diameter first"),

@@ -199,6 +199,14 @@ def test_risk_falls_with_coverage_where_confidence_tells():
     assert good == pytest.approx(risk.mean())
 
 
+def test_ties_come_in_a_random_order():
+    equal, wrong = np.full(20, 0.5), np.arange(20) < 5
+    once = np.ones((1, 20))
+    for one in (wrong, wrong[::-1]):
+        assert risk_coverage_areas(once, equal, one)[0] == pytest.approx(0.25)
+        assert risk_coverage(equal, one)[1] == pytest.approx(np.full(20, 0.25))
+
+
 def test_weights_count_as_repeated_cases():
     rng = np.random.default_rng(5)
     confidence, wrong = rng.random(30), rng.random(30) < 0.3

@@ -21,17 +21,19 @@ def with_occlusion(record, follows):
     scorings = [base]
     for phase in PHASES:
         kept = tuple(other for other in PHASES if other != phase)
-        studies = tuple(
-            score.model_copy(
-                update={
-                    "relative_error_percent": score.relative_error_percent
-                    + (1 if follows(score) else -1) * 10 * score.attention.get(phase, 0.0)
-                }
-            )
-            for score in base.studies
-        )
+        studies = tuple(without(score, phase, 1 if follows(score) else -1) for score in base.studies)
         scorings.append(Scoring(variation=ScoringVariation(phases=kept), studies=studies))
     return record.model_copy(update={"scorings": tuple(scorings), "config": config})
+
+
+def without(score, phase, sign):
+    """The other phases' signal farther from the truth, or nearer to it, by the hidden one's attention."""
+    predicted = {
+        p: score.true[p] + 50 + sign * 10 * score.attention.get(phase, 0.0)
+        for p in score.predicted
+        if p != phase
+    }
+    return score.model_copy(update={"predicted": predicted})
 
 
 def row(record_maker, follows):
@@ -50,6 +52,30 @@ def test_attention_that_follows_the_effect_correlates_wholly(record_maker):
     assert found(row(record_maker, lambda score: False), "all").estimate.value == pytest.approx(-1.0)
     # the one missed lesion has no attention
     assert len(correlations(forward)) == 23
+
+
+def test_a_phase_that_changes_no_other_has_no_effect_whatever_its_own_error(record_maker):
+    """Hiding it leaves its own error out, which is no effect."""
+
+    def uneven(score):
+        off = {p: score.true[p] + 10.0 * n for n, p in enumerate(score.predicted)}
+        return score.model_copy(update={"predicted": off})
+
+    records = []
+    for record in record_maker(patients=8).row():
+        (base,) = with_occlusion(record, lambda score: True).scorings[:1]
+        full = tuple(map(uneven, base.studies))
+        scorings = [Scoring(variation=base.variation, studies=full)]
+        for phase in PHASES:
+            kept = tuple(other for other in PHASES if other != phase)
+            hidden = tuple(
+                s.model_copy(update={"predicted": {p: v for p, v in s.predicted.items() if p != phase}})
+                for s in full
+            )
+            scorings.append(Scoring(variation=ScoringVariation(phases=kept), studies=hidden))
+        config = record.config.model_copy(update={"phases": PHASES})
+        records.append(record.model_copy(update={"scorings": tuple(scorings), "config": config}))
+    assert not (correlations(RowRecords("a", "a", tuple(records)))["effect"] == "enhancement").any()
 
 
 def test_right_and_wrong_cases_are_told_apart(record_maker):

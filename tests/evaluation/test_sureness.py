@@ -45,7 +45,8 @@ def test_nobody_is_described_where_nobody_asks_twice(rows):
 def test_values_are_those_of_the_definitions(rows):
     table = class_scores(rows[1], rows[1].records[0].classes)
     truth, probabilities = table["truth"].to_numpy(int), np.stack(table["scores"])
-    wrong = probabilities.argmax(1) != truth
+    missed = np.ptp(probabilities, axis=1) == 0
+    wrong = missed | (probabilities.argmax(1) != truth)
     found = sureness(rows, "one", QUICK)[1]
     assert found.row == "both"
     assert found.study_s == 0.5
@@ -84,3 +85,29 @@ def test_a_row_differs_by_nothing_from_itself(rows):
 def test_a_row_without_classes_is_left_out(rows, record_maker):
     masks = RowRecords("masks", "Masks", record_maker(patients=60).row(3, classes=False))
     assert [item.row for item in sureness((*rows, masks), "one", QUICK)] == ["one", "both"]
+
+
+def test_a_missed_lesion_is_wrong_whatever_its_class(record_maker):
+    """Equal probabilities name no class, the first neither."""
+    records = record_maker(patients=60).row(right=5.0)  # so far right that only what is missed is wrong
+    classes = records[0].classes
+    for lost in classes:
+        missed = tuple(record_without(record, lost) for record in records)
+        row = RowRecords("a", "A", missed)
+        two = RowRecords("b", "B", missed, scoring=ScoringVariation(networks=2))
+        found = sureness((row, two), "a", QUICK)[0]
+        table = class_scores(row, classes)
+        equal = np.array([np.ptp(scores) == 0 for scores in table["scores"]])
+        assert equal.any()
+        probable = np.stack(table["scores"]).argmax(1) == table["truth"]
+        assert found.risk[-1] == pytest.approx((equal | ~probable).mean())
+
+
+def record_without(record: RunRecord, lost: str) -> RunRecord:
+    """The record, had no lesion of a class been found."""
+    studies = tuple(
+        one.model_copy(update={"probabilities": {}, "predicted_label": "none"}) if one.label == lost else one
+        for one in record.scorings[0].studies
+    )
+    both = (Scoring(variation=v, studies=studies) for v in (ScoringVariation(), ScoringVariation(networks=2)))
+    return record.model_copy(update={"scorings": tuple(both)})

@@ -126,8 +126,12 @@ class SimulationSettings(Settings):
     dose_mmol_kg: Positive | None = Field(None, description="empty = the agent's label")
     phases: tuple[Phase, ...] | None = Field(None, description="empty = those usual with the agent")
     no_lesion_fraction: Fraction = 0.16
-    extra_lesions: NonNegative = Field(0.5, description="mean number of lesions beyond the first")
-    diameter_mm: tuple[Positive, Positive] = (6.0, 60.0)
+    extra_lesions: NonNegative = Field(
+        0.5, description="mean number of lesions beyond the first (Poisson, at most 6 are drawn)"
+    )
+    diameter_mm: tuple[Positive, Positive] = Field(
+        (6.0, 60.0), description="smallest and largest; a diameter drawn beyond is set to the limit"
+    )
     median_diameter_mm: Positive = Field(
         45.0, description="of the largest lesion of a patient (log-normal, assumed); the others are smaller"
     )
@@ -164,6 +168,15 @@ class SimulationSettings(Settings):
         if not classes or len(set(classes)) != len(classes):
             raise ValueError("name at least one class, each once, for example hemangioma,hcc")
         return classes
+
+    @field_validator("phases")
+    @classmethod
+    def _each_phase_once(cls, phases: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if phases is not None and (not phases or len(set(phases)) != len(phases)):
+            raise ValueError(
+                "name at least one phase, each once, for example pre,arterial,portal_venous,delayed"
+            )
+        return phases
 
     @field_validator("sites")
     @classmethod

@@ -86,9 +86,19 @@ def _binned(
 ) -> tuple[FloatArray, FloatArray, NDArray[np.intp]]:
     """Confidence, whether right (0 or 1), and bin of each row."""
     confidence = probabilities.max(-1).astype(np.float64)
-    right = (probabilities.argmax(-1) == truth).astype(np.float64)
+    right = is_right(truth, probabilities).astype(np.float64)
     place = np.clip(np.ceil(confidence * bins).astype(np.intp) - 1, 0, bins - 1)
     return confidence, right, place
+
+
+def is_right(truth: NDArray[np.intp], probabilities: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether the true class is more probable than every other one [rows].
+
+    A tie names no class: of a missed lesion, whose probabilities are equal, the first is not its answer.
+    """
+    own = np.eye(probabilities.shape[1], dtype=bool)[truth]
+    others = np.where(own, -np.inf, probabilities).max(-1)
+    return np.asarray(probabilities[own] > others)
 
 
 def fit_temperature(truth: NDArray[np.intp], probabilities: NDArray[Any]) -> float:

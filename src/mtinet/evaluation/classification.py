@@ -1,7 +1,8 @@
 """Scores of the class of a study's dominant lesion; a missed lesion is a misclassified one.
 
 All are functions of the confusion matrix, or of pairwise comparisons, under a row of weights: one formula
-gives the value and its 2000 resamples.  The values equal scikit-learn's.
+gives the value and its 2000 resamples.  The values equal scikit-learn's (macro F1 with
+``labels``: the classes that occur).
 """
 
 from __future__ import annotations

@@ -226,14 +226,16 @@ def covered_share(inside: NDArray[np.bool_]) -> tuple[float, float, float]:
 def risk_coverage(confidence: NDArray[Any], wrong: NDArray[Any]) -> tuple[FloatArray, FloatArray]:
     """Share of cases that are answered, and the share of wrong ones among those, from the surest on.
 
+    Cases of equal confidence come in a random order, so each counts as their mean.
+
     Parameters
     ----------
     confidence : ndarray [rows]
     wrong : ndarray of bool [rows]
     """
-    order = np.argsort(-np.asarray(confidence, dtype=np.float64), kind="stable")
-    rows = np.arange(1, len(order) + 1)
-    return rows / max(1, len(order)), np.cumsum(np.asarray(wrong, dtype=np.float64)[order]) / rows
+    ordered, errors = _from_the_surest(np.ones((1, len(confidence))), confidence, wrong)
+    answered = np.cumsum(ordered[0])
+    return answered / max(1, len(answered)), errors[0] / answered
 
 
 def risk_coverage_areas(weights: FloatArray, confidence: NDArray[Any], wrong: NDArray[Any]) -> FloatArray:
@@ -241,8 +243,18 @@ def risk_coverage_areas(weights: FloatArray, confidence: NDArray[Any], wrong: ND
 
     0 is best, the overall risk what a random order gives.
     """
-    order = np.argsort(-np.asarray(confidence, dtype=np.float64), kind="stable")
-    ordered = weights[:, order]
-    errors = np.cumsum(ordered * np.asarray(wrong, dtype=np.float64)[order], axis=1)
+    ordered, errors = _from_the_surest(weights, confidence, wrong)
     risk = safe_ratio(errors, np.cumsum(ordered, axis=1))
     return safe_ratio((ordered * np.nan_to_num(risk)).sum(axis=1), ordered.sum(axis=1))
+
+
+def _from_the_surest(
+    weights: FloatArray, confidence: NDArray[Any], wrong: NDArray[Any]
+) -> tuple[FloatArray, FloatArray]:
+    """Weights [resamples, rows] from the most confident row on, and their summed errors, ties at their mean."""
+    _, place = np.unique(-np.asarray(confidence, dtype=np.float64), return_inverse=True)
+    tied = np.eye(place.max(initial=-1) + 1)[place]
+    mean = np.nan_to_num(safe_ratio((weights * np.asarray(wrong, dtype=np.float64)) @ tied, weights @ tied))
+    order = np.argsort(place, kind="stable")
+    ordered = weights[:, order]
+    return ordered, np.cumsum(ordered * mean[:, place[order]], axis=1)

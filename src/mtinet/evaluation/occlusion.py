@@ -21,7 +21,7 @@ from mtinet.evaluation.statistics import Estimate, FloatArray, PatientBootstrap
 from mtinet.records import RunRecord, StudyScore
 
 EFFECTS = ("class", "enhancement")
-"""Drop of the true class's probability, and rise of the relative enhancement error."""
+"""Drop of the true class's probability, and rise of the enhancement error in the phases that are shown."""
 
 MIN_PHASES = 3
 """A rank correlation over fewer phases says nothing."""
@@ -131,10 +131,15 @@ def _change(score: StudyScore, without: StudyScore, effect: str) -> float:
     if effect == "class":
         before, after = (own.probabilities.get(score.label, math.nan) for own in (score, without))
         return before - after
-    errors = (without.relative_error_percent, score.relative_error_percent)
-    if errors[0] is None or errors[1] is None:
+    # in the same phases: the hidden one's own error would come and go with it; ranks need no unit
+    shown = [phase for phase in without.predicted if phase in score.predicted and phase in score.true]
+    if not shown:
         return math.nan
-    return errors[0] - errors[1]
+    truth, before, after = (
+        np.array([values[phase] for phase in shown])
+        for values in (score.true, score.predicted, without.predicted)
+    )
+    return float(np.abs(after - truth).mean() - np.abs(before - truth).mean())
 
 
 def _contrast(own: pd.DataFrame, bootstrap: PatientBootstrap) -> Estimate:

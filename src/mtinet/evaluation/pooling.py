@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mtinet.cohort import NO_LESION
 from mtinet.config.variation import ScoringVariation
 from mtinet.errors import UserError
 from mtinet.evaluation.classification import ClassPredictions
@@ -201,10 +202,14 @@ def class_scores(row: RowRecords, classes: Sequence[str]) -> pd.DataFrame:
 
 
 def _classifies(row: RowRecords, record: RunRecord) -> tuple[bool, bool]:
-    """Whether the run gives classes at all, and probabilities, by the method that the row stands for."""
-    studies = scored_studies(row, record)
-    with_probabilities = any(_probabilities_of(row, score) for score in studies)
-    return with_probabilities or any(_class_of(row, score) for score in studies), with_probabilities
+    """Whether the run gives classes at all, and probabilities, by the method that the row stands for.
+
+    A run that found no lesion still does: its probabilities are equal.
+    """
+    studies = [score for score in scored_studies(row, record) if score.label in record.classes]
+    said = [score for score in studies if _class_of(row, score) not in ("", NO_LESION)]
+    classifies = any(_class_of(row, score) for score in studies)
+    return classifies, classifies and all(_probabilities_of(row, score) for score in said)
 
 
 def _endpoints(

@@ -1,7 +1,7 @@
 """Does a method know when it is wrong?  Calibration, and what leaving the unsure lesions out would bring.
 
-The lesions are those of the AUROC: of known class, one a patient; a missed one has equal probabilities, and
-so stands among the unsure ones.  Nothing is tempered.
+The lesions are those of the AUROC: of known class, one a patient; a missed one has equal probabilities, stands
+so among the unsure ones, and is wrong.  Nothing is tempered.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mtinet.config.comparison import ComparisonSettings
-from mtinet.evaluation.calibration import calibration_scores
+from mtinet.evaluation.calibration import calibration_scores, is_right
 from mtinet.evaluation.conformal import risk_coverage, risk_coverage_areas
 from mtinet.evaluation.pooling import RowRecords, class_scores
 from mtinet.evaluation.statistics import Estimate, FloatArray, PatientBootstrap
@@ -81,7 +81,7 @@ def _of_row(
     row: RowRecords, table: pd.DataFrame, base: pd.DataFrame | None, bootstrap: PatientBootstrap
 ) -> Sureness:
     truth, probabilities = _classes(table)
-    coverage, risk = risk_coverage(probabilities.max(1), probabilities.argmax(1) != truth)
+    coverage, risk = risk_coverage(probabilities.max(1), ~is_right(truth, probabilities))
     seconds = [s.study_s for r in row.records for s in r.scorings if s.variation == row.scoring and s.study_s]
     return Sureness(
         row=row.name,
@@ -114,7 +114,7 @@ def measures(
 ) -> dict[str, FloatArray]:
     """:data:`MEASURES` under each row of ``weights`` [resamples, rows], of class probabilities [rows, classes]."""
     scores = calibration_scores(weights, truth, probabilities, BINS)
-    wrong = probabilities.argmax(1) != truth
+    wrong = ~is_right(truth, probabilities)
     return {**scores, "risk_area": risk_coverage_areas(weights, probabilities.max(1), wrong)}
 
 

@@ -185,8 +185,8 @@ class Predictor(Reader):
         """
         if self.config.objective.segmentation == 0:
             raise UserError(
-                "the model learned no masks (objective.segmentation=0) and finds no lesions; train one that does, or let "
-                "this one read lesions that you outline: mtinet revise"
+                "the model learned no masks (objective.segmentation=0) and finds no lesions; train one that does, "
+                "or let this one read lesions that you outline: mtinet revise"
             )
         vote = self.vote(study)
         labels, mask = self.outline(study, vote.probability)

@@ -40,7 +40,7 @@ SURENESS: dict[str, Quantity] = {
 
 OCCLUSION_EFFECTS = {
     "class": "probability of the true class falls",
-    "enhancement": "relative enhancement error rises",
+    "enhancement": "enhancement error in the other phases rises",
 }
 
 

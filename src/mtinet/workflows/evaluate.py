@@ -176,7 +176,8 @@ def key_figures(summary: Summary) -> str:
         for method in methods:
             row = summary.find(task, metric, method)
             if row is not None and math.isfinite(row.value):
-                parts.append(f"{method} {row.value:.3g} [{row.low:.3g}, {row.high:.3g}]")
+                interval = f" [{row.low:.3g}, {row.high:.3g}]" if math.isfinite(row.low) else ""
+                parts.append(f"{method} {row.value:.3g}{interval}")
         if parts:
             lines.append(f"{title}: {'; '.join(parts)}")
     counts = summary.counts.get("all", {})

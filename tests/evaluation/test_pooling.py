@@ -1,0 +1,34 @@
+"""Which studies of a row count, and with what."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mtinet.cohort import NO_LESION
+from mtinet.evaluation.areas import area_of
+from mtinet.evaluation.pooling import RowRecords, class_scores
+from mtinet.records import RunRecord
+
+
+def that_found(record: RunRecord, lesions: int) -> RunRecord:
+    """The record, had the run found so many of its lesions."""
+    (scoring,) = record.scorings
+    studies = [
+        one
+        if place < lesions
+        else one.model_copy(update={"probabilities": {}, "predicted_label": NO_LESION if one.label else ""})
+        for place, one in enumerate(scoring.studies)
+    ]
+    return record.model_copy(update={"scorings": (scoring.model_copy(update={"studies": tuple(studies)}),)})
+
+
+def test_a_run_that_found_nothing_counts_as_chance(record_maker):
+    good, other = record_maker(patients=60).row(right=5.0)
+    classes = good.classes
+    for found in (0, 1):  # one lesion makes no difference of kind
+        row = RowRecords("a", "A", (good, that_found(other, found)))
+        table = class_scores(row, classes)
+        assert len(table) == len(class_scores(RowRecords("a", "A", (good, other)), classes))
+        chance = np.array([np.ptp(scores) == 0 for scores in table["scores"]])
+        assert chance.sum() >= len(other.scorings[0].studies) - found - 1
+    assert area_of(table).value < area_of(class_scores(RowRecords("a", "A", (good,)), classes)).value
