@@ -135,11 +135,11 @@ def _change(score: StudyScore, without: StudyScore, effect: str) -> float:
     shown = [phase for phase in without.predicted if phase in score.predicted and phase in score.true]
     if not shown:
         return math.nan
-    truth, before, after = (
-        np.array([values[phase] for phase in shown])
-        for values in (score.true, score.predicted, without.predicted)
-    )
-    return float(np.abs(after - truth).mean() - np.abs(before - truth).mean())
+    errors = [
+        np.mean([abs(said[phase] - score.true[phase]) for phase in shown])
+        for said in (without.predicted, score.predicted)
+    ]
+    return float(errors[0] - errors[1])
 
 
 def _contrast(own: pd.DataFrame, bootstrap: PatientBootstrap) -> Estimate:
