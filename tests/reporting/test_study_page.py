@@ -201,7 +201,7 @@ def test_a_readers_outline_is_not_called_the_softwares(undrawn):
     assert "The reader&#39;s mask holds no lesion." in page or "The reader's mask holds no lesion." in page
     assert "A reader outlined the lesions; a network regresses" in page
     assert "The software found" not in page
-    assert "A network marks lesions, regresses" in study_page(prediction(0), "1")
+    assert "A network marks lesions; it regresses" in study_page(prediction(0), "1")
 
 
 def test_several_opinions_are_named(undrawn):

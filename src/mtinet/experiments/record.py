@@ -104,9 +104,13 @@ def _errors(lesions: pd.DataFrame, config: Config, scale: Any) -> pd.DataFrame:
 def _error_fields(
     study_id: str, errors: Mapping[str, pd.DataFrame], config: Config
 ) -> dict[str, float | None]:
-    fields = {"training_mean": "mean", ORACLE: "oracle"}
-    if config.objective.segmentation > 0:  # these read under the run's own mask
-        fields |= {"read_out": "measured", "head": ""}
+    fields = {"training_mean": "mean"}
+    if config.objective.segmentation > 0:
+        fields["read_out"] = "measured"
+    if config.objective.regression > 0:
+        fields[ORACLE] = "oracle"
+    if len(fields) == 3:  # the head's own reading needs a mask and an enhancement
+        fields["head"] = ""
     found: dict[str, float | None] = {}
     for scale, table in errors.items():
         for method, prefix in fields.items():

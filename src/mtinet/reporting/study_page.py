@@ -137,7 +137,7 @@ def study_page(prediction: StudyPrediction, software: str, agent: str | None = "
         "facts": _facts(result, study, software),
         "classes": [class_name(name) for name in result.classes],
         "named": len(result.classes) > 1,
-        "regressed": any(lesion.enhancement for lesion in result.lesions),
+        "regressed": all(lesion.enhancement for lesion in result.lesions),
         "coverage": _coverage(result.lesions),
         "count_of": count_of,
     }
