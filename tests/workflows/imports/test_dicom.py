@@ -16,6 +16,7 @@ from mtinet.dicom.write import write_exam
 from mtinet.errors import UnusableError, UserError
 from mtinet.volume import Volume, read_nifti
 from mtinet.workflows.ingest import IngestOptions, ingest
+from mtinet.workflows.phases import identify_phases
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 TIMES_S = {"arterial": 22.0, "portal_venous": 65.0, "delayed": 180.0}
@@ -393,3 +394,21 @@ def test_a_study_without_phases_says_what_was_set_aside(scanned, tmp_path, monke
     shown = CliRunner().invoke(app, ["import", "dicom", str(source), str(tmp_path / "out"), "--workers", "1"])
     assert "left out, fewer than 2 phases identified" in shown.stdout
     assert "only 3 images" in shown.stdout
+
+
+def test_a_series_without_a_usable_image_is_set_aside_and_stops_nothing(scanned, tmp_path):
+    folder, exams = scanned
+    source = tmp_path / "source"
+    shutil.copytree(folder, source)
+    cut = list((source / "Q4711").glob("s006/*.dcm"))
+    assert len(cut) == exams["Q4711"].images["arterial"].shape[2]
+    for path in cut:
+        path.write_bytes(path.read_bytes()[:-500])
+    outcome = bring_in(source, tmp_path / "out")
+    assert len(outcome.cohort) == 2
+    record = study_of(outcome, exams, "Q4711")
+    assert record["phases"]["arterial"] is None
+    assert "no usable image" in {item["reason"] for item in record["excluded"]}
+    answers = {s.study_key: s.identification for s in identify_phases(source)[0]}
+    assert answers[exams["Q4711"].uid("study")].phases["arterial"] is None
+    assert answers[exams["Q0815"].uid("study")].phases["arterial"] is not None

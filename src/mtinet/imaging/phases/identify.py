@@ -109,6 +109,29 @@ def identify(study: Sequence[SeriesInfo], use_pixels: bool = True) -> Identifica
     return Identification(phases, missing, _listed(found, used, weighed.order, table))
 
 
+def identify_files(study: Sequence[SeriesInfo], use_pixels: bool = True) -> Identification:
+    """:func:`identify` for series whose files were read: those without a volume are set aside.
+
+    Only of a table's rows may the volumes be inferred from a count of images.
+
+    Parameters
+    ----------
+    study : sequence of SeriesInfo
+    use_pixels : bool
+
+    Returns
+    -------
+    Identification
+    """
+    found = identify([series for series in study if series.volumes], use_pixels)
+    without = [
+        Excluded(s.series_number, s.series_uid, s.description, "no usable image")
+        for s in study
+        if not s.volumes
+    ]
+    return replace(found, excluded=_in_order([*found.excluded, *without]))
+
+
 def _without(found: Sorted, signals: Signals) -> Sorted:
     """Volumes that do not look like the dynamic series are set aside."""
     kept = tuple(c for c in found.candidates if c.key not in signals.unlike)
@@ -320,6 +343,10 @@ def _listed(
         Excluded(series[uid].series_number, uid, series[uid].description, reason)
         for uid, reason in spare.items()
     ]
+    return _in_order(listed)
+
+
+def _in_order(listed: Sequence[Excluded]) -> tuple[Excluded, ...]:
     return tuple(sorted(listed, key=lambda item: (_as_number(item.series_number), item.series_uid)))
 
 

@@ -61,9 +61,9 @@ def choose_phases(study: DicomStudy, overruling: Overruling | None, use_pixels: 
     UserError
         The user names a series or volume that the study lacks.
     """
-    from mtinet.imaging.phases import identify
+    from mtinet.imaging.phases import identify_files
 
-    found = identify([series.info for series in study.series], use_pixels=use_pixels)
+    found = identify_files([series.info for series in study.series], use_pixels=use_pixels)
     told = found.to_dict()
     choice = PhaseChoice({}, list(told["missing"]), list(told["excluded"]), [])
     for phase in PHASES:
