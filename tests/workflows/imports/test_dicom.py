@@ -325,6 +325,24 @@ def test_an_image_among_the_masks_is_refused_without_reading_each_value_as_a_les
     assert "different numbers: it is an image, not a mask" in said.meaning
 
 
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [("HCC_liver", "mask"), ("tumor_liver", "mask"), ("liver", "liver_mask"), ("spleen", None)],
+)
+def test_a_mask_image_is_what_its_name_says(scanned, tmp_path, name, kept):
+    folder, exams = scanned
+    grid = exams["Q0815"].images["portal_venous"]
+    box = np.zeros(grid.shape, np.uint8)
+    box[5:9, 5:9, 5:9] = 1
+    grid.with_array(box).write_nifti(tmp_path / "masks" / "Q0815" / f"Q0815_{name}.nii.gz")
+    outcome = bring_in(folder / "Q0815", tmp_path / "out", masks=tmp_path / "masks")
+    (record,) = outcome.studies
+    assert [what for what in ("mask", "liver_mask") if what in record["files"]] == ([kept] if kept else [])
+    said = [f.meaning for f in outcome.findings if f.id == "mask-structures"]
+    expected = {"liver": ["'liver': liver"], "spleen": ["'spleen': neither"]}.get(name, [])
+    assert [text.split(": ", 1)[1] for text in said] == expected
+
+
 # ---------------------------------------------------------------------- labels and phases
 def test_a_volume_that_the_user_gives_another_phase_leaves_the_one_it_was_taken_for(
     scanned, imported, tmp_path
