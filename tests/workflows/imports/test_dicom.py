@@ -344,6 +344,16 @@ def test_a_mask_image_is_what_its_name_says(scanned, tmp_path, name, kept):
 
 
 # ---------------------------------------------------------------------- labels and phases
+@pytest.mark.parametrize("habit", ["siemens", "ge", "philips"])
+def test_times_after_injection_are_read_from_every_vendors_files(thick_toy, tmp_path, habit):
+    images = {p: v.like_axes_of(LPS) for p, v in thick_toy(31).images.items()}
+    write_exam(tmp_path / "source", Exam("Q4711", "st", habit, images, TIMES_S))
+    outcome = bring_in(tmp_path / "source", tmp_path / "out")
+    (study,) = outcome.cohort.studies
+    assert {p: study.times_s[p] for p in TIMES_S} == pytest.approx(TIMES_S, abs=0.1)
+    assert "time-unknown" not in {f.id for f in outcome.findings}
+
+
 def test_a_volume_that_the_user_gives_another_phase_leaves_the_one_it_was_taken_for(
     scanned, imported, tmp_path
 ):

@@ -89,21 +89,14 @@ def number_of(series: SeriesInfo) -> float | None:
 
 
 def time_of(candidate: Candidate) -> float | None:
-    """When a volume was acquired, s; the trigger time counts where the acquisition time stands still.
+    """When a volume was acquired, s.
 
     The time of a series in a table is that of its first volume.
     """
     info = candidate.info
     if info is None:
         return candidate.series.time_s if candidate.volume == 0 else None
-    if info.time_s is None:
-        return None
-    volumes = candidate.series.volumes
-    if len(volumes) > 1 and len({v.time_s for v in volumes}) == 1:
-        triggers = {v.trigger_time_ms for v in volumes}
-        if len(triggers) == len(volumes) and None not in triggers and info.trigger_time_ms is not None:
-            return info.time_s + info.trigger_time_ms / 1000.0
-    return info.time_s
+    return candidate.series.acquired_s(info)
 
 
 def find_order(found: Sorted, study: Sequence[SeriesInfo]) -> Order:

@@ -205,7 +205,8 @@ def phase_times(
     offsets_s : dict
         Seconds from the earliest phase with a known time.
     """
-    acquired = {p: c.volume.info.time_s for p, c in chosen.items() if c.volume.info.time_s is not None}
+    told = {p: c.series.info.acquired_s(c.volume.info) for p, c in chosen.items()}
+    acquired = {p: time for p, time in told.items() if time is not None}
     # one acquisition time on several volumes is that of the series, not of a phase
     values = list(acquired.values())
     acquired = {p: t for p, t in acquired.items() if values.count(t) == 1}
