@@ -184,6 +184,22 @@ def test_the_times_of_a_table_decide_where_its_numbers_do_not():
     assert any("order of acquisition time" in text for text in found["arterial"].evidence)
 
 
+@pytest.mark.parametrize("name", ["t1_vibe", "t1_vibe {}"])
+def test_a_study_that_goes_on_after_midnight_keeps_its_order(name):
+    series = study(*((name.format(word), 72) for word in ("pre", "art", "pv", "delayed")))
+    apart = (0.0, 75.0, 115.0, 240.0)
+
+    def at(start: float) -> dict[str, str]:
+        """The phases of the study begun at a time of day; what else could tell the order is gone."""
+        timed = [replace(s, time_s=(start + t) % 86400.0, series_number="") for s, t in zip(series, apart)]
+        return {phase: c.series_uid for phase, c in identify(timed).phases.items() if c}
+
+    expected = at(36000.0)
+    assert list(expected) == ["pre", "arterial", "portal_venous", "delayed"]
+    for start in (86390.0, 86320.0, 86200.0):
+        assert at(start) == expected
+
+
 def silent(*counts: int) -> list[SeriesInfo]:
     return study(*(("series", count) for count in counts))
 

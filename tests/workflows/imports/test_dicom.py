@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from mtinet.cli import app
 from mtinet.dicom.exam import Exam
 from mtinet.dicom.segment import write_lesions
+from mtinet.dicom.times import seconds_from_midnight
 from mtinet.dicom.write import write_exam
 from mtinet.errors import UnusableError, UserError
 from mtinet.volume import Volume, read_nifti
@@ -344,6 +345,27 @@ def test_a_mask_image_is_what_its_name_says(scanned, tmp_path, name, kept):
 
 
 # ---------------------------------------------------------------------- labels and phases
+@pytest.mark.parametrize("habit", ["siemens", "ge", "philips"])
+def test_times_of_a_study_that_goes_on_after_midnight(thick_toy, tmp_path, habit):
+    images = {p: v.like_axes_of(LPS) for p, v in thick_toy(31).images.items()}
+    exam = Exam("Q4711", "st", habit, images, TIMES_S)
+    write_exam(tmp_path / "source", exam)
+    for path in (tmp_path / "source").rglob("*.dcm"):
+        dataset = pydicom.dcmread(path)
+        for keyword in ("AcquisitionTime", "ContrastBolusStartTime"):
+            if dataset.get(keyword):
+                # the injection is at five seconds to midnight, and no date tells the day
+                seconds = (seconds_from_midnight(str(dataset[keyword].value)) - exam.injection_s - 5.0) % 86400.0
+                hours, rest = divmod(seconds, 3600.0)
+                setattr(dataset, keyword, f"{int(hours):02d}{int(rest // 60):02d}{rest % 60:09.6f}")
+        for keyword in ("AcquisitionDate", "AcquisitionDateTime"):
+            if keyword in dataset:
+                del dataset[keyword]
+        dataset.save_as(path)
+    (study,) = bring_in(tmp_path / "source", tmp_path / "out").cohort.studies
+    assert {p: study.times_s[p] for p in TIMES_S} == pytest.approx(TIMES_S, abs=0.1)
+
+
 @pytest.mark.parametrize("habit", ["siemens", "ge", "philips"])
 def test_times_after_injection_are_read_from_every_vendors_files(thick_toy, tmp_path, habit):
     images = {p: v.like_axes_of(LPS) for p, v in thick_toy(31).images.items()}

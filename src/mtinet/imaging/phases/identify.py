@@ -25,7 +25,7 @@ from mtinet.imaging.phases.deciding import (
     marginals,
     mixed,
 )
-from mtinet.imaging.phases.ordering import ROWS_AT_MOST, Order, find_order, time_of
+from mtinet.imaging.phases.ordering import ROWS_AT_MOST, Order, find_order
 from mtinet.imaging.phases.result import Choice, Excluded, Identification, Missing
 from mtinet.imaging.phases.signal import Signals, compare
 from mtinet.imaging.phases.weighing import from_name, from_place, from_times, possible_starts, time_weight
@@ -188,7 +188,7 @@ def _worlds(study: Sequence[SeriesInfo], found: Sorted) -> tuple[World, World]:
 def _alternatives(weighed: _Weighed) -> list[Alternative]:
     """Ordered or not, for every start of the injection and both kinds of agent."""
     order = weighed.order
-    times = [time_of(c) if order.basis == "times" else None for c in order.candidates]
+    times = order.times_s or (None,) * len(order.candidates)
     starts: list[float | None] = [*_thinned(possible_starts(times))] or [None]
     found = []
     for start in starts:

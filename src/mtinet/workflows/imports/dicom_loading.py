@@ -212,8 +212,9 @@ def phase_times(
     acquired = {p: t for p, t in acquired.items() if values.count(t) == 1}
     if not acquired:
         return {}, {}
-    first = min(acquired.values())
-    offsets = {p: round(_on_one_day(t - first), 1) for p, t in acquired.items()}
+    some = min(acquired.values())
+    apart = {p: _on_one_day(t - some) for p, t in acquired.items()}
+    offsets = {p: round(s - min(apart.values()), 1) for p, s in apart.items()}
     starts = {s.info.agent_start_s for s in study.series if s.info.agent_start_s is not None}
     if len(starts) != 1:
         return {}, offsets
