@@ -24,6 +24,8 @@ _STUDY = {
     "study_uid": "StudyInstanceUID",
     "patient_id": "PatientID",
     "patient_name": "PatientName",
+    "birth_date": "PatientBirthDate",
+    "other_ids": "OtherPatientIDs",
     "study_date": "StudyDate",
     "accession": "AccessionNumber",
     "institution": "InstitutionName",
@@ -67,6 +69,8 @@ def read_header(stream: IO[bytes], size: int) -> Header:
     if sop_class == DICOMDIR:
         return Header(sop_class, {}, {}, None, files=_listed_files(stream))
     study = {name: text(dataset, keyword) for name, keyword in _STUDY.items()}
+    listed = [text(item, "PatientID") for item in items(dataset, "OtherPatientIDsSequence")]
+    study["other_ids"] = "\\".join(filter(None, [study["other_ids"], *listed]))
     series = {name: text(dataset, keyword) for name, keyword in _SERIES.items()}
     if not sop_class:
         raise NotDicomError("it names no SOP class")

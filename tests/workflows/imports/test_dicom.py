@@ -344,6 +344,29 @@ def test_a_mask_image_is_what_its_name_says(scanned, tmp_path, name, kept):
     assert [text.split(": ", 1)[1] for text in said] == expected
 
 
+def test_files_that_a_patient_is_called_by_are_counted_not_named(scanned, tmp_path):
+    folder, _ = scanned
+    place = tmp_path / "source" / "Mueller_Joerg_19600503"
+    shutil.copytree(folder / "Q4711", place)
+    for path in place.rglob("*.dcm"):
+        dataset = pydicom.dcmread(path)
+        dataset.SpecificCharacterSet, dataset.PatientName = "ISO_IR 100", "Müller^Jörg"
+        dataset.PatientBirthDate = "19600503"
+        if "SeriesDescription" in dataset:
+            dataset.SeriesDescription += " Müller 03.05.1960"
+        dataset.save_as(path)
+    cut = sorted(place.glob("s001/*.dcm"))[:2]
+    for path in cut:
+        path.write_bytes(path.read_bytes()[:-500])
+    outcome = bring_in(tmp_path / "source", tmp_path / "out")
+    (said,) = [f for f in outcome.findings if f.id == "unusable-image"]
+    assert "2 images that cannot be used: each has fewer pixels" in said.meaning
+    assert "series" in outcome.studies[0]["phases"]["arterial"]
+    for path in (tmp_path / "out").rglob("*"):
+        text = path.read_bytes().decode(errors="ignore").lower() if path.is_file() else ""
+        assert not any(name in text for name in ("mueller", "müller", "m\\u00fcller", "1960")), path
+
+
 # ---------------------------------------------------------------------- labels and phases
 @pytest.mark.parametrize("habit", ["siemens", "ge", "philips"])
 def test_times_of_a_study_that_goes_on_after_midnight(thick_toy, tmp_path, habit):

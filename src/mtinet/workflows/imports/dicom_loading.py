@@ -12,6 +12,7 @@ import numpy as np
 
 from mtinet.cohort import REFERENCE_ORDER
 from mtinet.config import PHASES, Phase
+from mtinet.dicom.contained import UnreadableError
 from mtinet.dicom.study import DicomStudy
 from mtinet.errors import UserError
 from mtinet.imaging.resampling import overlap_fraction
@@ -137,7 +138,9 @@ def _load(job: StudyJob, choice: PhaseChoice, findings: list[Finding]) -> dict[P
         try:
             volume = _usable(chosen)
         except UserError as error:
-            reason = job.scrubber.text(str(error))
+            # a file may be called by the patient
+            told = f"an image {error.why}" if isinstance(error, UnreadableError) else str(error)
+            reason = job.scrubber.text(told)
             choice.missing.append({"phase": phase, "reason": reason})
             findings.append(
                 import_finding(

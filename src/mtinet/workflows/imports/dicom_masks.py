@@ -166,7 +166,7 @@ def read_study_masks(
         try:
             read.append((path, *_read(path, study, chosen, images)))
         except UserError as error:
-            masks.findings.append(_left_out(str(error)))
+            masks.findings.append(_left_out(str(error).replace(str(path), path.name)))
     # those that tell their phase decide about those that do not
     for path, phases, on in sorted(read, key=lambda one: len(one[1]) > 1):
         masks.kinds |= on.kinds
