@@ -353,6 +353,34 @@ def test_times_decide_before_numbers():
     assert [found[p].series_number for p in ("pre", "arterial", "portal_venous")] == ["9", "8", "7"]
 
 
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("lost", [None, 1])
+def test_phases_come_from_one_of_two_reconstructions(first, lost):
+    times = [36000.0, 36075.0, 36115.0, 36240.0]
+    families = []
+    for k, (kind, suffix) in enumerate(((("M", "NORM", "DIS3D"), ""), (("M", "ND"), "_ND"))):
+        numbers = [1 + 2 * n + (k != first) for n in range(4)]
+        names = [f"t1_vibe_{word}{suffix}" for word in ("pre", "art", "pv", "delayed")]
+        levels = [(vessel * (1 + 0.2 * k), liver * (1 + 0.2 * k)) for vessel, liver in EXTRACELLULAR]
+        series = volume_series(levels, numbers, names, times)
+        families.append(
+            [replace(s, series_uid=f"{5 - k - n}.{n}.{k}", volumes=(replace(s.volumes[0], image_type=kind),))
+             for n, s in enumerate(series)]
+        )  # fmt: skip
+    corrected, other = families
+    if lost is not None:  # the family of more phases goes before the corrected one
+        del corrected[lost:]
+    found = identify([*corrected, *other]).phases
+    uids = [found[phase].series_uid for phase in ("pre", "arterial", "portal_venous", "delayed")]
+    assert uids == [s.series_uid for s in (corrected if lost is None else other)]
+
+
+def test_one_time_for_all_series_is_that_of_none():
+    series = volume_series(EXTRACELLULAR, (1, 2, 3, 4), times=[0.0] * 4)
+    kinds = [replace(s, volumes=(replace(s.volumes[0], image_type=(f"K{n}",)),)) for n, s in enumerate(series)]
+    assert answers(kinds) == answers(series)
+
+
 def test_t2_and_coronal_volumes_are_set_aside_by_their_attributes():
     first = volume_series(EXTRACELLULAR, (1, 2, 3, 4))[0]
     long_echo = replace(first, volumes=(replace(first.volumes[0], echo_time_ms=90.0),))

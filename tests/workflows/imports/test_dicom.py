@@ -368,6 +368,18 @@ def test_files_that_a_patient_is_called_by_are_counted_not_named(scanned, tmp_pa
 
 
 # ---------------------------------------------------------------------- labels and phases
+def test_phases_that_are_corrected_in_different_ways_are_said(scanned, imported, tmp_path):
+    assert "mixed-reconstructions" not in {f.id for f in imported.findings}
+    shutil.copytree(scanned[0] / "Q0815", tmp_path / "source")
+    for path in (tmp_path / "source").glob("s006/*.dcm"):
+        dataset = pydicom.dcmread(path)
+        dataset.ImageType = ["ORIGINAL", "PRIMARY", "M", "ND"]
+        dataset.save_as(path)
+    outcome = bring_in(tmp_path / "source", tmp_path / "out")
+    (said,) = [f for f in outcome.findings if f.id == "mixed-reconstructions"]
+    assert "arterial ND, portal_venous ND NORM" in said.meaning
+
+
 @pytest.mark.parametrize("habit", ["siemens", "ge", "philips"])
 def test_times_of_a_study_that_goes_on_after_midnight(thick_toy, tmp_path, habit):
     images = {p: v.like_axes_of(LPS) for p, v in thick_toy(31).images.items()}
