@@ -353,6 +353,22 @@ def test_times_decide_before_numbers():
     assert [found[p].series_number for p in ("pre", "arterial", "portal_venous")] == ["9", "8", "7"]
 
 
+OTHERS = [("localizer", 15), ("t2_haste", 30), ("t1_in_opp", 60), ("t2_fs_tra", 30)]
+
+
+@pytest.mark.parametrize("name", ["Dyn {}", "Dynamic {}", "t1_vibe_ph {}", "dyn{}"])
+def test_numbers_count_from_the_unenhanced_volume_where_nothing_else_can_be_it(name):
+    numbered = [(name.format(n), 72) for n in range(1, 5)]
+    expected = {"pre": "5", "arterial": "6", "portal_venous": "7", "delayed": "8"}
+    assert answers(study(*OTHERS, *numbered)) == expected
+    # beside an unenhanced series, and with a word for contrast, they count from the first enhanced one
+    enhanced = {"arterial": "6", "portal_venous": "7", "delayed": "8"}
+    found = answers(study(*OTHERS, ("vibe pre", 72), *numbered[:3]))
+    assert found == {"pre": "5", **enhanced}
+    contrast = [(f"+C {n}", 72) for n in range(1, 5)]
+    assert "pre" not in answers(study(*OTHERS, *contrast))
+
+
 @pytest.mark.parametrize("first", [0, 1])
 @pytest.mark.parametrize("lost", [None, 1])
 def test_phases_come_from_one_of_two_reconstructions(first, lost):
