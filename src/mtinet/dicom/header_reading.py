@@ -181,7 +181,8 @@ def _images(dataset: Any, frames: int, study_date: str) -> tuple[Image, ...]:
             return (Image(uid, -1, instance, **one),)
         # frames without functional groups have no place of their own: only their number is known
         count = min(frames, MAX_FRAMES)
-        return tuple(Image(uid, k, k + 1, image_type=one["image_type"]) for k in range(count))
+        known = {name: one[name] for name in ("image_type", "file_number")}
+        return tuple(Image(uid, k, k + 1, **known) for k in range(count))
     if len(groups) != frames or frames > MAX_FRAMES:
         raise ValueError(f"it states {frames} frames and describes {len(groups)}")
     shared = items(dataset, "SharedFunctionalGroupsSequence")[:1]
@@ -230,6 +231,7 @@ def _image(places: Sequence[Any], dataset: Any, study_date: str) -> dict[str, An
     return {
         "uid": text(dataset, "SOPInstanceUID"),
         "number": whole(dataset, "InstanceNumber", 0),
+        "file_number": whole(dataset, "InstanceNumber", 0),
         "position": position,
         "orientation": numbers(places, "ImageOrientationPatient", 6),
         "spacing": numbers(places, "PixelSpacing", 2),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mtinet.dicom.decode import MAX_VOXELS, RefusedLoader, SliceSource, VolumeLoader, why_unusable
 from mtinet.dicom.geometry import StackError, affine_ras, axes
-from mtinet.dicom.grouping import INSTANCE_ORDER, Stack, divide, orientations
+from mtinet.dicom.grouping import FILE, INSTANCE_ORDER, Stack, divide, orientations
 from mtinet.dicom.headers import Header, Image, PixelFormat
 from mtinet.dicom.intensity import scaling
 from mtinet.dicom.series import Grid, SeriesInfo, VolumeInfo
@@ -105,7 +105,7 @@ def build_series(study_key: str, sources: Sequence[Source]) -> tuple[DicomSeries
             "too-many-volumes", "error", f"comes apart into {len(stacks)} volumes", "Leave this series out."
         )
         stacks = []
-    if any(INSTANCE_ORDER in stack.by for stack in stacks):
+    if any({INSTANCE_ORDER, FILE} & set(stack.by) for stack in stacks):
         notes.add(
             "instance-order",
             "warning",
