@@ -283,7 +283,7 @@ def test_the_liver_stays_whole_beside_lesions_and_other_organs_are_none(siemens,
 def test_contours_of_another_slice_spacing_are_refused_and_never_cancel_each_other(siemens, tmp_path):
     # two contours for each slice, which parity would make nothing of
     structure_set(tmp_path / "rt.dcm", siemens, {"a": [(1, square(2.5, 6.5))] * 2})
-    with pytest.raises(MaskError, match="enclose no voxel.*draw them again"):
+    with pytest.raises(MaskError, match=r"enclose no voxel.*draw them again"):
         read_masks(tmp_path / "rt.dcm", siemens.study.series)
     dataset = pydicom.dcmread(tmp_path / "rt.dcm")
     along = (LPS @ siemens.grid.affine)[:3, 2]
@@ -291,7 +291,7 @@ def test_contours_of_another_slice_spacing_are_refused_and_never_cancel_each_oth
         points = np.reshape(np.asarray(contour.ContourData, float), (-1, 3)) + step * along
         contour.ContourData = [f"{value:.6f}" for value in points.ravel()]
     dataset.save_as(tmp_path / "rt.dcm")
-    with pytest.raises(MaskError, match="drawn on another slice spacing; draw or resample"):
+    with pytest.raises(MaskError, match="drawn on another slice spacing"):
         read_masks(tmp_path / "rt.dcm", siemens.study.series)
 
 

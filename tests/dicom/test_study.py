@@ -198,9 +198,8 @@ def test_files_of_a_volume_each_go_by_their_numbers_where_nothing_else_tells(
         # the frames of the second file run the other way
         places = range(3)[::-1] if phase == 1 else range(3)
         pixels = np.array([np.full((4, 5), 10 * phase + k) for k in places], np.uint16)
-        dataset = enhanced_maker(
-            [{"position": (0, 0, 2.5 * k)} for k in places], pixels, SeriesInstanceUID="1.2.3.4", InstanceNumber=phase + 1
-        )  # fmt: skip
+        frames = [{"position": (0, 0, 2.5 * k)} for k in places]
+        dataset = enhanced_maker(frames, pixels, SeriesInstanceUID="1.2.3.4", InstanceNumber=phase + 1)
         dataset.save_as(tmp_path / f"{9 - phase if reverse else phase}", enforce_file_format=True)
     ((study,), _) = read_studies(tmp_path)
     (series,) = study.series

@@ -393,7 +393,9 @@ def test_phases_come_from_one_of_two_reconstructions(first, lost):
 
 def test_one_time_for_all_series_is_that_of_none():
     series = volume_series(EXTRACELLULAR, (1, 2, 3, 4), times=[0.0] * 4)
-    kinds = [replace(s, volumes=(replace(s.volumes[0], image_type=(f"K{n}",)),)) for n, s in enumerate(series)]
+    kinds = [
+        replace(s, volumes=(replace(s.volumes[0], image_type=(f"K{n}",)),)) for n, s in enumerate(series)
+    ]
     assert answers(kinds) == answers(series)
 
 

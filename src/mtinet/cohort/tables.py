@@ -142,7 +142,7 @@ def read_table(
         return None
     try:
         header = _header(path)
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        table: pd.DataFrame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
         table.columns = table.columns.str.strip()
         # blanks that nobody sees would make two patients of one
         table = table.apply(lambda column: column.str.strip())

@@ -160,7 +160,9 @@ def read_mask_image(path: Path, volumes: Sequence[DicomVolume], name: str = "") 
     shape = named[0][1].shape if named else ()
     for target, grid in _loaded([t for t in targets if _same_count(t, shape)]):
         try:
-            pieces = [Piece(called, place(voxels, affine, grid, path, whole=True)) for called, voxels in named]
+            pieces = [
+                Piece(called, place(voxels, affine, grid, path, whole=True)) for called, voxels in named
+            ]
         except MaskError:
             continue
         found.append((target, grid, pieces))

@@ -74,7 +74,9 @@ def pieces_of(dataset: Dataset, grid: Volume, path: Path) -> tuple[list[Piece], 
             raise
         raise MaskError(f"{path} is damaged or incomplete ({error}); export it again") from None
     if next(_contours(dataset), None) is not None and not any(piece.voxels.any() for piece in pieces):
-        raise MaskError(f"{path}: its contours enclose no voxel of the volume that they belong to; draw them again")
+        raise MaskError(
+            f"{path}: its contours enclose no voxel of the volume that they belong to; draw them again"
+        )
     return pieces, findings
 
 

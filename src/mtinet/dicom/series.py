@@ -126,6 +126,10 @@ class SeriesInfo:
             return None
         if len(self.volumes) > 1 and len({v.time_s for v in self.volumes}) == 1:
             triggers = {v.trigger_time_ms for v in self.volumes}
-            if len(triggers) == len(self.volumes) and volume.trigger_time_ms is not None and None not in triggers:
+            if (
+                len(triggers) == len(self.volumes)
+                and volume.trigger_time_ms is not None
+                and None not in triggers
+            ):
                 return volume.time_s + volume.trigger_time_ms / 1000.0
         return volume.time_s

@@ -165,7 +165,9 @@ def _usable(sources: Iterable[Source], notes: _Notes) -> _ByImage:
                 usable[key] = (image, source)
     for why, count in damaged.items():
         # no names: folders and files are often called by the patient
-        text = f"has {count} images that cannot be used: each {why}" if count > 1 else f"has an image that {why}"
+        text = (
+            f"has {count} images that cannot be used: each {why}" if count > 1 else f"has an image that {why}"
+        )
         notes.add("unusable-image", "error", text, "Export or copy it again.")
     if twice:
         notes.add(

@@ -390,7 +390,9 @@ def test_times_of_a_study_that_goes_on_after_midnight(thick_toy, tmp_path, habit
         for keyword in ("AcquisitionTime", "ContrastBolusStartTime"):
             if dataset.get(keyword):
                 # the injection is at five seconds to midnight, and no date tells the day
-                seconds = (seconds_from_midnight(str(dataset[keyword].value)) - exam.injection_s - 5.0) % 86400.0
+                seconds = (
+                    seconds_from_midnight(str(dataset[keyword].value)) - exam.injection_s - 5.0
+                ) % 86400.0
                 hours, rest = divmod(seconds, 3600.0)
                 setattr(dataset, keyword, f"{int(hours):02d}{int(rest // 60):02d}{rest % 60:09.6f}")
         for keyword in ("AcquisitionDate", "AcquisitionDateTime"):

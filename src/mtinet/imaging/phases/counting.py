@@ -118,11 +118,11 @@ def _from_volumes(items: list[tuple[SeriesInfo, Reading]]) -> tuple[list[Candida
             if c.key in slow and c.volume == 0
         ]
         found = [c for c in found if c.key not in slow]
-    kept = _one_reconstruction(found)
-    left = {c.series.series_uid for c in kept}
+    single = _one_reconstruction(found)
+    left = {c.series.series_uid for c in single}
     twins = {c.series.series_uid: c.series for c in found if c.series.series_uid not in left}
     excluded += [(series, "another reconstruction of the same acquisitions") for series in twins.values()]
-    return kept, excluded
+    return single, excluded
 
 
 Family = tuple[tuple[str, ...], str]
@@ -152,7 +152,9 @@ def _one_reconstruction(found: list[Candidate]) -> list[Candidate]:
         return found
 
     def rank(family: Family) -> tuple[float, ...]:
-        numbers = [float(c.series.series_number) for _, c in families[family] if c.series.series_number.isdigit()]
+        numbers = [
+            float(c.series.series_number) for _, c in families[family] if c.series.series_number.isdigit()
+        ]
         distorted = "ND" in (*family[0], family[1])
         return (-len({time for time, _ in families[family]}), distorted, min(numbers, default=math.inf))
 

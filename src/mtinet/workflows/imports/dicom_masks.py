@@ -194,7 +194,12 @@ def _name_structures(masks: StudyMasks) -> None:
     """Say what structures were taken for, unless all call themselves lesions."""
     if set(masks.kinds.values()) <= {"lesion"}:
         return
-    told = {"liver": "liver", "lesion": "lesion", "unknown": "lesion (its name tells nothing)", "other": "neither"}
+    told = {
+        "liver": "liver",
+        "lesion": "lesion",
+        "unknown": "lesion (its name tells nothing)",
+        "other": "neither",
+    }
     masks.findings.append(
         import_finding(
             "mask-structures",

@@ -20,11 +20,12 @@ _SHORTEST_NAME = 2
 _IDEOGRAPHIC = re.compile(r"[\u1100-\u11ff\u3040-\u30ff\u3130-\u318f\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]")
 """Scripts that write words without blanks between."""
 
-_ORDINARY = frozenset(
-    "adc art ax axial bh ce con cor de del dixon dl dwi dyn dynamic en fat fl flash fs gd gre haste hr in inj iv km"
-    " la late lava le liver max min mip mr nat native no on op opp out ph pd phase post pre pv sag sat se sub t1 t2"
-    " tfe tra trig tse ven venous vibe water".split()
-)
+_ORDINARY = frozenset((
+    "adc", "art", "ax", "axial", "bh", "ce", "cor", "del", "dixon", "dwi", "dyn", "dynamic", "fat", "fl",
+    "flash", "fs", "gd", "gre", "haste", "in", "inj", "iv", "km", "late", "lava", "liver", "mip", "mr",
+    "nat", "native", "op", "opp", "out", "pd", "ph", "phase", "post", "pre", "pv", "sag", "sat", "se",
+    "sub", "t1", "t2", "tfe", "tra", "trig", "tse", "ven", "venous", "vibe", "water",
+))  # fmt: skip
 """Words of series' descriptions: a part of a name that is one is taken out beside another part only."""
 
 
@@ -107,7 +108,13 @@ def _written(date: str) -> set[str]:
     if len(date) != 8:
         return {date}
     year, month, day = date[:4], date[4:6], date[6:]
-    return {date, f"{year}-{month}-{day}", f"{day}.{month}.{year}", f"{day}{month}{year}", f"{month}/{day}/{year}"}
+    return {
+        date,
+        f"{year}-{month}-{day}",
+        f"{day}.{month}.{year}",
+        f"{day}{month}{year}",
+        f"{month}/{day}/{year}",
+    }
 
 
 def _patterns(name: str) -> dict[str, str]:
@@ -133,5 +140,5 @@ def _spellings(part: str) -> str:
     """A part of a name, also without its accents and as German keyboards without umlauts write it."""
     lower = part.lower()
     plain = "".join(c for c in unicodedata.normalize("NFKD", lower) if not unicodedata.combining(c))
-    german = lower.translate(str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss"}))
+    german = "".join({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss"}.get(c, c) for c in lower)
     return f"(?:{'|'.join(re.escape(word) for word in dict.fromkeys((lower, plain, german)))})"
