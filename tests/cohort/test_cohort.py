@@ -36,6 +36,21 @@ def test_ids_and_classes_are_text(folder, append, describe):
     assert Cohort.read(folder).studies == cohort.studies
 
 
+def test_blanks_around_cells_make_no_second_patient_class_or_path(folder, append):
+    expected = Cohort.read(folder).studies
+    table = folder / "cohort.csv"
+    header, *rows = table.read_text(encoding="utf-8").splitlines()
+    blank = [",".join(f" {cell}\t" for cell in row.split(",")) for row in rows]
+    table.write_text("\n".join([header, *blank]) + "\n", encoding="utf-8")
+    (folder / "lesions.csv").write_text("study_id,lesion,label\na , 1, hcc\n", encoding="utf-8")
+    append("c,2 ,fnh,c0.nii.gz,,,")
+    (folder / "c0.nii.gz").write_bytes(b"")
+    cohort = Cohort.read(folder)
+    assert cohort.studies[:2] == expected
+    assert cohort.studies[2].patient_id == cohort.studies[1].patient_id
+    assert cohort.lesion_labels(cohort.studies[0]) == {1: "hcc"}
+
+
 def test_the_hash_follows_the_content_not_the_place_or_order(folder, tmp_path_factory):
     cohort = Cohort.read(folder)
     assert replace(cohort, studies=cohort.studies[::-1]).hash == cohort.hash

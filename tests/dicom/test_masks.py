@@ -140,6 +140,18 @@ def test_a_label_map_gives_its_segments(siemens, tmp_path):
     assert found.names == {1: "S1 (Lesion)", 2: "S2 (Lesion)"}
 
 
+@pytest.mark.parametrize(("label", "code"), [("Liver", "Tissue"), ("Segment_1", "Liver")])
+def test_a_liver_is_known_by_its_label_or_by_its_code(siemens, tmp_path, label, code):
+    dataset = segmentation(siemens, "BINARY", [frames(siemens.mask.with_array(siemens.mask.array > 0))])
+    item = dataset.SegmentSequence[0]
+    item.SegmentLabel, item.SegmentedPropertyTypeCodeSequence[0].CodeMeaning = label, code
+    dataset.save_as(tmp_path / "seg.dcm")
+    found = read_masks(tmp_path / "seg.dcm", siemens.study.series)
+    assert found.names == {}
+    np.testing.assert_array_equal(found.liver.array > 0, found.liver.array == 1)
+    assert int(found.liver.array.sum()) == int((siemens.mask.array > 0).sum())
+
+
 def test_overlapping_segments_are_named_and_the_smaller_is_not_lost(siemens, tmp_path):
     large, small = np.zeros((2, *siemens.grid.shape), dtype=np.uint8)
     large[2:12, 2:12, 1:4] = 1
@@ -254,6 +266,32 @@ def test_a_structure_without_reference_goes_by_frame_of_reference_and_geometry(s
     dataset.ReferencedFrameOfReferenceSequence[0].FrameOfReferenceUID = "2.25.5"
     dataset.save_as(tmp_path / "rt.dcm")
     with pytest.raises(MaskError, match="another frame of reference"):
+        read_masks(tmp_path / "rt.dcm", siemens.study.series)
+
+
+def test_the_liver_stays_whole_beside_lesions_and_other_organs_are_none(siemens, tmp_path):
+    drawn = {"GTV": square(4.5, 7.5), "Liver": square(1.5, 12.5), "Spleen": square(13.5, 16.5)}
+    structure_set(tmp_path / "rt.dcm", siemens, {name: [(1, corners)] for name, corners in drawn.items()})
+    found = read_masks(tmp_path / "rt.dcm", siemens.study.series)
+    assert found.names == {1: "GTV"}
+    assert int(found.labels.array.sum()) == 9
+    assert int(found.liver.array.sum()) == 121
+    assert found.kinds == {"GTV": "lesion", "Liver": "liver", "Spleen": "other"}
+    assert found.findings == ()
+
+
+def test_contours_of_another_slice_spacing_are_refused_and_never_cancel_each_other(siemens, tmp_path):
+    # two contours for each slice, which parity would make nothing of
+    structure_set(tmp_path / "rt.dcm", siemens, {"a": [(1, square(2.5, 6.5))] * 2})
+    with pytest.raises(MaskError, match=r"enclose no voxel.*draw them again"):
+        read_masks(tmp_path / "rt.dcm", siemens.study.series)
+    dataset = pydicom.dcmread(tmp_path / "rt.dcm")
+    along = (LPS @ siemens.grid.affine)[:3, 2]
+    for contour, step in zip(dataset.ROIContourSequence[0].ContourSequence, (-0.25, 0.25), strict=True):
+        points = np.reshape(np.asarray(contour.ContourData, float), (-1, 3)) + step * along
+        contour.ContourData = [f"{value:.6f}" for value in points.ravel()]
+    dataset.save_as(tmp_path / "rt.dcm")
+    with pytest.raises(MaskError, match="drawn on another slice spacing"):
         read_masks(tmp_path / "rt.dcm", siemens.study.series)
 
 

@@ -190,6 +190,24 @@ def test_an_enhanced_volume_may_be_spread_over_files(enhanced_maker, tmp_path):
         np.testing.assert_allclose(loaded.spacing_mm, (1.5, 1.25, 2.5))
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+def test_files_of_a_volume_each_go_by_their_numbers_where_nothing_else_tells(
+    enhanced_maker, tmp_path, reverse
+):
+    for phase in range(4):
+        # the frames of the second file run the other way
+        places = range(3)[::-1] if phase == 1 else range(3)
+        pixels = np.array([np.full((4, 5), 10 * phase + k) for k in places], np.uint16)
+        frames = [{"position": (0, 0, 2.5 * k)} for k in places]
+        dataset = enhanced_maker(frames, pixels, SeriesInstanceUID="1.2.3.4", InstanceNumber=phase + 1)
+        dataset.save_as(tmp_path / f"{9 - phase if reverse else phase}", enforce_file_format=True)
+    ((study,), _) = read_studies(tmp_path)
+    (series,) = study.series
+    loaded = [volume.info.load().array[0, 0].tolist() for volume in series.volumes]
+    assert loaded == [[10 * phase + k for k in range(3)] for phase in range(4)]
+    assert "instance-order" in {finding.id for finding in study.findings}
+
+
 def test_agent_of_an_enhanced_file(enhanced_maker, tmp_path):
     agent = Dataset()
     agent.CodeMeaning = "Gadoxetate"

@@ -184,6 +184,22 @@ def test_the_times_of_a_table_decide_where_its_numbers_do_not():
     assert any("order of acquisition time" in text for text in found["arterial"].evidence)
 
 
+@pytest.mark.parametrize("name", ["t1_vibe", "t1_vibe {}"])
+def test_a_study_that_goes_on_after_midnight_keeps_its_order(name):
+    series = study(*((name.format(word), 72) for word in ("pre", "art", "pv", "delayed")))
+    apart = (0.0, 75.0, 115.0, 240.0)
+
+    def at(start: float) -> dict[str, str]:
+        """The phases of the study begun at a time of day; what else could tell the order is gone."""
+        timed = [replace(s, time_s=(start + t) % 86400.0, series_number="") for s, t in zip(series, apart)]
+        return {phase: c.series_uid for phase, c in identify(timed).phases.items() if c}
+
+    expected = at(36000.0)
+    assert list(expected) == ["pre", "arterial", "portal_venous", "delayed"]
+    for start in (86390.0, 86320.0, 86200.0):
+        assert at(start) == expected
+
+
 def silent(*counts: int) -> list[SeriesInfo]:
     return study(*(("series", count) for count in counts))
 
@@ -335,6 +351,52 @@ def test_times_decide_before_numbers():
     series = volume_series(EXTRACELLULAR, (9, 8, 7, 6), times=[36000.0, 36100.0, 36145.0, 36260.0])
     found = identify(series, use_pixels=False).phases
     assert [found[p].series_number for p in ("pre", "arterial", "portal_venous")] == ["9", "8", "7"]
+
+
+OTHERS = [("localizer", 15), ("t2_haste", 30), ("t1_in_opp", 60), ("t2_fs_tra", 30)]
+
+
+@pytest.mark.parametrize("name", ["Dyn {}", "Dynamic {}", "t1_vibe_ph {}", "dyn{}"])
+def test_numbers_count_from_the_unenhanced_volume_where_nothing_else_can_be_it(name):
+    numbered = [(name.format(n), 72) for n in range(1, 5)]
+    expected = {"pre": "5", "arterial": "6", "portal_venous": "7", "delayed": "8"}
+    assert answers(study(*OTHERS, *numbered)) == expected
+    # beside an unenhanced series, and with a word for contrast, they count from the first enhanced one
+    enhanced = {"arterial": "6", "portal_venous": "7", "delayed": "8"}
+    found = answers(study(*OTHERS, ("vibe pre", 72), *numbered[:3]))
+    assert found == {"pre": "5", **enhanced}
+    contrast = [(f"+C {n}", 72) for n in range(1, 5)]
+    assert "pre" not in answers(study(*OTHERS, *contrast))
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("lost", [None, 1])
+def test_phases_come_from_one_of_two_reconstructions(first, lost):
+    times = [36000.0, 36075.0, 36115.0, 36240.0]
+    families = []
+    for k, (kind, suffix) in enumerate(((("M", "NORM", "DIS3D"), ""), (("M", "ND"), "_ND"))):
+        numbers = [1 + 2 * n + (k != first) for n in range(4)]
+        names = [f"t1_vibe_{word}{suffix}" for word in ("pre", "art", "pv", "delayed")]
+        levels = [(vessel * (1 + 0.2 * k), liver * (1 + 0.2 * k)) for vessel, liver in EXTRACELLULAR]
+        series = volume_series(levels, numbers, names, times)
+        families.append(
+            [replace(s, series_uid=f"{5 - k - n}.{n}.{k}", volumes=(replace(s.volumes[0], image_type=kind),))
+             for n, s in enumerate(series)]
+        )  # fmt: skip
+    corrected, other = families
+    if lost is not None:  # the family of more phases goes before the corrected one
+        del corrected[lost:]
+    found = identify([*corrected, *other]).phases
+    uids = [found[phase].series_uid for phase in ("pre", "arterial", "portal_venous", "delayed")]
+    assert uids == [s.series_uid for s in (corrected if lost is None else other)]
+
+
+def test_one_time_for_all_series_is_that_of_none():
+    series = volume_series(EXTRACELLULAR, (1, 2, 3, 4), times=[0.0] * 4)
+    kinds = [
+        replace(s, volumes=(replace(s.volumes[0], image_type=(f"K{n}",)),)) for n, s in enumerate(series)
+    ]
+    assert answers(kinds) == answers(series)
 
 
 def test_t2_and_coronal_volumes_are_set_aside_by_their_attributes():

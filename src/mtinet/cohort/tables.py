@@ -1,6 +1,6 @@
 """The cohort's tables on disk: ``cohort.yaml``, ``cohort.csv`` and ``lesions.csv``.
 
-Every cell is read as text, so that the id ``007`` and the class ``NO`` survive.
+Every cell is read as text, so that the id ``007`` and the class ``NO`` survive; blanks around it go.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def read_phases(given: Any, findings: Findings) -> tuple[Phase, ...]:
 def read_table(
     path: Path, findings: Findings, required: tuple[str, ...] = ("study_id",)
 ) -> pd.DataFrame | None:
-    """Table of a CSV file, every cell as text; None when it cannot be used."""
+    """Table of a CSV file, every cell as text without blanks around it; None when it cannot be used."""
     if not path.is_file():
         findings.add(
             "no-table", "error", f"{path} does not exist", "Write a row a study into it (docs/cohort.md)."
@@ -142,8 +142,10 @@ def read_table(
         return None
     try:
         header = _header(path)
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        table: pd.DataFrame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
         table.columns = table.columns.str.strip()
+        # blanks that nobody sees would make two patients of one
+        table = table.apply(lambda column: column.str.strip())
     except (csv.Error, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         findings.add(
             "bad-table",
@@ -186,7 +188,7 @@ def read_study(row: Mapping[Any, str], phases: tuple[Phase, ...], folder: Path, 
     case = row["study_id"]
 
     def number(column: str) -> float | None:
-        text = row.get(column, "").strip()
+        text = row.get(column, "")
         try:
             value = float(text) if text else None
         except ValueError:
@@ -203,7 +205,7 @@ def read_study(row: Mapping[Any, str], phases: tuple[Phase, ...], folder: Path, 
         return value
 
     def path(column: str) -> Path | None:
-        text = row.get(column, "").strip()
+        text = row.get(column, "")
         return folder / text if text else None
 
     return Study(

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from mtinet.errors import UserError
 
@@ -49,12 +49,13 @@ class KeyFileError(UserError):
     """The key of the pseudonyms cannot be used; the message names the repair."""
 
 
-_PSEUDONYM = re.compile(r"study-[0-9a-f]{16}")
+_PSEUDONYM = re.compile(r"(study|patient)-[0-9a-f]{16}")
 
 
-def is_pseudonym(study_id: str) -> bool:
-    """Whether a study's id has the form of those that :meth:`Pseudonyms.study` gives."""
-    return _PSEUDONYM.fullmatch(study_id) is not None
+def is_pseudonym(text: str, what: Literal["study", "patient"] = "study") -> bool:
+    """Whether an id of a study or patient has the form of those that :class:`Pseudonyms` gives."""
+    found = _PSEUDONYM.fullmatch(text)
+    return found is not None and found[1] == what
 
 
 @dataclass(frozen=True)

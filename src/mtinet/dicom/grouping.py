@@ -32,6 +32,7 @@ def _rounded(value: float | None, digits: int = 3) -> float | None:
     return None if value is None else round(value, digits)
 
 
+FILE = "file"
 _KINDS: tuple[tuple[str, Key], ...] = (
     ("image type", lambda i: i.image_type),
     ("echo time", lambda i: _rounded(i.echo_time_ms)),
@@ -42,6 +43,8 @@ _TIMES: tuple[tuple[str, Key], ...] = (
     ("acquisition number", lambda i: i.acquisition_number),
     ("trigger time", lambda i: _rounded(i.trigger_ms)),
     ("acquisition time", lambda i: _rounded(i.time_s)),
+    # a multi-frame file a volume; the order of the volumes is then that of the files' numbers
+    (FILE, lambda i: i.uid if i.frame >= 0 else None),
 )
 _CLOCKS: tuple[tuple[str, Callable[[Image], float | None]], ...] = (
     ("acquisition time", lambda i: i.time_s),
@@ -145,7 +148,7 @@ def _in_runs(images: list[Image]) -> Parts | None:
         clock = [when(image) for image in images]
         if None not in clock and len(set(clock)) >= n_volumes:
             orders.append((f"order of {name}s", partial(_at, when)))
-    orders.append((INSTANCE_ORDER, lambda i: (i.number, i.frame)))
+    orders.append((INSTANCE_ORDER, lambda i: (i.file_number, i.number, i.frame)))
     for name, key in orders:
         ordered = sorted(images, key=key)
         runs = [ordered[k * n_places : (k + 1) * n_places] for k in range(n_volumes)]
@@ -194,13 +197,14 @@ def _along_normal(images: list[Image]) -> tuple[Image, ...]:
 
 def _when(stack: Stack) -> tuple[float, ...]:
     """Order of acquisition: temporal position, then time, trigger, echo, and the lowest instance number."""
-    first = min(stack.images, key=lambda i: (i.number, i.frame))
+    first = min(stack.images, key=lambda i: (i.file_number, i.number, i.frame))
     times = [i.time_s for i in stack.images if i.time_s is not None]
     return (
         first.temporal_position or 0,
         min(times, default=0.0),
         first.trigger_ms or 0.0,
         first.echo_time_ms or 0.0,
+        first.file_number,
         first.number,
         first.frame,
     )

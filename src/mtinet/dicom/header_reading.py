@@ -24,6 +24,8 @@ _STUDY = {
     "study_uid": "StudyInstanceUID",
     "patient_id": "PatientID",
     "patient_name": "PatientName",
+    "birth_date": "PatientBirthDate",
+    "other_ids": "OtherPatientIDs",
     "study_date": "StudyDate",
     "accession": "AccessionNumber",
     "institution": "InstitutionName",
@@ -67,6 +69,8 @@ def read_header(stream: IO[bytes], size: int) -> Header:
     if sop_class == DICOMDIR:
         return Header(sop_class, {}, {}, None, files=_listed_files(stream))
     study = {name: text(dataset, keyword) for name, keyword in _STUDY.items()}
+    listed = [text(item, "PatientID") for item in items(dataset, "OtherPatientIDsSequence")]
+    study["other_ids"] = "\\".join(filter(None, [study["other_ids"], *listed]))
     series = {name: text(dataset, keyword) for name, keyword in _SERIES.items()}
     if not sop_class:
         raise NotDicomError("it names no SOP class")
@@ -177,7 +181,8 @@ def _images(dataset: Any, frames: int, study_date: str) -> tuple[Image, ...]:
             return (Image(uid, -1, instance, **one),)
         # frames without functional groups have no place of their own: only their number is known
         count = min(frames, MAX_FRAMES)
-        return tuple(Image(uid, k, k + 1, image_type=one["image_type"]) for k in range(count))
+        known = {name: one[name] for name in ("image_type", "file_number")}
+        return tuple(Image(uid, k, k + 1, **known) for k in range(count))
     if len(groups) != frames or frames > MAX_FRAMES:
         raise ValueError(f"it states {frames} frames and describes {len(groups)}")
     shared = items(dataset, "SharedFunctionalGroupsSequence")[:1]
@@ -226,6 +231,7 @@ def _image(places: Sequence[Any], dataset: Any, study_date: str) -> dict[str, An
     return {
         "uid": text(dataset, "SOPInstanceUID"),
         "number": whole(dataset, "InstanceNumber", 0),
+        "file_number": whole(dataset, "InstanceNumber", 0),
         "position": position,
         "orientation": numbers(places, "ImageOrientationPatient", 6),
         "spacing": numbers(places, "PixelSpacing", 2),

@@ -77,6 +77,8 @@ class Image:
         Code of the unit of ``real_world``.
     scale_slope : float or None
         Philips' private (2005,100E).
+    file_number : int
+        InstanceNumber of its file, also where that has many frames.
     """
 
     uid: str
@@ -98,6 +100,7 @@ class Image:
     real_world: tuple[float, float] | None = None
     real_world_unit: str = ""
     scale_slope: float | None = None
+    file_number: int = 0
 
 
 @dataclass(frozen=True)

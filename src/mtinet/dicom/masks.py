@@ -10,15 +10,18 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from mtinet.dicom import rtstruct, seg
 from mtinet.dicom.headers import MASK_CLASSES
 from mtinet.dicom.mask_images import read_layers
 from mtinet.dicom.pieces import MaskError, Piece, Sources, mask_finding, number_pieces, place
 from mtinet.dicom.series import SeriesInfo
+from mtinet.dicom.structures import Kind, kind_of
 from mtinet.dicom.study import DicomSeries, DicomVolume
 from mtinet.errors import UserError
 from mtinet.results import Finding
@@ -30,18 +33,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MaskOnVolume:
-    """Lesions on the grid of a volume of a study.
+    """Lesions, and the liver, on the grid of a volume of a study.
 
     Attributes
     ----------
     series_uid : str
     volume_index : int
     labels : Volume
-        ``uint8``, segments numbered 1..K in the order of the file; empty ones are left out.
+        ``uint8``, lesions numbered 1..K in the order of the file; empty ones are left out.  A structure whose
+        name tells nothing is a lesion.
     names : dict
-        The segments' names by number.
+        The lesions' names by number.
     source : str
         Kind of file: ``SEG``, ``RTSTRUCT``, ``NIfTI`` or ``NRRD``.
+    liver : Volume or None
+        The liver with all that lies in it, where the file outlines it.
+    kinds : dict
+        Every structure's kind by its name.
     candidates : tuple of (series_uid, volume_index)
         Every volume that the mask may have been drawn on, the chosen one first; more than one where the file
         does not tell volumes of one grid apart.
@@ -54,6 +62,8 @@ class MaskOnVolume:
     labels: Volume
     names: dict[int, str]
     source: str
+    liver: Volume | None = None
+    kinds: dict[str, Kind] = field(default_factory=dict)
     candidates: tuple[tuple[str, int], ...] = ()
     findings: tuple[Finding, ...] = ()
 
@@ -118,7 +128,7 @@ def read_masks(path: Path, series: Sequence[DicomSeries]) -> MaskOnVolume:
     raise MaskError(problems[0] if problems else f"{path}: none of the study's volumes can be read")
 
 
-def read_mask_image(path: Path, volumes: Sequence[DicomVolume]) -> MaskOnVolume:
+def read_mask_image(path: Path, volumes: Sequence[DicomVolume], name: str = "") -> MaskOnVolume:
     """Read a NIfTI or NRRD mask onto the volume whose grid it matches.
 
     Its axes may be permuted and flipped against the volume's.  Values are lesions, in rising order; in the
@@ -128,6 +138,8 @@ def read_mask_image(path: Path, volumes: Sequence[DicomVolume]) -> MaskOnVolume:
     ----------
     path : Path
     volumes : sequence of DicomVolume
+    name : str
+        What the structure of a file with one value is called.
 
     Returns
     -------
@@ -140,13 +152,17 @@ def read_mask_image(path: Path, volumes: Sequence[DicomVolume]) -> MaskOnVolume:
         The file cannot be read, or lies on no volume's grid.
     """
     kind, affine, named = read_layers(path)
+    if len(named) == 1 and named[0][0].isdecimal():
+        named = [(name, named[0][1])]
     group = DicomSeries(SeriesInfo("", ""), tuple(volumes))
     targets = [Target(group, k) for k, volume in enumerate(volumes) if not volume.refused]
     found: list[tuple[Target, Volume, list[Piece]]] = []
     shape = named[0][1].shape if named else ()
     for target, grid in _loaded([t for t in targets if _same_count(t, shape)]):
         try:
-            pieces = [Piece(name, place(voxels, affine, grid, path, whole=True)) for name, voxels in named]
+            pieces = [
+                Piece(called, place(voxels, affine, grid, path, whole=True)) for called, voxels in named
+            ]
         except MaskError:
             continue
         found.append((target, grid, pieces))
@@ -208,8 +224,11 @@ def number(
     candidates: tuple[tuple[str, int], ...],
     findings: Sequence[Finding],
 ) -> MaskOnVolume:
-    """Lesions numbered on a volume of a study."""
-    labels, names, notes = number_pieces(path, grid, pieces)
+    """Lesions numbered on a volume of a study, and the liver; other structures are left out."""
+    kinds = {piece.called: kind_of(piece.name, piece.code) for piece in pieces}
+    marked = [p for p in pieces if kinds[p.called] in ("lesion", "unknown") or not p.voxels.any()]
+    labels, names, notes = number_pieces(path, grid, marked)
+    whole = [p.voxels for p in pieces if kinds[p.called] == "liver" and p.voxels.any()]
     listed = [*findings, *notes]
     if len(candidates) > 1:
         listed.append(
@@ -227,6 +246,8 @@ def number(
         labels=labels,
         names=names,
         source=kind,
+        liver=grid.with_array(np.any(whole, axis=0).astype(np.uint8)) if whole else None,
+        kinds=kinds,
         candidates=chosen,
         findings=tuple(listed),
     )

@@ -33,10 +33,26 @@ class Reference:
 
 @dataclass(frozen=True)
 class Piece:
-    """One segment on a grid: its name and its voxels (shape of the volume)."""
+    """One segment on a grid.
+
+    Attributes
+    ----------
+    name : str
+    voxels : ndarray of bool
+        Shape of the volume.
+    code : str
+        Meaning of its code, where the file codes it.
+    """
 
     name: str
     voxels: BoolArray
+    code: str = ""
+
+    @property
+    def called(self) -> str:
+        """Its name with what its code adds."""
+        adds = self.code.lower() not in self.name.lower()
+        return f"{self.name} ({self.code})" if adds else self.name
 
 
 @dataclass(frozen=True)
@@ -120,7 +136,7 @@ def number_pieces(
     labels = np.zeros(grid.shape, dtype=np.uint8)
     for n in sorted(range(len(lesions)), key=lambda n: (-int(lesions[n].voxels.sum()), n)):
         labels[lesions[n].voxels] = n + 1
-    names = {n: piece.name for n, piece in enumerate(lesions, start=1)}
+    names = {n: piece.called for n, piece in enumerate(lesions, start=1)}
     return grid.with_array(labels), names, _segment_findings(path, pieces)
 
 
@@ -131,7 +147,7 @@ def _segment_findings(path: Path, pieces: Sequence[Piece]) -> list[Finding]:
             "empty-segment",
             "note",
             path,
-            f"segment {piece.name!r} is empty",
+            f"segment {piece.called!r} is empty",
             "Ignore it or draw it again.",
         )
         for piece in pieces
@@ -140,7 +156,7 @@ def _segment_findings(path: Path, pieces: Sequence[Piece]) -> list[Finding]:
     for piece, other in itertools.combinations(pieces, 2):
         common = int((piece.voxels & other.voxels).sum())
         if common:
-            meaning = f"segments {piece.name!r} and {other.name!r} share {common} voxels"
+            meaning = f"segments {piece.called!r} and {other.called!r} share {common} voxels"
             action = "The smaller keeps them; remove one if it is the same lesion drawn twice."
             found.append(mask_finding("overlapping-segments", "warning", path, meaning, action))
     return found

@@ -48,7 +48,7 @@ def pieces_of(dataset: Dataset, grid: Volume, path: Path) -> tuple[list[Piece], 
     Raises
     ------
     MaskError
-        Contours across the slices, or damaged ones.
+        Contours across or between the slices, damaged ones, or none that encloses a voxel.
     """
     findings: list[Finding] = []
     try:
@@ -73,6 +73,10 @@ def pieces_of(dataset: Dataset, grid: Volume, path: Path) -> tuple[list[Piece], 
         if isinstance(error, MaskError):
             raise
         raise MaskError(f"{path} is damaged or incomplete ({error}); export it again") from None
+    if next(_contours(dataset), None) is not None and not any(piece.voxels.any() for piece in pieces):
+        raise MaskError(
+            f"{path}: its contours enclose no voxel of the volume that they belong to; draw them again"
+        )
     return pieces, findings
 
 
@@ -124,6 +128,12 @@ def _rasterised(
             raise MaskError(
                 f"{path}: contours of {name!r} lie beyond the volume that they belong to; import the whole "
                 "series"
+            )
+        if abs(float(at[:, 2].mean()) - k) > SNAP_VOXELS:
+            # several would meet in one slice and cancel each other by parity
+            raise MaskError(
+                f"{path}: contours of {name!r} lie between the slices of the volume that they belong to: they were "
+                "drawn on another slice spacing; draw or resample the structure on that series"
             )
         voxels[:, :, k] ^= fill(at[:, :2], grid.shape[:2])
     return voxels, left_out

@@ -77,13 +77,11 @@ def pieces_of(dataset: Dataset, grid: Volume, path: Path) -> tuple[list[Piece], 
     pieces = []
     for item in described:
         name = str(item.get("SegmentLabel", "") or f"segment {item.SegmentNumber}")
-        for code in item.get("SegmentedPropertyTypeCodeSequence", []):
-            meaning = str(code.get("CodeMeaning", ""))
-            # a label may say nothing ("Segment_1") where the code says what it is
-            name += f" ({meaning})" if meaning.lower() not in name.lower() else ""
+        codes = item.get("SegmentedPropertyTypeCodeSequence", [])
+        meaning = ", ".join(str(code.get("CodeMeaning", "")) for code in codes)
         # the background of a label map may be described as segment 0
         if int(item.SegmentNumber) > 0:
-            pieces.append(Piece(name, placed[int(item.SegmentNumber)]))
+            pieces.append(Piece(name, placed[int(item.SegmentNumber)], meaning))
     return pieces, []
 
 

@@ -116,3 +116,20 @@ class SeriesInfo:
     time_s: float | None = None
     volumes: tuple[VolumeInfo, ...] = ()
     row: int | None = None
+
+    def acquired_s(self, volume: VolumeInfo) -> float | None:
+        """When one of the volumes was acquired, s from midnight; None where it is not known.
+
+        The trigger time counts where the acquisition time stands still (GE).
+        """
+        if volume.time_s is None:
+            return None
+        if len(self.volumes) > 1 and len({v.time_s for v in self.volumes}) == 1:
+            triggers = {v.trigger_time_ms for v in self.volumes}
+            if (
+                len(triggers) == len(self.volumes)
+                and volume.trigger_time_ms is not None
+                and None not in triggers
+            ):
+                return volume.time_s + volume.trigger_time_ms / 1000.0
+        return volume.time_s

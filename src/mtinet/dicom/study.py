@@ -33,8 +33,10 @@ class DicomStudy:
     study_uid, patient_id : str
     patient_name : str
         For the mapping file only; never written elsewhere.
-    study_date : str
+    study_date, birth_date : str
         ``YYYYMMDD``.
+    other_ids : str
+        Further ids of the patient, with backslashes between.
     accession, institution : str
     agent : str
         ContrastBolusAgent as written in the first series that names one.
@@ -52,6 +54,8 @@ class DicomStudy:
     patient_id: str
     patient_name: str = ""
     study_date: str = ""
+    birth_date: str = ""
+    other_ids: str = ""
     accession: str = ""
     institution: str = ""
     agent: str = ""
@@ -125,7 +129,7 @@ def _study(sources: Sequence[Source], file_findings: list[Finding]) -> DicomStud
     key = text["study_uid"]
     by_series: dict[str, list[Source]] = defaultdict(list)
     masks: list[Path] = []
-    others: list[str] = []
+    others = 0
     findings: list[Finding] = []
     for file, header in sources:
         if header.sop_class in MASK_CLASSES:
@@ -138,17 +142,17 @@ def _study(sources: Sequence[Source], file_findings: list[Finding]) -> DicomStud
         elif header.format is not None:
             by_series[header.series["series_uid"]].append((file, header))
         else:
-            others.append(file.name)
+            others += 1
     if others:
         findings.append(
             Finding(
                 "not-an-image",
                 "import",
                 "note",
-                f"{len(others)} files hold no image (reports, for example), the first {others[0]}",
+                f"{others} files hold no image (reports, for example)",
                 "Nothing to do, unless an image is missed: its header is then damaged; export it again.",
                 case=key,
-                value=float(len(others)),
+                value=float(others),
             )
         )
     series = []
@@ -161,7 +165,8 @@ def _study(sources: Sequence[Source], file_findings: list[Finding]) -> DicomStud
     return DicomStudy(
         key,
         text["patient_id"],
-        **{name: text[name] for name in ("patient_name", "study_date", "accession", "institution")},
+        **{name: text[name] for name in ("patient_name", "study_date", "birth_date", "other_ids")},
+        **{name: text[name] for name in ("accession", "institution")},
         agent=agent,
         dose_mmol_kg=next((dose for dose in doses if dose is not None), None),
         series=tuple(sorted(series, key=_by_number)),

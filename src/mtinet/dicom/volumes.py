@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from mtinet.dicom.decode import MAX_VOXELS, RefusedLoader, SliceSource, VolumeLoader, why_unusable
 from mtinet.dicom.geometry import StackError, affine_ras, axes
-from mtinet.dicom.grouping import INSTANCE_ORDER, Stack, divide, orientations
+from mtinet.dicom.grouping import FILE, INSTANCE_ORDER, Stack, divide, orientations
 from mtinet.dicom.headers import Header, Image, PixelFormat
 from mtinet.dicom.intensity import scaling
 from mtinet.dicom.series import Grid, SeriesInfo, VolumeInfo
@@ -104,7 +105,7 @@ def build_series(study_key: str, sources: Sequence[Source]) -> tuple[DicomSeries
             "too-many-volumes", "error", f"comes apart into {len(stacks)} volumes", "Leave this series out."
         )
         stacks = []
-    if any(INSTANCE_ORDER in stack.by for stack in stacks):
+    if any({INSTANCE_ORDER, FILE} & set(stack.by) for stack in stacks):
         notes.add(
             "instance-order",
             "warning",
@@ -144,8 +145,9 @@ def _usable(sources: Iterable[Source], notes: _Notes) -> _ByImage:
     """Images that may be slices, by uid and frame; the others are named."""
     usable: _ByImage = {}
     twice, colour = 0, 0
+    damaged: Counter[str] = Counter()
     for source in sources:
-        file, header = source
+        header = source[1]
         if header.format is None:
             continue
         why = why_unusable(header.format)
@@ -153,12 +155,7 @@ def _usable(sources: Iterable[Source], notes: _Notes) -> _ByImage:
             colour += 1
             continue
         if why:
-            notes.add(
-                "unusable-image",
-                "error",
-                f"has an image that cannot be used: {file.name} {why}",
-                "Export or copy it again.",
-            )
+            damaged[why] += 1
             continue
         for image in header.images:
             key = (image.uid, image.frame)
@@ -166,6 +163,12 @@ def _usable(sources: Iterable[Source], notes: _Notes) -> _ByImage:
                 twice += 1
             else:
                 usable[key] = (image, source)
+    for why, count in damaged.items():
+        # no names: folders and files are often called by the patient
+        text = (
+            f"has {count} images that cannot be used: each {why}" if count > 1 else f"has an image that {why}"
+        )
+        notes.add("unusable-image", "error", text, "Export or copy it again.")
     if twice:
         notes.add(
             "duplicate-file",

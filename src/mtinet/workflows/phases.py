@@ -12,7 +12,7 @@ from mtinet import files
 from mtinet.config import PHASES
 from mtinet.dicom.series import SeriesInfo
 from mtinet.errors import UnusableError, UserError
-from mtinet.imaging.phases import Identification, identify
+from mtinet.imaging.phases import Identification, identify, identify_files
 from mtinet.progress import Advance
 from mtinet.results import Finding
 
@@ -61,13 +61,14 @@ def identify_phases(
         The source cannot be read; the message names the repair.
     """
     if source.suffix.lower() == ".csv":
-        by_key = read_series_table(source)
+        identified, by_key = identify, read_series_table(source)
         findings: list[Finding] = []
     else:
+        identified = identify_files
         by_key, findings = _read_dicom(source, on_read)
     found = []
     for number, key in enumerate(sorted(by_key), start=1):
-        found.append(IdentifiedStudy(key, tuple(by_key[key]), identify(by_key[key], use_pixels)))
+        found.append(IdentifiedStudy(key, tuple(by_key[key]), identified(by_key[key], use_pixels)))
         if on_progress is not None:
             on_progress(number, len(by_key))
     return found, findings

@@ -12,10 +12,12 @@ from typer.testing import CliRunner
 from mtinet.cli import app
 from mtinet.dicom.exam import Exam
 from mtinet.dicom.segment import write_lesions
+from mtinet.dicom.times import seconds_from_midnight
 from mtinet.dicom.write import write_exam
 from mtinet.errors import UnusableError, UserError
 from mtinet.volume import Volume, read_nifti
 from mtinet.workflows.ingest import IngestOptions, ingest
+from mtinet.workflows.phases import identify_phases
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 TIMES_S = {"arterial": 22.0, "portal_venous": 65.0, "delayed": 180.0}
@@ -324,7 +326,93 @@ def test_an_image_among_the_masks_is_refused_without_reading_each_value_as_a_les
     assert "different numbers: it is an image, not a mask" in said.meaning
 
 
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [("HCC_liver", "mask"), ("tumor_liver", "mask"), ("liver", "liver_mask"), ("spleen", None)],
+)
+def test_a_mask_image_is_what_its_name_says(scanned, tmp_path, name, kept):
+    folder, exams = scanned
+    grid = exams["Q0815"].images["portal_venous"]
+    box = np.zeros(grid.shape, np.uint8)
+    box[5:9, 5:9, 5:9] = 1
+    grid.with_array(box).write_nifti(tmp_path / "masks" / "Q0815" / f"Q0815_{name}.nii.gz")
+    outcome = bring_in(folder / "Q0815", tmp_path / "out", masks=tmp_path / "masks")
+    (record,) = outcome.studies
+    assert [what for what in ("mask", "liver_mask") if what in record["files"]] == ([kept] if kept else [])
+    said = [f.meaning for f in outcome.findings if f.id == "mask-structures"]
+    expected = {"liver": ["'liver': liver"], "spleen": ["'spleen': neither"]}.get(name, [])
+    assert [text.split(": ", 1)[1] for text in said] == expected
+
+
+def test_files_that_a_patient_is_called_by_are_counted_not_named(scanned, tmp_path):
+    folder, _ = scanned
+    place = tmp_path / "source" / "Mueller_Joerg_19600503"
+    shutil.copytree(folder / "Q4711", place)
+    for path in place.rglob("*.dcm"):
+        dataset = pydicom.dcmread(path)
+        dataset.SpecificCharacterSet, dataset.PatientName = "ISO_IR 100", "Müller^Jörg"
+        dataset.PatientBirthDate = "19600503"
+        if "SeriesDescription" in dataset:
+            dataset.SeriesDescription += " Müller 03.05.1960"
+        dataset.save_as(path)
+    cut = sorted(place.glob("s001/*.dcm"))[:2]
+    for path in cut:
+        path.write_bytes(path.read_bytes()[:-500])
+    outcome = bring_in(tmp_path / "source", tmp_path / "out")
+    (said,) = [f for f in outcome.findings if f.id == "unusable-image"]
+    assert "2 images that cannot be used: each has fewer pixels" in said.meaning
+    assert "series" in outcome.studies[0]["phases"]["arterial"]
+    for path in (tmp_path / "out").rglob("*"):
+        text = path.read_bytes().decode(errors="ignore").lower() if path.is_file() else ""
+        assert not any(name in text for name in ("mueller", "müller", "m\\u00fcller", "1960")), path
+
+
 # ---------------------------------------------------------------------- labels and phases
+def test_phases_that_are_corrected_in_different_ways_are_said(scanned, imported, tmp_path):
+    assert "mixed-reconstructions" not in {f.id for f in imported.findings}
+    shutil.copytree(scanned[0] / "Q0815", tmp_path / "source")
+    for path in (tmp_path / "source").glob("s006/*.dcm"):
+        dataset = pydicom.dcmread(path)
+        dataset.ImageType = ["ORIGINAL", "PRIMARY", "M", "ND"]
+        dataset.save_as(path)
+    outcome = bring_in(tmp_path / "source", tmp_path / "out")
+    (said,) = [f for f in outcome.findings if f.id == "mixed-reconstructions"]
+    assert "arterial ND, portal_venous ND NORM" in said.meaning
+
+
+@pytest.mark.parametrize("habit", ["siemens", "ge", "philips"])
+def test_times_of_a_study_that_goes_on_after_midnight(thick_toy, tmp_path, habit):
+    images = {p: v.like_axes_of(LPS) for p, v in thick_toy(31).images.items()}
+    exam = Exam("Q4711", "st", habit, images, TIMES_S)
+    write_exam(tmp_path / "source", exam)
+    for path in (tmp_path / "source").rglob("*.dcm"):
+        dataset = pydicom.dcmread(path)
+        for keyword in ("AcquisitionTime", "ContrastBolusStartTime"):
+            if dataset.get(keyword):
+                # the injection is at five seconds to midnight, and no date tells the day
+                seconds = (
+                    seconds_from_midnight(str(dataset[keyword].value)) - exam.injection_s - 5.0
+                ) % 86400.0
+                hours, rest = divmod(seconds, 3600.0)
+                setattr(dataset, keyword, f"{int(hours):02d}{int(rest // 60):02d}{rest % 60:09.6f}")
+        for keyword in ("AcquisitionDate", "AcquisitionDateTime"):
+            if keyword in dataset:
+                del dataset[keyword]
+        dataset.save_as(path)
+    (study,) = bring_in(tmp_path / "source", tmp_path / "out").cohort.studies
+    assert {p: study.times_s[p] for p in TIMES_S} == pytest.approx(TIMES_S, abs=0.1)
+
+
+@pytest.mark.parametrize("habit", ["siemens", "ge", "philips"])
+def test_times_after_injection_are_read_from_every_vendors_files(thick_toy, tmp_path, habit):
+    images = {p: v.like_axes_of(LPS) for p, v in thick_toy(31).images.items()}
+    write_exam(tmp_path / "source", Exam("Q4711", "st", habit, images, TIMES_S))
+    outcome = bring_in(tmp_path / "source", tmp_path / "out")
+    (study,) = outcome.cohort.studies
+    assert {p: study.times_s[p] for p in TIMES_S} == pytest.approx(TIMES_S, abs=0.1)
+    assert "time-unknown" not in {f.id for f in outcome.findings}
+
+
 def test_a_volume_that_the_user_gives_another_phase_leaves_the_one_it_was_taken_for(
     scanned, imported, tmp_path
 ):
@@ -393,3 +481,21 @@ def test_a_study_without_phases_says_what_was_set_aside(scanned, tmp_path, monke
     shown = CliRunner().invoke(app, ["import", "dicom", str(source), str(tmp_path / "out"), "--workers", "1"])
     assert "left out, fewer than 2 phases identified" in shown.stdout
     assert "only 3 images" in shown.stdout
+
+
+def test_a_series_without_a_usable_image_is_set_aside_and_stops_nothing(scanned, tmp_path):
+    folder, exams = scanned
+    source = tmp_path / "source"
+    shutil.copytree(folder, source)
+    cut = list((source / "Q4711").glob("s006/*.dcm"))
+    assert len(cut) == exams["Q4711"].images["arterial"].shape[2]
+    for path in cut:
+        path.write_bytes(path.read_bytes()[:-500])
+    outcome = bring_in(source, tmp_path / "out")
+    assert len(outcome.cohort) == 2
+    record = study_of(outcome, exams, "Q4711")
+    assert record["phases"]["arterial"] is None
+    assert "no usable image" in {item["reason"] for item in record["excluded"]}
+    answers = {s.study_key: s.identification for s in identify_phases(source)[0]}
+    assert answers[exams["Q4711"].uid("study")].phases["arterial"] is None
+    assert answers[exams["Q0815"].uid("study")].phases["arterial"] is not None

@@ -55,6 +55,17 @@ def test_the_class_of_a_cohort_without_labels_does_not_become_one_of_the_merged(
     assert bare.cohort.classes == ("lesion",)
 
 
+def test_a_pseudonym_in_two_cohorts_is_one_patient(make, tmp_path, one, found):
+    key, folders = "patient-0123456789abcdef", [make("aa"), make("bbb")]
+    for folder in folders:
+        table = folder / "cohort.csv"
+        table.write_text(table.read_text().replace("p007", key))
+    outcome = merge_cohorts(folders, tmp_path / "out", options=one)
+    merged = Cohort.read(tmp_path / "out")
+    assert [s.study_id for s in merged.studies if s.patient_id == key] == ["aa_007", "bbb_007"]
+    assert "patients-in-common" in found(outcome)
+
+
 def test_sites_patients_and_studies_stay_apart(make, tmp_path, one, no_errors, found):
     first = make("aa", agent="gadobutrol", licence="CC BY")
     second = make("bbb", label="fnh", phase="delayed", agent="gadoxetate")

@@ -25,7 +25,7 @@ from mtinet.imaging.phases.deciding import (
     marginals,
     mixed,
 )
-from mtinet.imaging.phases.ordering import ROWS_AT_MOST, Order, find_order, time_of
+from mtinet.imaging.phases.ordering import ROWS_AT_MOST, Order, find_order
 from mtinet.imaging.phases.result import Choice, Excluded, Identification, Missing
 from mtinet.imaging.phases.signal import Signals, compare
 from mtinet.imaging.phases.weighing import from_name, from_place, from_times, possible_starts, time_weight
@@ -109,6 +109,29 @@ def identify(study: Sequence[SeriesInfo], use_pixels: bool = True) -> Identifica
     return Identification(phases, missing, _listed(found, used, weighed.order, table))
 
 
+def identify_files(study: Sequence[SeriesInfo], use_pixels: bool = True) -> Identification:
+    """:func:`identify` for series whose files were read: those without a volume are set aside.
+
+    Only of a table's rows may the volumes be inferred from a count of images.
+
+    Parameters
+    ----------
+    study : sequence of SeriesInfo
+    use_pixels : bool
+
+    Returns
+    -------
+    Identification
+    """
+    found = identify([series for series in study if series.volumes], use_pixels)
+    without = [
+        Excluded(s.series_number, s.series_uid, s.description, "no usable image")
+        for s in study
+        if not s.volumes
+    ]
+    return replace(found, excluded=_in_order([*found.excluded, *without]))
+
+
 def _without(found: Sorted, signals: Signals) -> Sorted:
     """Volumes that do not look like the dynamic series are set aside."""
     kept = tuple(c for c in found.candidates if c.key not in signals.unlike)
@@ -165,7 +188,7 @@ def _worlds(study: Sequence[SeriesInfo], found: Sorted) -> tuple[World, World]:
 def _alternatives(weighed: _Weighed) -> list[Alternative]:
     """Ordered or not, for every start of the injection and both kinds of agent."""
     order = weighed.order
-    times = [time_of(c) if order.basis == "times" else None for c in order.candidates]
+    times = order.times_s or (None,) * len(order.candidates)
     starts: list[float | None] = [*_thinned(possible_starts(times))] or [None]
     found = []
     for start in starts:
@@ -320,6 +343,10 @@ def _listed(
         Excluded(series[uid].series_number, uid, series[uid].description, reason)
         for uid, reason in spare.items()
     ]
+    return _in_order(listed)
+
+
+def _in_order(listed: Sequence[Excluded]) -> tuple[Excluded, ...]:
     return tuple(sorted(listed, key=lambda item: (_as_number(item.series_number), item.series_uid)))
 
 

@@ -75,7 +75,7 @@ _HEPATOBILIARY = pattern(
     [rf"hbp|hepato?[ _-]*bil\w*|hep ?bil|hb{END}|hepatospez\w*|leberspez\w*|hepatocyt\w*|liver ?spec\w*"],
     "肝胆|肝細胞|肝细胞",
 )
-_DYNAMIC = pattern([rf"dyn(?:amic|amique|amisch)?{END}|dyn ?\d|multi ?-?phas\w*|disco|twist|grasp"], "动态")
+DYNAMIC = pattern([rf"dyn(?:amic|amique|amisch)?{END}|dyn ?\d|multi ?-?phas\w*|disco|twist|grasp"], "动态")
 
 T1_3D = pattern(
     [
@@ -91,7 +91,7 @@ _MINUTES = re.compile(r"(\d+(?:[.,]\d+)?)[ _-]*(?:min\w*|mn|m(?![^\W\d_])|'|分)
 _LIST = re.compile(r"(?<![\d.])\d{2,3}(?: ?[,/&+-] ?\d{2,3})+(?![\d.])")
 _ORDINAL = re.compile(
     r"(?<![\w])([1-5])(?:st|nd|rd|th)(?![^\W\d_])"
-    r"|(?:post|phase|ph|dyn|pass|\+ ?c|c ?\+|art|arterial)[ _#-]*([1-5])(?![\d.,']|[ _-]*(?:s|m)|/\d)",
+    r"|(?:post|phase|ph|dyn(?:am\w*)?|pass|\+ ?c|c ?\+|art|arterial)[ _#-]*([1-5])(?![\d.,']|[ _-]*(?:s|m)|/\d)",
     re.IGNORECASE,
 )
 
@@ -171,7 +171,7 @@ def read_name(series: SeriesInfo) -> Reading:
         times,
         pre=bool(PRE.search(text)),
         post=bool(POST.search(text)) or bool(phases) or bool(times),
-        dynamic=bool(_DYNAMIC.search(text)),
+        dynamic=bool(DYNAMIC.search(text)),
         ordinal=number,
         t1=bool(_T1.search(text) or T1_3D.search(text)),
         volumetric=bool(T1_3D.search(text)),

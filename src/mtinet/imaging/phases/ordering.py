@@ -48,6 +48,8 @@ _IN_A_ROW, _LATE_APART, _BROKEN_ONCE, _BROKEN = 0.72, 0.18, 0.06, 0.04
 ROWS_AT_MOST = 0.8
 """What the order of a table's rows can be trusted: nobody promises that it means anything."""
 
+_HALF_DAY_S = 43200.0
+
 _MOST_LOST = 0.4
 """Where a larger share of the numbers is absent, numbering has another reason and gaps mean nothing."""
 
@@ -70,6 +72,8 @@ class Order:
         Number of candidates before the bolus scan.
     sources : dict
         By candidate's key, whether subtractions name it as the image before contrast.
+    times_s : tuple of float or None
+        When each candidate was acquired, going on after midnight; empty where times do not give the order.
     """
 
     candidates: tuple[Candidate, ...]
@@ -78,6 +82,7 @@ class Order:
     gaps: tuple[int, ...] = ()
     bolus: int | None = None
     sources: dict[tuple[str, int], bool] = field(default_factory=dict)
+    times_s: tuple[float | None, ...] = ()
 
 
 def number_of(series: SeriesInfo) -> float | None:
@@ -89,38 +94,57 @@ def number_of(series: SeriesInfo) -> float | None:
 
 
 def time_of(candidate: Candidate) -> float | None:
-    """When a volume was acquired, s; the trigger time counts where the acquisition time stands still.
+    """When a volume was acquired, s.
 
     The time of a series in a table is that of its first volume.
     """
     info = candidate.info
     if info is None:
         return candidate.series.time_s if candidate.volume == 0 else None
-    if info.time_s is None:
-        return None
-    volumes = candidate.series.volumes
-    if len(volumes) > 1 and len({v.time_s for v in volumes}) == 1:
-        triggers = {v.trigger_time_ms for v in volumes}
-        if len(triggers) == len(volumes) and None not in triggers and info.trigger_time_ms is not None:
-            return info.time_s + info.trigger_time_ms / 1000.0
-    return info.time_s
+    return candidate.series.acquired_s(info)
 
 
 def find_order(found: Sorted, study: Sequence[SeriesInfo]) -> Order:
     """The order of acquisition."""
     candidates = found.candidates
-    times = [c.series.time_s if c.info is None else time_of(c) for c in candidates]
+    times = [_began(c) for c in candidates]
     series = {c.series.series_uid for c in candidates}
     starts = {t for c, t in zip(candidates, times) if t is not None and c.volume == _first(c)}
     if None not in times and (len(starts) == len(series) or len(series) == 1):
-        ranked = sorted(zip(times, candidates), key=lambda pair: (pair[0] or 0.0, *_tie(pair[1])))
-        ordered = tuple(c for _, c in ranked)
-        return Order(ordered, "times", 1.0, bolus=_bolus_by_time(ordered, found))
+        return _by_times(found)
     by_numbers = _by_numbers(found, study)
     by_rows = _by_rows(found, study)
     if by_rows is None or by_rows.trust < max(by_numbers.trust, 0.5):
         return by_numbers
     return replace(by_rows, trust=min(by_rows.trust, ROWS_AT_MOST))
+
+
+def _by_times(found: Sorted) -> Order:
+    """The order of the times of day, also of a study that goes on after midnight."""
+    marks = [
+        series.volumes[0].time_s if series.volumes else series.time_s
+        for series, reason in found.excluded
+        if reason == BOLUS
+    ]
+    later = _past_midnight([*(_began(c) for c in found.candidates), *marks])
+    ranked = sorted(found.candidates, key=lambda c: (later(_began(c)) or 0.0, *_tie(c)))
+    bolus = max((time for mark in marks if (time := later(mark)) is not None), default=None)
+    before = None if bolus is None else sum((later(_began(c)) or 0.0) < bolus for c in ranked)
+    return Order(tuple(ranked), "times", 1.0, bolus=before, times_s=tuple(later(time_of(c)) for c in ranked))
+
+
+def _began(candidate: Candidate) -> float | None:
+    """When a volume was acquired; for those of a table's row, when its series began."""
+    return candidate.series.time_s if candidate.info is None else time_of(candidate)
+
+
+def _past_midnight(times_s: Sequence[float | None]) -> Callable[[float | None], float | None]:
+    """What makes times of day rise: no examination takes half a day, so a wider span ran past midnight."""
+    known = sorted({time for time in times_s if time is not None})
+    last = -math.inf
+    if known and known[-1] - known[0] > _HALF_DAY_S:
+        last = max(pairwise(known), key=lambda pair: pair[1] - pair[0])[0]
+    return lambda time: time + 2 * _HALF_DAY_S if time is not None and time <= last else time
 
 
 def _by_numbers(found: Sorted, study: Sequence[SeriesInfo]) -> Order:
@@ -230,17 +254,6 @@ def _interrupted(ordered: tuple[Candidate, ...], steps: dict[str, int]) -> int |
     if len(own) < 3 or own[1] - own[0] < 2 or own[2] - own[1] > 1:
         return None
     return sum(steps[c.series.series_uid] == own[0] for c in ordered)
-
-
-def _bolus_by_time(ordered: tuple[Candidate, ...], found: Sorted) -> int | None:
-    times = [
-        series.volumes[0].time_s if series.volumes else series.time_s
-        for series, reason in found.excluded
-        if reason == BOLUS
-    ]
-    marks = [time for time in times if time is not None]
-    began = [c.series.time_s if c.info is None else time_of(c) for c in ordered]
-    return sum((time or 0.0) < max(marks) for time in began) if marks else None
 
 
 def _sources(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mtinet.config import PHASES, Phase
 from mtinet.imaging.phases.counting import Candidate
 from mtinet.imaging.phases.deciding import NONE
-from mtinet.imaging.phases.names import Reading
+from mtinet.imaging.phases.names import DYNAMIC, POST, Reading
 
 WINDOWS_S: dict[Phase, tuple[float, float]] = {
     "arterial": (24.0, 0.40),
@@ -29,6 +29,9 @@ Late arterial 35 s, portal venous 60 to 80 s, delayed and transitional 2 to 5 mi
 _UNUSED = -2.5
 _LATER_PRE = (0.0, -2.0, -3.0)
 """Log-weight of "unenhanced" for the first, the second and later volumes, where nothing else is known."""
+
+_NUMBERED = 4
+"""Volumes of a dynamic series that is numbered from the unenhanced one on."""
 
 _SECOND_ARTERIAL = -1.2
 _FIFTH_DELAYED = 0.8
@@ -69,9 +72,12 @@ def from_name(candidate: Candidate, study: Sequence[Reading]) -> NDArray[np.floa
             weights[PHASES.index("hepatobiliary")] = -2.5
     elif reading.ordinal:
         usual: tuple[Phase, ...] = ("arterial", "portal_venous", "delayed", "delayed", "delayed")
-        wanted = usual[reading.ordinal - 1]
-        weights[:NONE] = [0.0 if phase == wanted else -1.8 for phase in PHASES]
-        weights[0] = -6.0 if reading.post else -1.5
+        wanted = {usual[reading.ordinal - 1]}
+        if _counted_from_the_first(reading, study):
+            wanted.add(("pre", *usual)[reading.ordinal - 1])
+        weights[:NONE] = [0.0 if phase in wanted else -1.8 for phase in PHASES]
+        if "pre" not in wanted:
+            weights[0] = -6.0 if reading.post else -1.5
     elif reading.pre and not reading.post:
         weights[1:NONE] = -5.0
     elif reading.post and not reading.pre:
@@ -85,6 +91,15 @@ def from_name(candidate: Candidate, study: Sequence[Reading]) -> NDArray[np.floa
     elif any(other.pre and not other.post for other in study):
         weights[0] = -3.0
     return weights
+
+
+def _counted_from_the_first(reading: Reading, study: Sequence[Reading]) -> bool:
+    """Whether a number may count from the unenhanced volume: "Dyn 1" to "Dyn 4" where nothing else can be that one."""
+    numbers = {other.ordinal for other in study if other.ordinal}
+    other_pre = any(other.pre or not other.post for other in study if not other.ordinal)
+    # "dynamic" alone is the protocol's name, not a word for contrast
+    enhanced = POST.search(DYNAMIC.sub(" ", reading.text)) is not None
+    return len(numbers) >= _NUMBERED and 1 in numbers and not other_pre and not enhanced
 
 
 def _told(candidate: Candidate) -> tuple[Phase | float, ...]:

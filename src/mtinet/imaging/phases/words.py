@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mtinet.config import PHASES, Phase
 from mtinet.imaging.phases.counting import Candidate
-from mtinet.imaging.phases.ordering import Order, number_of, time_of
+from mtinet.imaging.phases.ordering import Order, number_of
 from mtinet.imaging.phases.signal import Signals
 from mtinet.imaging.phases.weighing import from_name
 
@@ -54,8 +54,8 @@ def _place(row: int, order: Order) -> list[str]:
         return []
     by = {"times": "acquisition time", "numbers": "series number", "rows": "the table's rows"}[order.basis]
     found = [f"volume {row + 1} of {total} in the order of {by}"]
-    if order.basis == "times" and row and (time := time_of(candidate)) is not None:
-        first = time_of(order.candidates[0])
+    if order.basis == "times" and row and (time := order.times_s[row]) is not None:
+        first = order.times_s[0]
         found.append(f"{time - first:.0f} s after the first volume" if first is not None else "")
     if order.basis == "numbers" and order.trust < 0.9:
         found.append(f"the numbers follow the acquisition with a probability of only {order.trust:.2f}")

@@ -12,6 +12,7 @@ import numpy as np
 
 from mtinet.cohort import REFERENCE_ORDER
 from mtinet.config import PHASES, Phase
+from mtinet.dicom.contained import UnreadableError
 from mtinet.dicom.study import DicomStudy
 from mtinet.errors import UserError
 from mtinet.imaging.resampling import overlap_fraction
@@ -21,7 +22,7 @@ from mtinet.workflows.imports.dicom_phases import ChosenVolume, Overruling, Phas
 from mtinet.workflows.imports.screening import import_finding
 from mtinet.workflows.imports.scrubbing import Scrubber
 
-RECORD_REVISION = 2
+RECORD_REVISION = 3
 """To be raised whenever the same files would be imported differently."""
 
 MIN_PHASES = 2
@@ -137,7 +138,9 @@ def _load(job: StudyJob, choice: PhaseChoice, findings: list[Finding]) -> dict[P
         try:
             volume = _usable(chosen)
         except UserError as error:
-            reason = job.scrubber.text(str(error))
+            # a file may be called by the patient
+            told = f"an image {error.why}" if isinstance(error, UnreadableError) else str(error)
+            reason = job.scrubber.text(told)
             choice.missing.append({"phase": phase, "reason": reason})
             findings.append(
                 import_finding(
@@ -205,14 +208,16 @@ def phase_times(
     offsets_s : dict
         Seconds from the earliest phase with a known time.
     """
-    acquired = {p: c.volume.info.time_s for p, c in chosen.items() if c.volume.info.time_s is not None}
+    told = {p: c.series.info.acquired_s(c.volume.info) for p, c in chosen.items()}
+    acquired = {p: time for p, time in told.items() if time is not None}
     # one acquisition time on several volumes is that of the series, not of a phase
     values = list(acquired.values())
     acquired = {p: t for p, t in acquired.items() if values.count(t) == 1}
     if not acquired:
         return {}, {}
-    first = min(acquired.values())
-    offsets = {p: round(_on_one_day(t - first), 1) for p, t in acquired.items()}
+    some = min(acquired.values())
+    apart = {p: _on_one_day(t - some) for p, t in acquired.items()}
+    offsets = {p: round(s - min(apart.values()), 1) for p, s in apart.items()}
     starts = {s.info.agent_start_s for s in study.series if s.info.agent_start_s is not None}
     if len(starts) != 1:
         return {}, offsets

@@ -14,6 +14,7 @@ from mtinet.config import Phase
 from mtinet.dicom.headers import MASK_CLASSES
 from mtinet.dicom.mask_images import IMAGE_SUFFIXES
 from mtinet.dicom.masks import MaskOnVolume, read_mask_image, read_masks
+from mtinet.dicom.structures import Kind
 from mtinet.dicom.study import DicomStudy
 from mtinet.errors import UserError
 from mtinet.imaging.masks import components, voxel_counts
@@ -23,9 +24,6 @@ from mtinet.workflows.imports.dicom_phases import ChosenVolume
 from mtinet.workflows.imports.screening import import_finding
 
 _PART_OF_A_NAME = re.compile(r"[_-](?:mask|seg|lesion|liver)", re.IGNORECASE)
-_LIVER = re.compile(
-    r"(?:^|[_\W])(?:liver|leber|foie|fegato|h[ií]gado|lever)(?:[_\W]?mask|[_\W]?seg)?$", re.IGNORECASE
-)
 
 
 @dataclass
@@ -39,6 +37,8 @@ class StudyMasks:
     lesions, liver : Volume or None
     source : str
         What the lesions come from, for example ``SEG``.
+    kinds : dict
+        What every structure was taken for, by its name.
     findings : list of Finding
     """
 
@@ -46,6 +46,7 @@ class StudyMasks:
     lesions: Volume | None = None
     liver: Volume | None = None
     source: str = ""
+    kinds: dict[str, Kind] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -165,9 +166,12 @@ def read_study_masks(
         try:
             read.append((path, *_read(path, study, chosen, images)))
         except UserError as error:
-            masks.findings.append(_left_out(str(error)))
+            masks.findings.append(_left_out(str(error).replace(str(path), path.name)))
     # those that tell their phase decide about those that do not
     for path, phases, on in sorted(read, key=lambda one: len(one[1]) > 1):
+        masks.kinds |= on.kinds
+        if on.liver is None and on.kinds and set(on.kinds.values()) == {"other"}:
+            continue
         if masks.phase is None:
             masks.phase = phases[0]
         elif masks.phase not in phases:
@@ -182,7 +186,29 @@ def read_study_masks(
         _add(masks, on, path)
     if masks.lesions is not None:
         _number_parts(masks, masks.lesions)
+    _name_structures(masks)
     return masks
+
+
+def _name_structures(masks: StudyMasks) -> None:
+    """Say what structures were taken for, unless all call themselves lesions."""
+    if set(masks.kinds.values()) <= {"lesion"}:
+        return
+    told = {
+        "liver": "liver",
+        "lesion": "lesion",
+        "unknown": "lesion (its name tells nothing)",
+        "other": "neither",
+    }
+    masks.findings.append(
+        import_finding(
+            "mask-structures",
+            "note",
+            "structures of the masks were taken for: "
+            + "; ".join(f"{name!r}: {told[kind]}" for name, kind in masks.kinds.items()),
+            "Where one is wrong, rename it (liver, lesion) or remove it from the file, and import again.",
+        )
+    )
 
 
 def _read(
@@ -190,7 +216,7 @@ def _read(
 ) -> tuple[list[Phase], MaskOnVolume]:
     """The phases that a mask may have been drawn on, the likeliest first, and the mask."""
     if path.name.lower().endswith(IMAGE_SUFFIXES):
-        on = read_mask_image(path, [c.volume for c in chosen.values()])
+        on = read_mask_image(path, [c.volume for c in chosen.values()], _name_without_ids(path, study))
     else:
         on = read_masks(path, study.series)
     keys = {(c.series.info.series_uid, c.volume.info.index): phase for phase, c in chosen.items()}
@@ -207,17 +233,20 @@ def _read(
     )
 
 
+def _name_without_ids(path: Path, study: DicomStudy) -> str:
+    """The name of a file; a patient may be called ``HCC_012``."""
+    name = _stem(path)
+    for known in filter(None, (study.patient_id, study.study_uid)):
+        name = name.replace(known, "")
+    return name.strip("_- ")
+
+
 def _add(masks: StudyMasks, on: MaskOnVolume, path: Path) -> None:
     """Put one file's regions among the study's."""
-    whole = [number for number, name in on.names.items() if _LIVER.search(name.strip())]
-    if path.name.lower().endswith(IMAGE_SUFFIXES) and len(on.names) < 2 and _LIVER.search(_stem(path)):
-        # an image with one value has no names but that of its file
-        whole = list(voxel_counts(on.labels.array))
-    labels = on.labels.with_array(np.where(np.isin(on.labels.array, whole), 0, on.labels.array))
-    if whole:
+    labels = on.labels
+    if on.liver is not None:
         before = False if masks.liver is None else masks.liver.array != 0
-        liver = np.isin(on.labels.array, whole) | before
-        masks.liver = on.labels.with_array(liver.astype(np.uint8))
+        masks.liver = on.liver.with_array(((on.liver.array != 0) | before).astype(np.uint8))
         if not labels.array.any():
             return
     if masks.lesions is None:

@@ -17,6 +17,9 @@ from mtinet.workflows.imports.screening import import_finding
 MIN_CONFIDENCE = 0.6
 """A phase that is identified with less is left empty: the user decides."""
 
+_CORRECTIONS = ("ND", "NORM", "DIS2D", "DIS3D")
+"""Words of ImageType for corrections that change intensities or places."""
+
 _BESIDE_PHASES = ("missing", "excluded")
 """What an entry of ``mtinet phases --json`` holds beside phases."""
 
@@ -61,9 +64,9 @@ def choose_phases(study: DicomStudy, overruling: Overruling | None, use_pixels: 
     UserError
         The user names a series or volume that the study lacks.
     """
-    from mtinet.imaging.phases import identify
+    from mtinet.imaging.phases import identify_files
 
-    found = identify([series.info for series in study.series], use_pixels=use_pixels)
+    found = identify_files([series.info for series in study.series], use_pixels=use_pixels)
     told = found.to_dict()
     choice = PhaseChoice({}, list(told["missing"]), list(told["excluded"]), [])
     for phase in PHASES:
@@ -78,7 +81,28 @@ def choose_phases(study: DicomStudy, overruling: Overruling | None, use_pixels: 
         choice.chosen[phase] = ChosenVolume(series, volume, picked.confidence, tuple(picked.evidence))
     if overruling:
         _overrule(study, overruling, choice)
+    choice.findings.extend(_mixed_reconstructions(choice.chosen))
     return choice
+
+
+def _mixed_reconstructions(chosen: Mapping[Phase, ChosenVolume]) -> list[Finding]:
+    """Whether the phases are corrected in one way."""
+    corrected = {
+        phase: " ".join(part for part in map(str.upper, c.volume.info.image_type) if part in _CORRECTIONS)
+        for phase, c in chosen.items()
+    }
+    if len(set(corrected.values())) < 2:
+        return []
+    told = ", ".join(f"{phase} {kind or 'without a word'}" for phase, kind in corrected.items())
+    return [
+        import_finding(
+            "mixed-reconstructions",
+            "warning",
+            f"phases are corrected for intensity and distortion in different ways (ImageType: {told}), so enhancement "
+            "between them may be wrong",
+            "Name series of one kind for all phases (--phases-json, or --phase-names of predict), or export them.",
+        )
+    ]
 
 
 def _is_number(volume: object) -> bool:

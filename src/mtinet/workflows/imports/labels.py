@@ -86,7 +86,7 @@ def label_rows(path: Path, keys: Sequence[str]) -> list[dict[str, str]]:
         raise UserError(
             f"{path} has the columns {', '.join(map(str, table.columns))}; it needs {' or '.join(keys)}, and label"
         )
-    rows = [{str(k): str(v).strip() for k, v in row.items()} for row in table.to_dict("records")]
+    rows = [{str(k): str(v) for k, v in row.items()} for row in table.to_dict("records")]
     if not rows:
         raise UserError(f"{path} has no row; write {' or '.join(keys)} and label of every study")
     for row in rows:

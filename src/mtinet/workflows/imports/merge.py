@@ -11,6 +11,7 @@ import pandas as pd
 
 from mtinet.cohort import NO_LESION, UNNAMED, Cohort, Study
 from mtinet.config import PHASES
+from mtinet.dicom.deidentify import is_pseudonym
 from mtinet.errors import UserError
 from mtinet.results import Finding
 from mtinet.workflows.imports.inclusion import Inclusion
@@ -35,7 +36,8 @@ def merge_cohorts(
 ) -> ImportOutcome:
     """Merge cohorts into one; their images stay where they are unless ``options.copy``.
 
-    A study, patient or site whose name two cohorts share is kept apart: the cohort's name goes in front.
+    A study, patient or site whose name two cohorts share is kept apart: the cohort's name goes in front.  A
+    pseudonym that two share is one patient, for only the same id under the same key gives it.
     Names of one class (``HCC`` and ``hcc``) are refused unless mapped.
 
     Parameters
@@ -176,11 +178,12 @@ def _apart(
     new: dict[tuple[int, str], str] = {}
     taken = set(count)
     changed = []
+    one = {v for v in count if count[v] > 1 and what == "patient_id" and is_pseudonym(v, "patient")}
     for index, values in enumerate(own):
         for value in values:
             if not value:
                 new[index, value] = names[index]  # a cohort that names no site is a site
-            elif count[value] == 1:
+            elif count[value] == 1 or value in one:
                 new[index, value] = value
             else:
                 candidate = f"{names[index]}_{value}"
@@ -189,6 +192,15 @@ def _apart(
                 taken.add(candidate)
                 new[index, value] = candidate
                 changed.append(candidate)
+    if one:
+        findings.append(
+            import_finding(
+                "patients-in-common",
+                "note",
+                f"{len(one)} patients are in more than one cohort under one pseudonym and stay one patient",
+                "Nothing to do: no split divides their studies. study_day counts from the first study of each cohort.",
+            )
+        )
     if changed:
         repair = {
             "study_id": "Nothing to do; results carry the new names.",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from itertools import permutations
 from typing import Any
 
 from mtinet.dicom.study import DicomStudy
@@ -12,7 +14,19 @@ from mtinet.results import Finding
 
 REMOVED = "[removed]"
 _SHORTEST = 3
-"""Letters from which an id or a part of a name is looked for: a shorter one would hit ordinary words."""
+"""Characters from which an id is looked for: a shorter one would hit ordinary numbers."""
+
+_SHORTEST_NAME = 2
+_IDEOGRAPHIC = re.compile(r"[\u1100-\u11ff\u3040-\u30ff\u3130-\u318f\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]")
+"""Scripts that write words without blanks between."""
+
+_ORDINARY = frozenset((
+    "adc", "art", "ax", "axial", "bh", "ce", "cor", "del", "dixon", "dwi", "dyn", "dynamic", "fat", "fl",
+    "flash", "fs", "gd", "gre", "haste", "in", "inj", "iv", "km", "late", "lava", "liver", "mip", "mr",
+    "nat", "native", "op", "opp", "out", "pd", "ph", "phase", "post", "pre", "pv", "sag", "sat", "se",
+    "sub", "t1", "t2", "tfe", "tra", "trig", "tse", "ven", "venous", "vibe", "water",
+))  # fmt: skip
+"""Words of series' descriptions: a part of a name that is one is taken out beside another part only."""
 
 
 class Scrubber:
@@ -24,17 +38,24 @@ class Scrubber:
         Replacement by original id.
     secrets : iterable of str
         What is removed without replacement.
+    names : iterable of str
+        Names of persons as DICOM writes them.
     """
 
-    def __init__(self, pseudonyms: Mapping[str, str], secrets: Iterable[str] = ()) -> None:
+    def __init__(
+        self, pseudonyms: Mapping[str, str], secrets: Iterable[str] = (), names: Iterable[str] = ()
+    ) -> None:
         words = {**dict.fromkeys(secrets, REMOVED), **pseudonyms}
         self._words = {w.lower(): r for w, r in words.items() if len(w) >= _SHORTEST and w != r}
-        longest_first = sorted(self._words, key=len, reverse=True)
-        alternatives = "|".join(re.escape(word) for word in longest_first)
+        wanted = {word: re.escape(word) for word in self._words}
+        for name in names:
+            wanted |= _patterns(name)
         # an id that is part of a longer number or word is another thing
-        self._pattern = (
-            re.compile(rf"(?<![^\W_])(?:{alternatives})(?![^\W_])", re.IGNORECASE) if alternatives else None
-        )
+        alternatives = [
+            pattern if _IDEOGRAPHIC.search(word) else rf"(?<![^\W_]){pattern}(?![^\W_])"
+            for word, pattern in sorted(wanted.items(), key=lambda item: len(item[0]), reverse=True)
+        ]
+        self._pattern = re.compile("|".join(alternatives), re.IGNORECASE) if alternatives else None
 
     @classmethod
     def of(cls, study: DicomStudy, study_id: str, patient_id: str, series: Mapping[str, str]) -> Scrubber:
@@ -48,20 +69,19 @@ class Scrubber:
         series : mapping of str to str
             Pseudonym by SeriesInstanceUID.
         """
-        date = study.study_date
-        secrets = {study.accession, study.institution, date, *name_parts(study.patient_name)}
-        if len(date) == 8:
-            year, month, day = date[:4], date[4:6], date[6:]
-            secrets |= {f"{year}-{month}-{day}", f"{day}.{month}.{year}", f"{month}/{day}/{year}"}
+        secrets = {study.accession, study.institution, *study.other_ids.split("\\")}
+        for date in (study.study_date, study.birth_date):
+            secrets |= _written(date)
         secrets |= {uid for s in study.series for v in s.volumes for uid in v.instance_uids}
         secrets |= {s.frame_of_reference_uid for s in study.series}
-        return cls({study.study_uid: study_id, study.patient_id: patient_id, **series}, secrets)
+        pseudonyms = {study.study_uid: study_id, study.patient_id: patient_id, **series}
+        return cls(pseudonyms, secrets, [study.patient_name])
 
     def text(self, text: str) -> str:
         """``text`` without identity."""
         if self._pattern is None:
             return text
-        return self._pattern.sub(lambda found: self._words[found.group(0).lower()], text)
+        return self._pattern.sub(lambda found: self._words.get(found.group(0).lower(), REMOVED), text)
 
     def finding(self, finding: Finding, case: str) -> Finding:
         """A finding about ``case`` without identity."""
@@ -83,6 +103,42 @@ class Scrubber:
         return value
 
 
-def name_parts(name: str) -> set[str]:
-    """A person's name and its parts; DICOM parts them by ``^`` and ``=``."""
-    return {name, name.replace("^", " ").strip(), *re.split(r"[\^=\s,]+", name)} - {""}
+def _written(date: str) -> set[str]:
+    """The ways to write a DICOM date."""
+    if len(date) != 8:
+        return {date}
+    year, month, day = date[:4], date[4:6], date[6:]
+    return {
+        date,
+        f"{year}-{month}-{day}",
+        f"{day}.{month}.{year}",
+        f"{day}{month}{year}",
+        f"{month}/{day}/{year}",
+    }
+
+
+def _patterns(name: str) -> dict[str, str]:
+    """Regular expressions for a person's name, by what they look for.
+
+    DICOM writes ``=`` between a name's scripts and ``^`` between its parts.  Words of descriptions and single
+    letters are a name beside another part only.
+    """
+    found: dict[str, str] = {}
+    for script in name.split("="):
+        parts = [part for part in re.split(r"[\^\s,.]+", script) if part]
+        spelled = {part: _spellings(part) for part in parts}
+        for one, other in permutations(parts, 2):
+            between = r"[\W_]*" if _IDEOGRAPHIC.search(one + other) else r"[\W_]+"
+            found[f"{one} {other}"] = spelled[one] + between + spelled[other]
+        for part in parts:
+            if len(part) >= _SHORTEST_NAME and part.lower() not in _ORDINARY:
+                found[part] = spelled[part]
+    return found
+
+
+def _spellings(part: str) -> str:
+    """A part of a name, also without its accents and as German keyboards without umlauts write it."""
+    lower = part.lower()
+    plain = "".join(c for c in unicodedata.normalize("NFKD", lower) if not unicodedata.combining(c))
+    german = "".join({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss"}.get(c, c) for c in lower)
+    return f"(?:{'|'.join(re.escape(word) for word in dict.fromkeys((lower, plain, german)))})"

@@ -1,0 +1,52 @@
+"""What a structure of a mask is by its name: a lesion, the liver or something else."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+Kind = Literal["lesion", "liver", "other", "unknown"]
+
+
+def _words(whole: str, parts: str = "") -> re.Pattern[str]:
+    """A pattern that finds words, between which digits and underscores stand too, or parts of words."""
+    bounded = rf"(?<![^\W\d_])(?:{whole})(?![^\W\d_])"
+    return re.compile(f"{bounded}|{parts}" if parts else bounded, re.IGNORECASE)
+
+
+_PLANNING = _words(r"[pc]tv\w*|prv\w*|couch\w*|external\w*|avoid\w*|bolus|iso(?:cent\w*)?|dose\w*")
+"""Structures of treatment planning; a target with a margin is no outline, whatever lies in it."""
+
+_LESION = _words(
+    r"i?gtv\w*|hccs?|icc|cca|fnh|crlm|mets?|cysts?|zysten?|mass(?:es)?|nodules?|herde?",
+    r"tumou?r|l[eéä]si[oó]n|laesion|neoplas|metasta|[ck]ar[cz]inom|adenom|angiom|abs[cz]e|ascess",
+)
+_LIVER = _words(r"liver|leber|foie|fegato|h[ií]gado|lever")
+_OTHER = _words(
+    r"body|body contour|skin|haut|milz|kidneys?|nieren?|renal|stomach|magen|duodenum|bowels?|colon|darm|lungs?|heart"
+    r"|spine|spinal|cord|vertebra\w*|ribs?|bones?|muscles?|aorta|vena|veins?|ivc|arter(?:y|ies)|vessels?|vasculature",
+    r"spleen|pankrea|pancrea|o?esophag|gall ?bladder|gallenblase|bile ?duct",
+)
+_NUMBERED = re.compile(r"[\W\d_]*(?:(?:masks?|seg|segmentation|labels?|rois?)[\W\d_]*)*", re.IGNORECASE)
+"""A name that only says that something is marked."""
+
+
+def kind_of(name: str, code: str = "") -> Kind:
+    """What a structure is; masks that come with a liver examination mark lesions, so numbers do.
+
+    Parameters
+    ----------
+    name : str
+        As it is labelled.
+    code : str
+        Meaning of its code: one of the two may say nothing (``Segment_1``, ``Tissue``).
+    """
+    # "GTVLiver" and "LiverTumor" are two words each
+    told = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z]{3})(?=[A-Z][a-z])", " ", f"{name} / {code}")
+    if _PLANNING.search(told):
+        return "other"
+    if _LESION.search(told) or _NUMBERED.fullmatch(told):
+        return "lesion"
+    if _OTHER.search(told):
+        return "other"
+    return "liver" if _LIVER.search(told) else "unknown"

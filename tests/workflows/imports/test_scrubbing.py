@@ -1,0 +1,43 @@
+"""Texts without identity, that still tell what phases are read from."""
+
+from dataclasses import replace
+
+import pytest
+
+from mtinet.dicom.study import DicomStudy
+from mtinet.workflows.imports.scrubbing import Scrubber
+
+STUDY = DicomStudy(
+    "1.2.3", "4711", "Wu^Li=吴^丽", "20240131", birth_date="19600503", other_ids="OLD4711\\R22"
+)
+
+
+def scrubbed(text: str, study: DicomStudy = STUDY) -> str:
+    return Scrubber.of(study, "study-a", "patient-b", {}).text(text)
+
+
+def test_every_attribute_that_names_a_person_is_taken_out():
+    text = "t1 LI WU 19600503 03.05.1960 OLD4711 R22 吴丽 吴 丽 丽吴 2024-01-31 4711"
+    assert scrubbed(text).replace("[removed]", "").split() == ["t1", "patient-b"]
+    assert "吴丽" not in scrubbed("动脉期吴丽Gd")
+
+
+@pytest.mark.parametrize("written", ["Müller", "MUELLER", "Muller", "jörg", "Joerg", "Mueller_Jorg"])
+def test_a_name_is_known_without_its_umlauts(written):
+    study = replace(STUDY, patient_name="Müller^Jörg")
+    assert scrubbed(f"vibe_{written}_art", study) == "vibe_[removed]_art"
+
+
+def test_words_of_descriptions_are_a_name_beside_another_part_only():
+    study = replace(STUDY, patient_name="Art^Ax^X")
+    assert scrubbed("t1_vibe_art_fs_ax x2", study) == "t1_vibe_art_fs_ax x2"
+    assert scrubbed("t1_vibe Art Ax, X. Art", study) == "t1_vibe [removed], [removed]"
+
+
+@pytest.mark.parametrize("text", ["livered Wuhan", "t1_vibe_tra_pv", "li2"])
+def test_parts_of_longer_words_stay(text):
+    assert scrubbed(text) == text
+
+
+def test_a_study_without_a_name_is_left_as_it_is():
+    assert scrubbed("t1_vibe_art", DicomStudy("", "")) == "t1_vibe_art"
