@@ -57,7 +57,9 @@ def test_what_a_model_did_not_learn_it_does_not_say(taught, tmp_path: Path, toy_
     folder = write_folder(toy_maker(5), tmp_path / "study")
     masks_alone = taught(classification=0.0, regression=0.0)
     out = tmp_path / "out"
-    (result,) = predict(masks_alone.path, folder, out, PredictOptions(formats=("json", "page", "csv"))).results
+    (result,) = predict(
+        masks_alone.path, folder, out, PredictOptions(formats=("json", "page", "csv"))
+    ).results
     assert (result.classes, result.label) == (("lesion",), "lesion")
     for lesion in result.lesions:
         assert (lesion.enhancement, lesion.relative_enhancement_percent) == ({}, {})

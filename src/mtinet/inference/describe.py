@@ -43,9 +43,7 @@ def describe_lesions(
         centre = np.array([s.start for s in box]) + np.array(ndimage.center_of_mass(inside))
         world = study.affine @ np.array([*centre[::-1], 1.0])
         reading = readings[number]
-        enhancement = (
-            {} if reading.enhancement is None else by_phase(study, reading.enhancement * study.gain)
-        )
+        enhancement = {} if reading.enhancement is None else by_phase(study, reading.enhancement * study.gain)
         lesions.append(
             Lesion(
                 number=number,

@@ -262,9 +262,7 @@ class _Sum:
         curve[~present] = np.nan
         probabilities = np.exp(log_p - log_p.max())
         probabilities /= probabilities.sum()
-        return Reading(
-            curve if enhancement else None, probabilities if classes else None, attention, fusion
-        )
+        return Reading(curve if enhancement else None, probabilities if classes else None, attention, fusion)
 
 
 def _slices_at_once(passes: Passes, config: Config) -> int:
