@@ -154,11 +154,7 @@ def experiment(
     """
     from mtinet.experiments.catalogue import EXPERIMENTS
     from mtinet.experiments.catalogue import experiment as find
-    from mtinet.experiments.grid import Means
     from mtinet.experiments.plan import Choice
-    from mtinet.experiments.report import write_report
-    from mtinet.reporting.experiment import refuse_another
-    from mtinet.workflows.table1 import table1
 
     if list_ or name is None:
         text = "\n\n".join(f"{e.name} ({len(e.rows)} rows): {e.question}" for e in EXPERIMENTS.values())
@@ -169,6 +165,12 @@ def experiment(
         show(listed, text, json_)
         return
     chosen = find(name)
+    # only now: they load torch, and a list or a wrong name needs none
+    from mtinet.experiments.grid import Means
+    from mtinet.experiments.report import write_report
+    from mtinet.reporting.experiment import refuse_another
+    from mtinet.workflows.table1 import table1
+
     picked = names(rows)
     choice = Choice(
         preset,
