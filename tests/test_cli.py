@@ -26,11 +26,13 @@ def mtinet(*words: str, **options) -> subprocess.CompletedProcess[str]:
 def test_help_teaches_and_loads_nothing_heavy():
     code = (
         "import sys\nfrom mtinet.cli import app\n"
+        "app(['experiment', '--list'], standalone_mode=False)\n"
         "names = {'torch', 'monai', 'scipy', 'pandas', 'matplotlib', 'SimpleITK', 'sklearn'}\n"
         "heavy = names & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     out = mtinet("--help").stdout
     assert "mtinet demo" in out
     assert "Research use only" in out
@@ -114,6 +116,7 @@ def test_simulate_takes_preset_file_options_and_assignments_in_that_order(tmp_pa
     said = json.loads(done.stdout)
     assert (said["studies"], said["classes"], said["sites"]) == (2, ["cyst", "fnh"], ["B"])
     assert said["phases"][-1] == "hepatobiliary"
+    assert said["findings"] == []  # of the series as DICOM, which were not asked for
     written = yaml.safe_load((out / "settings.yaml").read_text())
     assert (written["subjects"], written["seed"], written["extra_lesions"]) == (2, 8, 0.0)
     assert written["sites"][0]["spacing_mm"] == [8.0, 8.0, 12.0]

@@ -79,5 +79,35 @@ def test_an_experiment_ends_with_its_page_and_is_not_run_twice(cohort: Path, tmp
 def test_crossval_scores_everybody_once(cohort: Path, tmp_path: Path):
     done = mtinet("crossval", cohort, "-o", tmp_path / "cv", "--preset", "tiny", *FAST, "--json")
     assert done.returncode == 0, done.stderr
-    summary = json.loads(done.stdout)["summary"]
-    assert summary["studies"] == 12
+    said = json.loads(done.stdout)
+    assert said["summary"]["studies"] == 12
+    assert set(said["outcomes"].values()) == {"done"}
+    assert all(f["severity"] != "error" for f in said["findings"])
+
+
+@pytest.mark.slow
+def test_a_failed_crossval_is_a_document_too(cohort: Path, tmp_path: Path):
+    out = tmp_path / "cv"
+    out.mkdir()
+    (out / "runs").write_text("where the folders of the runs have to be")
+    done = mtinet("crossval", cohort, "-o", out, "--preset", "tiny", *FAST, "--json")
+    assert done.returncode == 1, done.stderr
+    said = json.loads(done.stdout)
+    assert said["summary"] is None
+    assert set(said["outcomes"].values()) == {"failed"}
+    assert [f["id"] for f in said["findings"]] == ["run-failed"] * 5
+
+
+@pytest.mark.slow
+def test_a_budget_is_one_document_with_what_was_found(tmp_path: Path, toy_cohort_writer):
+    toy_cohort_writer(tmp_path / "cohort", 12)
+    broken = sorted((tmp_path / "cohort").rglob("*.nii.gz"))[0]
+    broken.write_bytes(b"no image")
+    given = ["experiment", "depth", tmp_path / "cohort", "-o", tmp_path / "out", "--preset", "tiny", *FAST]
+    done = mtinet(*given, "--rows", "depth-0", "--folds", "0", "--budget", "--json")
+    assert done.returncode == 1, done.stderr
+    said = json.loads(done.stdout)
+    assert any(f["severity"] == "error" for f in said["findings"])
+    assert said["runs"] == sum(row["runs"] for row in said["rows"])
+    assert said["seconds"] == pytest.approx(sum(row["seconds"] for row in said["rows"]))
+    assert said["seconds"] > 0

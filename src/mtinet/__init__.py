@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from mtinet.results import Result as Result
     from mtinet.workflows.save import save as save
 
-__all__ = ["Cohort", "Result", "Study", "load", "save"]
+    __version__: str
+
+__all__ = ["Cohort", "Result", "Study", "__version__", "load", "save"]
 
 _PLACES = {
     "Cohort": "mtinet.cohort",
@@ -50,8 +52,16 @@ def load(model: Path | str, device: str = "auto", backend: str = "torch") -> Pre
 
 def __getattr__(name: str) -> Any:
     # lazily: `import mtinet` must not load torch
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("mtinet")
     if name in _PLACES:
         from importlib import import_module
 
         return getattr(import_module(_PLACES[name]), name)
     raise AttributeError(f"module 'mtinet' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -7,7 +7,7 @@ pages of experiments read: they need neither the run folder nor the cohort.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -235,8 +235,3 @@ def _in_lines(values: Mapping[str, Any]) -> str:
     fields = {name: text(value) for name, value in values.items()}
     fields["scorings"] = f"[{','.join(map(of_scoring, values['scorings']))}]"
     return "{\n" + ",\n".join(f"{text(name)}:{value}" for name, value in fields.items()) + "\n}\n"
-
-
-def read_records(paths: Iterable[Path]) -> list[RunRecord]:
-    """Read several records, in the order of their ids."""
-    return sorted((RunRecord.read(path) for path in paths), key=lambda record: record.id)

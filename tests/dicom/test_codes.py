@@ -38,7 +38,6 @@ def test_every_entry_fits_and_has_a_known_unit():
     ("concept", "official"),
     [
         (codes.LIVER, standard.SCT.Liver),
-        (codes.AORTA, standard.SCT.Aorta),
         (codes.LESION, standard.SCT.Lesion),
         (codes.ABNORMAL, standard.SCT.MorphologicallyAbnormalStructure),
         (codes.FINDING, standard.DCM.Finding),

@@ -289,6 +289,16 @@ def test_instances_that_lack_what_is_needed_are_named_by_attribute(study, tmp_pa
         segmentation(result, origin, SOFTWARE, {})
 
 
+def test_a_fault_of_mtinet_is_not_told_as_one_of_the_images(study):
+    _exam, result, origin = study
+    # every lesion has probabilities, if only an empty table of them
+    broken = replace(result, lesions=(replace(result.lesions[0], probabilities=None),))
+    with pytest.raises(
+        OriginError, match=r"study-1.*in mtinet\.dicom\.sr_out, line \d+.*fault of mtinet.*report"
+    ):
+        structured_report(broken, origin, SOFTWARE, {}, None)
+
+
 @pytest.mark.slow
 def test_a_pacs_stores_them_and_gives_them_back(study, tmp_path, orthanc):
     _exam, result, origin = study

@@ -5,6 +5,7 @@ from mtinet.imaging.masks import (
     body_mask,
     bounding_boxes,
     components,
+    dice,
     equivalent_diameter_mm,
     number_by_class,
     voxel_counts,
@@ -25,6 +26,15 @@ def test_components_run_from_the_largest_and_corners_connect():
 def test_no_component_in_an_empty_mask():
     assert components(np.zeros((3, 3))).max() == 0
     assert voxel_counts(np.zeros((3, 3), int)) == {}
+
+
+def test_dice_is_one_for_what_is_the_same_and_for_two_empty_masks():
+    one, other = np.zeros((2, 4, 4), bool)
+    assert dice(one, other) == 1.0
+    one[:2], other[1:3] = True, True
+    assert dice(one, one) == 1.0
+    assert dice(one, other) == dice(other, one) == 0.5
+    assert dice(one, ~one) == 0.0
 
 
 def test_boxes_hold_exactly_their_label():

@@ -304,7 +304,7 @@ def volume_series(levels, numbers, names=None, times=None, shape=(60, 48, 12)):
         image = Volume(np.abs(signal + noise).astype(np.float32), affine)
         info = VolumeInfo(
             0, shape[2], time_s=None if times is None else times[n], load=lambda image=image: image,
-            grid=Grid(shape, (6.0, 6.0, 8.0), (0.0, 0.0, 1.0), (0.0, 0.0, 0.0)),
+            grid=Grid(shape, (6.0, 6.0, 8.0), (0.0, 0.0, 1.0)),
         )  # fmt: skip
         name = "series" if names is None else names[n]
         series.append(SeriesInfo("s", f"1.{n}", str(number), name, n_images=shape[2], volumes=(info,)))
@@ -329,13 +329,16 @@ def test_signal_overrules_a_wrong_name_and_says_so():
 
 
 def test_pixels_are_left_alone_on_request():
-    series = volume_series(EXTRACELLULAR, (1, 2, 3, 4))
+    series = volume_series(EXTRACELLULAR, (7, 3, 9, 1))
 
     def refuse() -> Volume:
         raise AssertionError("read")
 
     blind = [replace(s, volumes=(replace(s.volumes[0], load=refuse),)) for s in series]
-    identify(blind, use_pixels=False)
+    found = identify(blind, use_pixels=False).phases
+    # by number, where the signal says 7
+    assert found["pre"].series_number == "1"
+    assert not any("enhance" in text for text in found["pre"].evidence)
 
 
 def test_a_subtraction_of_volumes_is_recognised_by_its_pixels():

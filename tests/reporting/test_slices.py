@@ -54,8 +54,8 @@ def test_window_and_body_of_an_empty_study(images):
 def test_body_box_holds_the_body_and_not_all_air():
     images = np.zeros((1, 40, 60))
     images[0, 10:30, 20:50] = 1.0
-    box = slices.body_box(images, np.array([True]), (1.0, 1.0), margin_mm=2.0)
-    assert (box.left, box.top, box.width, box.height) == (8.0, 8.0, 34.0, 24.0)
+    box = slices.body_box(images, np.array([True]), (1.0, 1.0))
+    assert (box.left, box.top, box.width, box.height) == (4.0, 4.0, 42.0, 32.0)
 
 
 def test_zoom_stays_inside_and_holds_the_largest_outline():

@@ -1,6 +1,7 @@
 """What the machine and the installation have."""
 
 import importlib.util
+import re
 import tomllib
 from pathlib import Path
 
@@ -20,3 +21,14 @@ def test_every_extra_of_the_package_is_told_with_what_it_is_for(monkeypatch):
         assert purpose in told
         if "onnx" in modules:
             assert told.startswith(f"no (pip install 'mtinet[{extra}]')")
+
+
+def test_the_pages_that_messages_name_are_there():
+    documentation = Path(doctor()[0]["documentation"])
+    named = {
+        page
+        for path in (PYPROJECT.parent / "src").rglob("*.py")
+        for page in re.findall(r"\bdocs/([a-z0-9-]+\.md)", path.read_text(encoding="utf-8"))
+    }
+    assert "cohort.md" in named
+    assert [page for page in sorted(named) if not (documentation / page).is_file()] == []

@@ -34,7 +34,7 @@ def test_every_cell_is_text(table):
 
 def test_the_json_is_what_programs_were_promised(table, tmp_path):
     out = tmp_path / "phases.json"
-    result = CliRunner().invoke(app, ["phases", str(table), "--json", str(out)])
+    result = CliRunner().invoke(app, ["phases", str(table), "-o", str(out)])
     assert result.exit_code == 0
     written = json.loads(out.read_text(encoding="utf-8"))
     assert written["schema"] == 1
@@ -44,12 +44,14 @@ def test_the_json_is_what_programs_were_promised(table, tmp_path):
     assert set(study["pre"]) == {"series", "series_uid", "volume", "n_volumes", "confidence", "evidence"}
     assert study["hepatobiliary"] is None
     assert "portal_venous" in result.stdout
+    printed = CliRunner().invoke(app, ["phases", str(table), "--json"])
+    assert json.loads(printed.stdout) == written
 
 
 def test_an_answer_that_cannot_be_written_names_the_place(table, tmp_path, monkeypatch, capsys):
     place = tmp_path / "folder"
     place.mkdir()
-    monkeypatch.setattr(sys, "argv", ["mtinet", "phases", str(table), "--json", str(place)])
+    monkeypatch.setattr(sys, "argv", ["mtinet", "phases", str(table), "-o", str(place)])
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 3

@@ -8,7 +8,7 @@ from operator import neg
 import pytest
 
 from mtinet.errors import UserError
-from mtinet.workflows.pool import for_each
+from mtinet.workflows.pool import apart, for_each
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
@@ -27,11 +27,17 @@ def test_a_worker_that_dies_is_named():
         for_each(os._exit, [1, 1], 2)
 
 
+def test_a_process_apart_gives_its_outcome_and_is_named_where_it_dies():
+    assert apart(neg, 3, "it", "try again") == -3
+    with pytest.raises(UserError, match=r"the probe ended before its work.*take less"):
+        apart(os._exit, 1, "the probe", "take less")
+
+
 @pytest.mark.slow
 def test_a_script_without_guard_is_told_so(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
-        "from operator import neg\nfrom mtinet.workflows.pool import for_each\nfor_each(neg, [1, 2], 2)\n"
+        "from operator import neg\nfrom mtinet.workflows.pool import apart, for_each\nfor_each(neg, [1, 2], 2)\n"
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120)
     # the tracker of shared memory may have the last word

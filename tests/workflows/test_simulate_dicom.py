@@ -1,11 +1,12 @@
 import hashlib
+import re
 
 import numpy as np
 import pandas as pd
 import pydicom
 import pytest
 
-from mtinet.config import resolve_simulation
+from mtinet.config import SITES, resolve_simulation
 from mtinet.dicom.masks import read_masks
 from mtinet.dicom.study import read_studies
 from mtinet.volume import read_nifti
@@ -34,6 +35,17 @@ def test_habits_follow_the_sites_and_every_other_philips_study_is_enhanced():
     philips = [habit for habit in habits if habit in ("philips", "enhanced")]
     assert philips == (["philips", "enhanced"] * 4)[: len(philips)]
     assert habits.count("ge") == 4
+
+
+def test_series_that_would_be_set_aside_are_told_with_slices_that_are_not():
+    assert simulate_dicom.few_images(SETTINGS.model_copy(update={"sites": (SITES["C"], SITES["E"])})) == []
+    tiny = resolve_simulation("tiny")
+    found = simulate_dicom.few_images(tiny)
+    assert [finding.case for finding in found] == [f"site {site.name}" for site in tiny.sites]
+    for site, finding in zip(tiny.sites, found):
+        told = [float(step) for step in re.search(r"--spacing ([\d.,]+)", finding.action)[1].split(",")]
+        thinner = resolve_simulation("tiny", sites=[site.name], spacing_mm=told)
+        assert simulate_dicom.few_images(thinner) == []
 
 
 def test_the_studies_as_dicom_hold_the_cohort(simulated):

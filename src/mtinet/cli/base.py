@@ -24,7 +24,7 @@ app = typer.Typer(
 
 **First steps:** `mtinet demo OUT` runs everything on virtual patients.  With your own data: write a cohort
 (docs/cohort.md), then `mtinet check COHORT`, `mtinet train COHORT --out RUN`, `mtinet evaluate RUN` and
-`mtinet predict RUN STUDY -o OUT`.
+`mtinet predict RUN STUDY -o OUT`.  Messages name pages of the documentation: `mtinet doctor` says where they lie.
 
 Research use only. Not a medical device; not for diagnosis.""",
 )

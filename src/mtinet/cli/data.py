@@ -102,9 +102,10 @@ def simulate(
 
     With `--format dicom` there is OUT/dicom/PATIENT/STUDY/SERIES/ as well: three vendors' habits, enhanced
     multi-frame files, localizers and subtractions among them, lesions as DICOM SEG, and labels.csv.
-    `mtinet simulate OUT --preset tiny --sites A,C,E --format dicom`
+    `mtinet simulate OUT --preset tiny --sites C,E --format dicom`
     """
     from mtinet.workflows.simulate import simulate as run
+    from mtinet.workflows.simulate_dicom import few_images
 
     given = {
         "subjects": subjects,
@@ -123,8 +124,11 @@ def simulate(
         sites=names(sites),
         spacing_mm=_lengths(spacing),
     )
+    dicom = format_ == "dicom"
     with progress("Simulating", resolved.subjects) as advance:
-        cohort = run(out, resolved, workers=workers, on_progress=advance, dicom=format_ == "dicom")
+        cohort = run(out, resolved, workers=workers, on_progress=advance, dicom=dicom)
+    findings = few_images(resolved) if dicom else []
+    said = [f"{len(cohort)} virtual patients in {out}", *([findings_text(findings)] if findings else [])]
     show(
         {
             "cohort": str(out),
@@ -132,8 +136,9 @@ def simulate(
             "classes": list(cohort.classes),
             "sites": [site.name for site in resolved.sites],
             "phases": list(cohort.phases),
+            "findings": [finding.to_dict() for finding in findings],
         },
-        f"{len(cohort)} virtual patients in {out}",
+        "\n".join(said),
         json_,
     )
 

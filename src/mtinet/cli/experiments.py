@@ -24,6 +24,7 @@ from mtinet.cli.base import (
 )
 
 if TYPE_CHECKING:
+    from mtinet.experiments.budget import Budget
     from mtinet.experiments.execute import Outcome
     from mtinet.experiments.gather import Gathered
     from mtinet.experiments.grid import Grid, Means
@@ -79,12 +80,26 @@ def crossval(
     means = Means(workers, _cluster(ray, cpus, gpus), cache=cache, keep=keep)
     choice = Choice(preset, config, tuple(set_ or ()))
     grid, outcomes, findings = _run(EXPERIMENT, cohort, out, choice, means, resume)
-    _stop_on_failure(outcomes, findings)
+    answer: dict[str, Any] = {
+        "out": str(out),
+        "summary": None,
+        "notes": [],
+        "outcomes": {outcome.id: outcome.state for outcome in outcomes},
+        "findings": [finding.to_dict() for finding in findings],
+    }
+    if any(outcome.state == "failed" for outcome in outcomes):
+        show(answer, findings_text(findings), json_)
+        raise typer.Exit(1)
     gathered, damaged = grid.gather()
     pooled = pool_folds(grid, gathered)
     findings = [*findings, *damaged]
     text = "\n".join([key_figures(pooled.summary), *pooled.notes, f"written: {out}", findings_text(findings)])
-    show({"out": str(out), "summary": pooled.summary.to_dict(), "notes": list(pooled.notes)}, text, json_)
+    answer |= {
+        "summary": pooled.summary.to_dict(),
+        "notes": list(pooled.notes),
+        "findings": [finding.to_dict() for finding in findings],
+    }
+    show(answer, text, json_)
     exit_for(findings, True)
 
 
@@ -139,11 +154,7 @@ def experiment(
     """
     from mtinet.experiments.catalogue import EXPERIMENTS
     from mtinet.experiments.catalogue import experiment as find
-    from mtinet.experiments.grid import Means
     from mtinet.experiments.plan import Choice
-    from mtinet.experiments.report import write_report
-    from mtinet.reporting.experiment import refuse_another
-    from mtinet.workflows.table1 import table1
 
     if list_ or name is None:
         text = "\n\n".join(f"{e.name} ({len(e.rows)} rows): {e.question}" for e in EXPERIMENTS.values())
@@ -154,6 +165,12 @@ def experiment(
         show(listed, text, json_)
         return
     chosen = find(name)
+    # only now: they load torch, and a list or a wrong name needs none
+    from mtinet.experiments.grid import Means
+    from mtinet.experiments.report import write_report
+    from mtinet.reporting.experiment import refuse_another
+    from mtinet.workflows.table1 import table1
+
     picked = names(rows)
     choice = Choice(
         preset,
@@ -171,12 +188,15 @@ def experiment(
             "give a cohort and --out: mtinet experiment NAME COHORT -o OUT; or, for the tables of records that "
             "are there: mtinet experiment NAME --records FOLDER --report FOLDER"
         )
-    if not budget:
-        refuse_another(chosen.name, report or out)  # before the runs, not after them
     means = Means(workers, _cluster(ray, cpus, gpus), records, cache, keep, allow_mixed=mixed)
-    grid, outcomes, findings = _run(chosen, cohort, out, choice, means, resume, budget)
     if budget:
+        _, price, findings = _open(chosen, cohort, out, choice, means)
+        answer = {**price.to_dict(), "findings": [finding.to_dict() for finding in findings]}
+        show(answer, f"{price.text}\n{findings_text(findings)}", json_)
+        exit_for(findings, True)
         return
+    refuse_another(chosen.name, report or out)  # before the runs, not after them
+    grid, outcomes, findings = _run(chosen, cohort, out, choice, means, resume)
     gathered, damaged = grid.gather()
     findings = [*findings, *damaged]
     written = f"records: {grid.campaign.records}"
@@ -234,31 +254,37 @@ def _folds(text: str | None) -> tuple[int, ...] | None:
     return tuple(int(name) for name in listed)
 
 
+def _open(
+    chosen: Experiment, cohort: Path, out: Path, choice: Choice, means: Means
+) -> tuple[Grid, Budget, list[Finding]]:
+    """Prepare and price a grid, with its progress on stderr."""
+    from mtinet.experiments.grid import Grid
+
+    with progress("Preparing") as advance:
+        grid = Grid.open(chosen, cohort, out, choice, means, advance)
+    with progress("Measuring steps") as advance:
+        price = grid.budget(advance)
+    return grid, price, [*grid.findings, *grid.made_otherwise()]
+
+
 def _run(
-    chosen: Any, cohort: Path, out: Path, choice: Any, means: Means, resume: bool, budget_only: bool = False
+    chosen: Experiment, cohort: Path, out: Path, choice: Choice, means: Means, resume: bool
 ) -> tuple[Grid, list[Outcome], list[Finding]]:
     """Open, price and run a grid, with its progress on stderr."""
     from mtinet.errors import UserError
-    from mtinet.experiments.grid import Grid
     from mtinet.experiments.pool import Progress
     from mtinet.progress import GridProgress
     from mtinet.training.memory import keep_freed_memory
 
-    if (out / "runs").is_dir() and not resume and not budget_only:
+    if (out / "runs").is_dir() and not resume:
         raise UserError(
             f"{out} holds runs already; --resume goes on with them (what is finished is not done twice), or "
             "give another --out"
         )
-    with progress("Preparing") as advance:
-        grid = Grid.open(chosen, cohort, out, choice, means, advance)
-    again = grid.made_otherwise()
-    if again:
-        typer.echo(findings_text(again), err=True)
-    with progress("Measuring steps") as advance:
-        price = grid.budget(advance)
-    typer.echo(price.text, err=not budget_only)
-    if budget_only:
-        return grid, [], [*grid.findings, *again]
+    grid, price, findings = _open(chosen, cohort, out, choice, means)
+    if findings:
+        typer.echo(findings_text(findings), err=True)  # before the hours that the runs take
+    typer.echo(price.text, err=True)
     steps = {grid.campaign.id(cell): cell.config.training.steps for cell in grid.plan.cells}
     keep_freed_memory()  # a single worker is this process
     with GridProgress(chosen.name, len(steps), sum(steps.values())) as bar:
@@ -269,13 +295,7 @@ def _run(
             )
         )
     found = [finding for outcome in outcomes for finding in outcome.findings]
-    return grid, outcomes, [*grid.findings, *again, *found]
-
-
-def _stop_on_failure(outcomes: list[Outcome], findings: list[Finding]) -> None:
-    if any(outcome.state == "failed" for outcome in outcomes):
-        typer.echo(findings_text(findings), err=True)
-        raise typer.Exit(1)
+    return grid, outcomes, [*findings, *found]
 
 
 def _text(gathered: Gathered) -> str:

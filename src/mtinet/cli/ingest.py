@@ -52,9 +52,7 @@ def dicom(
     ] = None,
     phases_json: Annotated[
         Path | None,
-        typer.Option(
-            "--phases-json", help="Phases that you know better, in the form of mtinet phases --json."
-        ),
+        typer.Option("--phases-json", help="Phases that you know better, in the form of mtinet phases -o."),
     ] = None,
     site: Annotated[str, typer.Option(help="Site of these studies, where labels do not name it.")] = "",
     name: CohortName = "",

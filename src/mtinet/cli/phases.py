@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from mtinet.cli.base import app, exit_for, findings_text, stages
+from mtinet import files
+from mtinet.cli.base import Json, app, exit_for, findings_text, show, stages
 
 
 @app.command()
@@ -16,12 +17,14 @@ def phases(
         Path,
         typer.Argument(metavar="SRC", help="Folder or zip of DICOM files, or a CSV with a row a series."),
     ],
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Also write the answer to this file.")
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="Also write the answer as JSON to this file."),
     ] = None,
     pixels: Annotated[
         bool, typer.Option("--pixels/--no-pixels", help="Look at the images too, not at attributes only.")
     ] = True,
+    json_: Json = False,
 ) -> None:
     """Say which series is which contrast phase, how surely, and why.
 
@@ -29,18 +32,18 @@ def phases(
     stays empty, with the reason.  A CSV needs the columns StudyKey, SeriesInstanceUID, SeriesDescription and
     NumberOfInstances; SeriesNumber, Manufacturer and ContrastBolusAgent help.  See docs/phases.md.
 
-    `mtinet phases export/ --json phases.json`
+    `mtinet phases export/ -o phases.json`
     """
-    from mtinet.workflows.phases import identify_phases, table, write_json
+    from mtinet.workflows.phases import identify_phases, table, to_json
 
     with stages() as progress:
         studies, findings = identify_phases(
             source, pixels, progress.stage("Reading headers"), progress.stage("Identifying phases")
         )
-    if json_file is not None:
-        write_json(json_file, studies)
-    for study in studies:
-        typer.echo(table(study) + "\n")
+    answer = to_json(studies)
+    if out is not None:
+        files.write_json(out, answer)
+    show(answer, "\n\n".join(table(study) for study in studies) + "\n", json_)
     if findings:
         typer.echo(findings_text(findings), err=True)
     exit_for(findings, usable=bool(studies))

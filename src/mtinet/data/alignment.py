@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mtinet.cohort import MAX_LESIONS, Study
 from mtinet.config import Phase, PreparationSettings
 from mtinet.imaging.liver import Region, body_region, liver_region
-from mtinet.imaging.masks import bounding_boxes
+from mtinet.imaging.masks import bounding_boxes, dice
 from mtinet.imaging.motion import Motion
 from mtinet.imaging.mutual_information import FINEST_MM, at_least
 from mtinet.imaging.registration import Registration, register
@@ -165,16 +165,11 @@ def liver_overlaps(
         drawn = _snapped(read_nifti(path, labels=True), image, f"liver_mask_{phase}")
         drawn = drawn.with_array((drawn.array != 0).astype(np.int32))
         before, after = (
-            _dice(motion.labels(drawn, grid.shape, grid.affine).array.T > 0, liver > 0)
+            dice(motion.labels(drawn, grid.shape, grid.affine).array.T > 0, liver > 0)
             for motion in (Motion(), aligned.motion(phase))
         )
         found[phase] = (before, after)
     return found
-
-
-def _dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
-    total = int(a.sum()) + int(b.sum())
-    return 2.0 * int((a & b).sum()) / total if total else 1.0
 
 
 # ---------------------------------------------------------------------- records

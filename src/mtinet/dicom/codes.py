@@ -45,7 +45,6 @@ def private(value: str, meaning: str) -> Concept:
 
 
 LIVER = Concept("10200004", "SCT", "Liver")
-AORTA = Concept("15825003", "SCT", "Aorta")
 LESION = Concept("52988006", "SCT", "Lesion")
 ABNORMAL = Concept("49755003", "SCT", "Morphologically Abnormal Structure")
 MRI = Concept("113091000", "SCT", "Magnetic resonance imaging")

@@ -2,7 +2,6 @@
 
 What a cohort holds is images and tables: no DICOM attribute goes into it except the few numbers that are read
 on purpose.  Ids become pseudonyms by a kept key, so that a later import gives the same patient the same one.
-:func:`deidentify` does the same for a DICOM file that is to be passed on.
 """
 
 from __future__ import annotations
@@ -14,35 +13,19 @@ import os
 import re
 import secrets
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 from mtinet.errors import UserError
-
-if TYPE_CHECKING:
-    from pydicom.dataset import Dataset
 
 KEY_BYTES = 32
 
 MEANING = {"X": "removed", "Z": "emptied", "D": "replaced", "U": "UID replaced"}
 """What the action codes do."""
-
-PROFILE = "Basic Application Level Confidentiality Profile"
-
-_KEPT_UIDS = ("SOPClassUID", "ReferencedSOPClassUID", "MediaStorageSOPClassUID", "TransferSyntaxUID")
-_DUMMY = {
-    "DA": "19000101",
-    "DT": "19000101000000",
-    "TM": "000000",
-    "AS": "000Y",
-    "PN": "Removed",
-    "UI": "2.25.1",
-}
-_TEXT = ("LO", "SH", "ST", "LT", "UT", "UC", "CS", "PN", "AE")
 
 
 class KeyFileError(UserError):
@@ -192,11 +175,6 @@ def dropped_attributes(files: Mapping[int, int] | None = None) -> list[Dropped]:
     return [*listed, *([Dropped(-1, "private attributes", "X", private)] if private else [])]
 
 
-def tags_of(dataset: Dataset) -> set[int]:
-    """Every tag of a dataset, those inside sequences too."""
-    return {int(element.tag) for element in dataset.iterall()}
-
-
 def profile_tags(tags: Iterable[int]) -> tuple[int, ...]:
     """Those of ``tags`` that the profile removes or replaces; all private ones together are the first of them."""
     chosen = [tag for tag in tags if action_of(tag)]
@@ -213,109 +191,6 @@ def action_of(tag: int) -> str:
         # curves, overlay data and comments
         return "X"
     return _profile().get(tag, "")
-
-
-def deidentify(dataset: Dataset, pseudonyms: Pseudonyms) -> None:
-    """De-identify a dataset in place, its file header and its sequences too.
-
-    Dates and times are emptied or replaced by a dummy; UIDs become others, the same in every file.  Texts of
-    attributes that the profile keeps but in which an original identity occurs (a name inside a code's meaning)
-    are emptied.
-
-    Parameters
-    ----------
-    dataset : Dataset
-    pseudonyms : Pseudonyms
-    """
-    identities = _identities(dataset)
-    patient_id = str(dataset.get("PatientID", "")).strip()
-    study_uid = str(dataset.get("StudyInstanceUID", "")).strip()
-    _clean(dataset, pseudonyms, identities)
-    dataset.PatientID = pseudonyms.patient(patient_id or study_uid or "unknown")
-    dataset.PatientName = dataset.PatientID
-    dataset.PatientIdentityRemoved = "YES"
-    dataset.DeidentificationMethod = PROFILE
-    dataset.LongitudinalTemporalInformationModified = "REMOVED"
-    meta = getattr(dataset, "file_meta", None)
-    if meta is not None:
-        _clean(meta, pseudonyms, identities)
-        for name in ("SourceApplicationEntityTitle", "SendingApplicationEntityTitle"):
-            with contextlib.suppress(AttributeError, KeyError):
-                delattr(meta, name)
-    dataset.preamble = b"\0" * 128
-
-
-def _clean(dataset: Dataset, pseudonyms: Pseudonyms, identities: set[str]) -> None:
-    for element in list(dataset):
-        action = action_of(int(element.tag))
-        if not action and element.VR == "SQ":
-            for item in element.value:
-                _clean(item, pseudonyms, identities)
-        elif (
-            element.VR == "UI" and element.keyword not in _KEPT_UIDS and (action or _is_instance_uid(element))
-        ):
-            element.value = _each(element.value, pseudonyms.uid)
-        elif action.startswith("X"):
-            _remove(dataset, element, action)
-        elif action:
-            _replace(element, action)
-        elif element.VR in _TEXT and _holds(element.value, identities):
-            element.value = ""
-
-
-def _remove(dataset: Dataset, element: Any, action: str) -> None:
-    """Remove an attribute; one that its object may require is emptied instead."""
-    if action == "X":
-        del dataset[element.tag]
-    else:
-        _replace(element, action)
-
-
-def _replace(element: Any, action: str) -> None:
-    if element.VR == "SQ":
-        element.value = []
-    elif "D" in action and element.VR in _DUMMY:
-        element.value = _DUMMY[element.VR]
-    elif "D" in action and element.VR in _TEXT:
-        element.value = "Removed"
-    else:
-        element.value = None
-
-
-def _is_instance_uid(element: Any) -> bool:
-    """UIDs that name classes, syntaxes and contexts are DICOM's own; all others belong to somebody."""
-    return any(not str(uid).startswith("1.2.840.10008.") for uid in _listed(element.value) if uid)
-
-
-def _each(value: Any, change: Callable[[str], str]) -> Any:
-    changed = [
-        str(uid) if not str(uid) or str(uid).startswith("1.2.840.10008.") else change(str(uid))
-        for uid in _listed(value)
-    ]
-    return changed[0] if len(changed) == 1 else changed
-
-
-def _listed(value: Any) -> list[Any]:
-    """Values of an element, however many; a name is one value although it can be iterated over."""
-    from pydicom.multival import MultiValue
-
-    if value is None:
-        return []
-    return list(value) if isinstance(value, (MultiValue, list)) else [value]
-
-
-def _identities(dataset: Dataset) -> set[str]:
-    """Words of the names and ids of the patient and of the people named, at least four letters long."""
-    words: set[str] = set()
-    for element in dataset.iterall():
-        if element.VR == "PN" or element.keyword in ("PatientID", "OtherPatientIDs", "AccessionNumber"):
-            for value in _listed(element.value):
-                words.update(re.split(r"[\s^=,]+", str(value).lower()))
-    return {word for word in words if len(word) >= 4}
-
-
-def _holds(value: Any, identities: set[str]) -> bool:
-    return any(word in str(text).lower() for text in _listed(value) for word in identities)
 
 
 def _is_private(tag: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,7 +88,7 @@ def making(what: str, study_id: str) -> Iterator[None]:
     Raises
     ------
     OriginError
-        The instances lack what the file must take from them.
+        The instances lack what the file must take from them, or mtinet has a fault: the message says which.
     """
     log = logging.getLogger("highdicom")
     level = log.level
@@ -99,7 +100,14 @@ def making(what: str, study_id: str) -> Iterator[None]:
     except OriginError:
         raise
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        # the text of the error may hold what an attribute says of the patient
+        # the text of the error may hold what an attribute says of the patient: only kind and place are told
+        frame, line = list(traceback.walk_tb(error.__traceback__))[-1]
+        module = str(frame.f_globals.get("__name__"))
+        if module.startswith("mtinet."):
+            raise OriginError(
+                f"study {study_id}: no {what} was made ({type(error).__name__} in {module}, line {line}); this is a "
+                "fault of mtinet, not of the images: please report it, and leave this format out until it is mended"
+            ) from error
         lacking = f", attribute {error.name}" if isinstance(error, AttributeError) and error.name else ""
         raise OriginError(
             f"study {study_id}: no {what} can be made of its images ({type(error).__name__}{lacking}); "

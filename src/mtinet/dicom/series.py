@@ -24,14 +24,11 @@ class Grid:
         Between columns, rows and slices.
     normal : tuple of float
         Unit normal of the slices in the patient's directions (L, P, S).
-    origin_mm : tuple of float
-        Centre of the first voxel of the first slice (L, P, S).
     """
 
     shape: tuple[int, int, int]
     spacing_mm: tuple[float, float, float]
     normal: tuple[float, float, float]
-    origin_mm: tuple[float, float, float]
 
 
 @dataclass(frozen=True)

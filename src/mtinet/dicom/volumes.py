@@ -282,11 +282,9 @@ def _grid(affine: NDArray[np.float64], slices: Sequence[SliceSource]) -> Grid:
     lps = LPS[:3, :3]
     x, y, z = (float(v) for v in spacing)
     normal = tuple(float(v) for v in lps @ affine[:3, 2] / spacing[2])
-    origin = tuple(float(v) for v in lps @ affine[:3, 3])
     form = slices[0].format
     return Grid(
         (form.columns, form.rows, len(slices)),
         (x, y, z),
         (normal[0], normal[1], normal[2]),
-        (origin[0], origin[1], origin[2]),
     )

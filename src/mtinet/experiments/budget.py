@@ -6,8 +6,9 @@ import json
 import statistics
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from mtinet.cohort import Cohort
 from mtinet.config import Config, resolve_settings
@@ -84,6 +85,15 @@ class Budget:
         total = f"training of {runs} runs: about {duration(self.seconds)}"
         at_a_time = f", {self.workers} at a time" if self.workers > 1 else ""
         return "\n".join([*lines, f"{total}{at_a_time}; looks at held-out studies and scoring come on top"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The prices, and their sum, in JSON's types."""
+        return {
+            "rows": [{**asdict(price), "seconds": price.seconds} for price in self.prices],
+            "runs": sum(price.runs for price in self.prices),
+            "workers": self.workers,
+            "seconds": self.seconds,
+        }
 
 
 def budget(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mtinet.config import Config
 from mtinet.data.prepared import PreparedStudy
+from mtinet.imaging.masks import dice
 from mtinet.inference.forward import read_lesions, survey
 from mtinet.inference.lesions import find_lesions
 from mtinet.inference.passes import Passes
@@ -106,7 +107,7 @@ def _compared(one: Passes, other: Passes, study: PreparedStudy, lacking: str, co
         lacking=lacking,
         probability=float(np.abs(maps[0] - maps[1]).max()),
         lesions=len(pairs),
-        dice=_dice(*(found >= config.inference.threshold for found in maps)),
+        dice=dice(*(found >= config.inference.threshold for found in maps)),
         enhancement=_largest(
             np.abs(a - b) / np.maximum(np.abs(a), _FLOOR)
             for a, b in _said((x.enhancement, y.enhancement) for x, y in pairs)
@@ -124,8 +125,3 @@ def _said(pairs: Iterable[tuple[_Said | None, _Said | None]]) -> Iterator[tuple[
 
 def _largest(arrays: Iterable[NDArray[np.float64]]) -> float:
     return max((float(np.nanmax(array)) for array in arrays), default=0.0)
-
-
-def _dice(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
-    total = int(one.sum()) + int(other.sum())
-    return 1.0 if total == 0 else 2.0 * int((one & other).sum()) / total

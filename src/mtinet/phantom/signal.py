@@ -58,7 +58,6 @@ def spgr_concentration(
     tr_s: float,
     flip_deg: float,
     r1_per_mM_s: ArrayLike,
-    baseline: ArrayLike | None = None,
 ) -> FloatArray:
     """Concentration from the signal of a spoiled gradient echo; the inverse of :func:`spgr_signal`.
 
@@ -70,8 +69,6 @@ def spgr_concentration(
         Samples before the agent arrives.  The first is skipped: it may not be in the steady state.
     t10_s, tr_s, flip_deg, r1_per_mM_s
         As in :func:`spgr_signal`; arrays broadcast with the leading axes of ``signal``.
-    baseline : array_like, optional
-        Signal without agent, instead of the mean of ``signal[1:n_baseline]``.
 
     Returns
     -------
@@ -81,18 +78,15 @@ def spgr_concentration(
     Raises
     ------
     ValueError
-        ``n_baseline`` leaves no sample for the baseline and none is given.
+        ``n_baseline`` leaves no sample for the baseline.
     """
     values = np.asarray(signal, dtype=np.float64)
-    if baseline is not None:
-        reference = np.asarray(baseline, dtype=np.float64)
-    elif 2 <= n_baseline <= values.shape[-1]:
-        reference = values[..., 1:n_baseline].mean(axis=-1)
-    else:
+    if not 2 <= n_baseline <= values.shape[-1]:
         raise ValueError(
             f"n_baseline is {n_baseline} of {values.shape[-1]} samples; the first sample is skipped, so give "
-            "between 2 and the number of samples, or a baseline value"
+            "between 2 and the number of samples"
         )
+    reference = values[..., 1:n_baseline].mean(axis=-1)
     t10 = np.asarray(t10_s, dtype=np.float64)[..., None]
     relaxivity = np.asarray(r1_per_mM_s, dtype=np.float64)[..., None]
     full = reference[..., None] / spgr_signal(0.0, t10, tr_s, flip_deg, relaxivity)

@@ -19,6 +19,7 @@ from mtinet.imaging.masks import bounding_boxes
 from mtinet.reporting.drawing import data_address
 
 WINDOW_PERCENTILE = 99.0
+BODY_MARGIN_MM = 6.0
 ZOOM_MARGIN_MM = 12.0
 SMALLEST_ZOOM_MM = 56.0
 ZOOM_ASPECT = 4 / 3
@@ -105,9 +106,7 @@ def size_mm(shape_yx: Sequence[int], spacing_yx_mm: Sequence[float]) -> tuple[fl
     return float(shape_yx[1] * spacing_yx_mm[1]), float(shape_yx[0] * spacing_yx_mm[0])
 
 
-def body_box(
-    images: NDArray[Any], present: NDArray[np.bool_], spacing_yx_mm: Sequence[float], margin_mm: float = 6.0
-) -> Box:
+def body_box(images: NDArray[Any], present: NDArray[np.bool_], spacing_yx_mm: Sequence[float]) -> Box:
     """The part of the displayed slice that holds the body; all of it where no body stands out."""
     seen = np.nan_to_num(np.asarray(images, dtype=np.float64))[np.asarray(present, dtype=bool)]
     highest = seen.max(0) if len(seen) else np.zeros(images.shape[1:])
@@ -117,10 +116,10 @@ def body_box(
     columns, rows = np.flatnonzero(body.mean(0) > 0.1), np.flatnonzero(body.mean(1) > 0.1)
     if not len(columns) or not len(rows):
         return Box(0.0, 0.0, width, height)
-    left = max(columns[0] * spacing_yx_mm[1] - margin_mm, 0.0)
-    top = max(rows[0] * spacing_yx_mm[0] - margin_mm, 0.0)
-    right = min((columns[-1] + 1) * spacing_yx_mm[1] + margin_mm, width)
-    bottom = min((rows[-1] + 1) * spacing_yx_mm[0] + margin_mm, height)
+    left = max(columns[0] * spacing_yx_mm[1] - BODY_MARGIN_MM, 0.0)
+    top = max(rows[0] * spacing_yx_mm[0] - BODY_MARGIN_MM, 0.0)
+    right = min((columns[-1] + 1) * spacing_yx_mm[1] + BODY_MARGIN_MM, width)
+    bottom = min((rows[-1] + 1) * spacing_yx_mm[0] + BODY_MARGIN_MM, height)
     return Box(left, top, right - left, bottom - top)
 
 

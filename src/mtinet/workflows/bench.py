@@ -8,11 +8,8 @@ Memory is measured in processes of their own, parts of a step in steps of their 
 
 from __future__ import annotations
 
-import multiprocessing
 import tempfile
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +33,7 @@ from mtinet.workflows.bench_cases import (
 from mtinet.workflows.bench_machine import busy_warnings, processor
 from mtinet.workflows.bench_measures import STAGES, Contender, MemoryJob, Stage, peak_memory_mb
 from mtinet.workflows.bench_table import readable, summarise
-from mtinet.workflows.pool import OnProgress
+from mtinet.workflows.pool import OnProgress, apart
 
 WARM_UP_STEPS = 2
 SHARE_BLOCKS = 2
@@ -263,15 +260,10 @@ def _memory(plan: _Plan, case: Case, stage: Stage, device: str) -> float:
         plan.steps,
         torch.get_num_threads(),
     )
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        try:
-            return pool.submit(peak_memory_mb, job).result()
-        except BrokenProcessPool:
-            raise UserError(
-                f"the process that measured the memory of {case.name} ended before its work: memory ran out, "
-                "or a script that calls bench is not guarded by if __name__ == '__main__'; lower "
-                "training.batch_size, or leave the network out (--models)"
-            ) from None
+    what = f"the process that measured the memory of {case.name}"
+    return apart(
+        peak_memory_mb, job, what, "guard it, lower training.batch_size, or leave the network out (--models)"
+    )
 
 
 # ---------------------------------------------------------------------- where it was measured

@@ -12,7 +12,6 @@ import numpy as np
 from mtinet.config import Config, NetworkName, resolve_settings, resolve_simulation
 from mtinet.data.prepared import PreparedStudy
 from mtinet.errors import UserError
-from mtinet.workflows.pool import OnProgress
 from mtinet.workflows.prepare import prepare
 from mtinet.workflows.simulate import simulate
 
@@ -113,7 +112,6 @@ def virtual_patients(
     simulation: str = "demo",
     subjects: int = 4,
     workers: int | None = None,
-    on_progress: OnProgress | None = None,
 ) -> Patients:
     """Simulate and prepare a few patients in ``place``; those that are there already are kept.
 
@@ -137,7 +135,7 @@ def virtual_patients(
         "agent": "gadoxetate" if rich else "gadobutrol",
     }
     settings = resolve_simulation(simulation, None, (), options=options)
-    cohort = simulate(place / "cohort", settings, workers, on_progress)
+    cohort = simulate(place / "cohort", settings, workers)
     studies, findings = prepare(cohort, config, place / "prepared", workers)
     with_lesion = [study for study in studies if study.lesions]
     if not with_lesion:

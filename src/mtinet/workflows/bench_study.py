@@ -9,13 +9,10 @@ slows all of them.  The seconds of the stages are those that ``mtinet predict`` 
 from __future__ import annotations
 
 import importlib.util
-import multiprocessing
 import shutil
 import tempfile
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +30,7 @@ from mtinet.inference.predictor import Predictor
 from mtinet.workflows.bench_machine import busy_warnings, processor
 from mtinet.workflows.bench_process import STAGES, Job, predict_in_turn, rival_of
 from mtinet.workflows.bench_table import quartiles, rounded, spread
-from mtinet.workflows.pool import OnProgress
+from mtinet.workflows.pool import OnProgress, apart
 from mtinet.workflows.predictions.formats import DICOM_FORMATS, FORMATS, Format, read_formats
 from mtinet.workflows.simulate import simulate
 
@@ -154,7 +151,10 @@ def bench_study(
                     time.time(),
                 )
                 shared = {"backend": backend, "repeat": repeat}
-                rows += [{**shared, "study": n, **found} for n, found in enumerate(_apart(job))]
+                measured = apart(
+                    predict_in_turn, job, "a process of the benchmark", "guard it, or take a smaller study"
+                )
+                rows += [{**shared, "study": n, **found} for n, found in enumerate(measured)]
                 shutil.rmtree(folder)
                 if on_progress is not None:
                     on_progress(len(rows) // options.studies, options.repeats * len(backends))
@@ -228,19 +228,6 @@ def _graphs(place: Path, model: Path, backends: Sequence[str]) -> Path:
             if not folder.is_dir():
                 write_graphs(rival_of(predictor), folder)
     return folder
-
-
-# ---------------------------------------------------------------------- measuring
-def _apart(job: Job) -> list[dict[str, float]]:
-    """A job in a process of its own."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        try:
-            return pool.submit(predict_in_turn, job).result()
-        except BrokenProcessPool:
-            raise UserError(
-                "a process of the benchmark ended before its work: memory ran out, or a script that calls "
-                "bench_study is not guarded by if __name__ == '__main__'"
-            ) from None
 
 
 # ---------------------------------------------------------------------- the table

@@ -7,6 +7,7 @@ import importlib.util
 import os
 import shutil
 import sys
+from pathlib import Path
 from typing import Any
 
 from mtinet import provenance
@@ -36,6 +37,7 @@ def doctor() -> tuple[dict[str, Any], list[Finding]]:
     facts: dict[str, Any] = {
         "python": sys.version.split()[0],
         **{name: version or "missing" for name, version in provenance.versions().items()},
+        "documentation": str(_documentation()),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
     }
     for name, version in provenance.versions().items():
@@ -67,3 +69,10 @@ def doctor() -> tuple[dict[str, Any], list[Finding]]:
     if free < NEEDED_MB:
         add("little-disk", "warning", f"{free} MB are free here", "Free some disk, or work elsewhere.")
     return facts, findings
+
+
+def _documentation() -> Path:
+    """The folder of the pages that messages name: inside the package, or of the checkout that it lies in."""
+    package = Path(__file__).parents[1]
+    installed = package / "docs"
+    return installed if installed.is_dir() else package.parents[1] / "docs"

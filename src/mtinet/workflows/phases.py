@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mtinet import files
 from mtinet.config import PHASES
 from mtinet.dicom.series import SeriesInfo
 from mtinet.errors import UnusableError, UserError
@@ -144,11 +143,6 @@ def to_json(studies: list[IdentifiedStudy]) -> dict[str, Any]:
     found: dict[str, Any] = {"schema": SCHEMA}
     found.update({study.study_key: study.identification.to_dict() for study in studies})
     return found
-
-
-def write_json(path: Path, studies: list[IdentifiedStudy]) -> None:
-    """Write the JSON atomically."""
-    files.write_json(path, to_json(studies))
 
 
 def table(study: IdentifiedStudy) -> str:

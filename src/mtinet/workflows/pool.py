@@ -51,6 +51,32 @@ def for_each(
     return [outcomes[index] for index in range(len(items))]
 
 
+def apart(function: Callable[[Item], Outcome], item: Item, what: str, repair: str) -> Outcome:
+    """The outcome of a function in a fresh process of its own.
+
+    Parameters
+    ----------
+    function : callable
+        Importable by name; what it raises is raised here.
+    item : object
+    what, repair : str
+        For the error: what the process is, and what to do where it ends before its work.
+
+    Raises
+    ------
+    UserError
+        The process ended before its work.
+    """
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:
+        try:
+            return executor.submit(function, item).result()
+        except BrokenProcessPool:
+            raise UserError(
+                f"{what} ended before its work: memory ran out, or the script that starts it is not guarded by "
+                f"if __name__ == '__main__'; {repair}"
+            ) from None
+
+
 def _outcomes(
     function: Callable[[Item], Outcome], items: Sequence[Item], count: int
 ) -> Iterator[tuple[int, Outcome]]:

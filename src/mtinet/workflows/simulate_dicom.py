@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ import pandas as pd
 from mtinet import files
 from mtinet.config import SimulationSettings
 from mtinet.dicom.exam import Exam, Habit
+from mtinet.imaging.phases.setting_aside import FEW_IMAGES
+from mtinet.results import Finding
 from mtinet.volume import Volume, read_nifti
 
 _DISPLAYED = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -77,6 +80,27 @@ def write_dicom(
 def write_labels(out: Path, rows: Sequence[dict[str, str]]) -> None:
     """Write ``out/dicom/labels.csv``: the class of every study, which no image tells."""
     files.write_text(out / "dicom" / "labels.csv", pd.DataFrame(rows).to_csv(index=False))
+
+
+def few_images(settings: SimulationSettings) -> list[Finding]:
+    """A warning for each site whose series have so few images that mtinet itself sets them aside."""
+    findings = []
+    for site in settings.sites:
+        slices, (x, y, z) = site.matrix[2], site.spacing_mm
+        if slices < FEW_IMAGES:
+            thinner = math.floor(10 * z * slices / FEW_IMAGES) / 10
+            findings.append(
+                Finding(
+                    "few-images",
+                    "simulate",
+                    "warning",
+                    f"its series have {slices} images; phases, import and predict set aside those with fewer than "
+                    f"{FEW_IMAGES}",
+                    f"Take thinner slices (--spacing {x:g},{y:g},{thinner:g}) or other sites (--sites).",
+                    f"site {site.name}",
+                )
+            )
+    return findings
 
 
 def habit_of(settings: SimulationSettings, index: int) -> Habit:

@@ -9,7 +9,6 @@ from mtinet.imaging.phases.names import END, T1_3D, name_of, pattern
 
 BOLUS = "test bolus or bolus tracking"
 DERIVED = ("subtraction", "maximum intensity projection", "reformat")
-LOCALIZER = ("localizer", "calibration")
 FEW_IMAGES = 12
 """A liver in fewer slices is a localizer, a bolus scan or a thick slab."""
 

@@ -1,0 +1,5 @@
+"""``python -m mtinet``."""
+
+from mtinet.cli import main
+
+main()
