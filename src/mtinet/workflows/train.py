@@ -30,6 +30,7 @@ from mtinet.results import Finding
 from mtinet.runs import RUN_FORMAT, Run, RunError
 from mtinet.training.loop import Trainer
 from mtinet.workflows.prepare import prepare
+from mtinet.workflows.unseen import seen_in, training_sets
 from mtinet.workflows.varying import divide, harmonisation_of
 
 OnStep = Callable[[int, int, Mapping[str, float]], None]
@@ -115,6 +116,7 @@ def train(
     learning, seed = run.learning, config.training.seed
     training = [learned(by_id[i], learning, seed) for i in split.train if i in by_id]
     tested = [by_id[i] for i in split.test if i in by_id]
+    _refuse_start_that_saw(run, cohort, tested)
     # of a study without lesion a stray voxel decides whether Dice is 0 or nothing
     held_out = [study for study in tested if study.lesions][: config.training.validate_studies]
     _refuse_untrainable(training, cohort)
@@ -129,7 +131,7 @@ def train(
     network, discriminator = networks(training, config, cohort.classes)
     # a resumed training may not have reached its first checkpoint: it starts where the first try did
     if run.manifest["init"] is not None:
-        findings = initialise(network, Run.open(Path(run.manifest["init"])), split)
+        findings = initialise(network, Run.open(Path(run.manifest["init"])))
         if fabric.is_global_zero and not resumes:
             run.add_findings(findings)
     with _Logger(run, options.tensorboard and fabric.is_global_zero) as logger:
@@ -198,6 +200,9 @@ def _create(
     if options.learning != LearningVariation():
         documents["learning"] = options.learning.model_dump(mode="json")
         described.append(documents["learning"])
+    start = None if options.init is None else Run.find(options.init)
+    if start is not None:
+        documents["inherited"] = training_sets(start)
     identity = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:12]
     manifest = provenance.manifest(
         format=RUN_FORMAT,
@@ -208,7 +213,7 @@ def _create(
         licence=cohort.licence,
         virtual=cohort.virtual,
         seed=config.training.seed,
-        init=None if options.init is None else str(Run.find(options.init).path.resolve()),
+        init=None if start is None else str(start.path.resolve()),
     )
     classes = {"classes": list(cohort.classes), "codes": cohort.codes}
     documents |= {"manifest": manifest, "split": split.to_dict(), "classes": classes}
@@ -280,6 +285,7 @@ def _preparation(training: Sequence[PreparedStudy], config: Config) -> dict[str,
         "lesions": lesions,
         "patients": sorted({study.patient_id for study in training}),
         "keys": {study.study_id: study.key for study in training},
+        "images": sorted({image for study in training for image in study.image_hashes}),
     }
 
 
@@ -309,21 +315,26 @@ def _refuse_other_studies(before: Mapping[str, str], now: Mapping[str, str]) -> 
         )
 
 
-def initialise(network: MultiTaskNetwork, source: Run, split: Split) -> list[Finding]:
+def _refuse_start_that_saw(run: Run, cohort: Cohort, held_out: Sequence[PreparedStudy]) -> None:
+    """A fine-tuned network knows what its start run learned from, and that one's start."""
+    inherited = run.document("inherited") if run.has_document("inherited") else []
+    seen = sorted(seen_in(inherited, cohort, held_out))
+    if seen:
+        raise RunError(
+            f"{run.manifest['init']} trained on {len(seen)} studies that this run holds out "
+            f"({', '.join(seen[:5])}{' ...' if len(seen) > 5 else ''}); start from a run with the same folds, or "
+            "from one that saw none of these patients"
+        )
+
+
+def initialise(network: MultiTaskNetwork, source: Run) -> list[Finding]:
     """Take every tensor of another run's network that fits; what does not fit stays fresh and is listed.
 
     Raises
     ------
     RunError
-        Nothing fits, or the other run trained on studies that this one holds out.
+        Nothing fits.
     """
-    theirs = Split.from_dict(source.document("split"))
-    seen = sorted(set(theirs.train) & set(split.test)) if theirs.cohort_hash == split.cohort_hash else []
-    if seen:
-        raise RunError(
-            f"{source.path} trained on {len(seen)} studies that this run holds out ({', '.join(seen[:5])}); "
-            "start from a run with the same folds, or from one of another cohort"
-        )
     tensors, _ = source.load_model()
     own = network.state_dict()
     fitting = {name: t for name, t in tensors.items() if name in own and own[name].shape == t.shape}
