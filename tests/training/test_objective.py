@@ -160,6 +160,25 @@ def test_tim_reaches_decoder_and_head(make_batch):
     assert head > 0
 
 
+def test_a_lesion_is_read_whether_or_not_the_liver_was_drawn_with_it(make_batch):
+    config = resolve("tiny")
+    batch = make_batch(config)
+    lesions = batch["labels"] > 0
+    logits = (16.0 * lesions - 8).unsqueeze(1)
+    rows = batch["region_valid"].shape[1]
+    prediction = Prediction(
+        logits, batch["enhancement"], torch.zeros(4, rows, 2), torch.ones(4, rows, dtype=torch.bool)
+    )
+    objective = Objective(config.objective, config.tim)
+    whole, holed = (
+        objective.read(prediction, batch | {"liver": liver})
+        for liver in (batch["liver"] | lesions, batch["liver"] & ~lesions)
+    )
+    assert whole.valid.any()
+    torch.testing.assert_close(whole.signal, holed.signal)
+    assert torch.equal(whole.valid, holed.valid)
+
+
 def test_regression_is_blind_to_absent_phases(make_batch):
     config = resolve("tiny")
     batch = make_batch(config, size=16)

@@ -134,16 +134,16 @@ class Objective(nn.Module):
         return terms
 
     def read(self, prediction: Prediction, batch: Sample) -> Read:
-        """The signal under the predicted mask near each lesion."""
+        """The signal under the predicted mask near each lesion, in the liver where that is known."""
+        # some livers are drawn without their lesions
+        inside = batch["liver"] | (batch["labels"] > 0)
         signal, valid = region_signal(
             batch["image"],
             prediction.mask_logits,
             batch["phase_present"],
             self.tim,
             within=near_regions(batch["labels"], batch["region_valid"].shape[1]),
-            liver=torch.where(_spread(batch["liver_known"], batch["liver"]), batch["liver"], True).unsqueeze(
-                1
-            ),
+            liver=torch.where(_spread(batch["liver_known"], inside), inside, True).unsqueeze(1),
         )
         return Read(signal, valid & batch["region_valid"])
 
