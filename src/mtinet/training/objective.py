@@ -148,9 +148,8 @@ class Objective(nn.Module):
         return Read(signal, valid & batch["region_valid"])
 
     def _tim(self, prediction: Prediction, batch: Sample, read: Read, known: Tensor, count: Count) -> Tensor:
-        # a study without a mask has no lesion near which the predicted mask could be read
-        placed = read.valid & batch["mask_known"].unsqueeze(1)
-        available = placed.unsqueeze(-1) & batch["phase_present"].unsqueeze(1)
+        # known where the phase is there and covers the lesion; without a mask there is no lesion to read at
+        available = read.valid.unsqueeze(-1) & batch["enhancement_known"]
         truth = torch.where(known, batch["enhancement"], torch.nan)
         total, n = tim_loss(read.signal, prediction.enhancement.float(), truth, available, self.tim)
         return total / count(n).clamp_min(1e-8)
