@@ -349,10 +349,11 @@ class Trainer:
 def mixed_precision(config: Config, device: torch.device) -> bool:
     """Whether the forward pass runs in bfloat16 where that is safe: as asked, or where the device has it.
 
+    A device that only emulates it is slower with it than without.
     Half precision (float16) is not offered: it needs a loss scale, which is a state of its own.
     """
     if config.training.precision == "auto":
-        return device.type == "cuda" and torch.cuda.is_bf16_supported()
+        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return config.training.precision == "bf16-mixed"
 
 
