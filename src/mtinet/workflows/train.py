@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from mtinet.data.folds import Split
 from mtinet.data.prepared import PreparedStudy
 from mtinet.data.variation import learned
 from mtinet.errors import UnusableError, UserError
-from mtinet.model.build import build_discriminator, build_network
+from mtinet.model.build import build_discriminator, build_network, class_tensors, phase_tensors
 from mtinet.model.network import MultiTaskNetwork
 from mtinet.model.tdd import TaskDiscriminator
 from mtinet.results import Finding
@@ -131,7 +131,7 @@ def train(
     network, discriminator = networks(training, config, cohort.classes)
     # a resumed training may not have reached its first checkpoint: it starts where the first try did
     if run.manifest["init"] is not None:
-        findings = initialise(network, Run.open(Path(run.manifest["init"])))
+        findings = initialise(network, Run.open(Path(run.manifest["init"])), cohort.classes)
         if fabric.is_global_zero and not resumes:
             run.add_findings(findings)
     with _Logger(run, options.tensorboard and fabric.is_global_zero) as logger:
@@ -327,8 +327,19 @@ def _refuse_start_that_saw(run: Run, cohort: Cohort, held_out: Sequence[Prepared
         )
 
 
-def initialise(network: MultiTaskNetwork, source: Run) -> list[Finding]:
+def initialise(network: MultiTaskNetwork, source: Run, classes: Sequence[str]) -> list[Finding]:
     """Take every tensor of another run's network that fits; what does not fit stays fresh and is listed.
+
+    The same classes in another order are taken by name.  Weights of other classes, and those that belong to
+    certain phases where the phases or their order are others, do not fit.
+
+    Parameters
+    ----------
+    network : MultiTaskNetwork
+        It is changed.
+    source : Run
+    classes : sequence of str
+        The network's, in the order of its outputs.
 
     Raises
     ------
@@ -338,6 +349,23 @@ def initialise(network: MultiTaskNetwork, source: Run) -> list[Finding]:
     tensors, _ = source.load_model()
     own = network.state_dict()
     fitting = {name: t for name, t in tensors.items() if name in own and own[name].shape == t.shape}
+    reasons = ["tensors of another shape"] if len(fitting) < len(own) else []
+    theirs, ours = source.classes, tuple(classes)
+    if theirs != ours and set(theirs) == set(ours):
+        order = torch.tensor([theirs.index(name) for name in ours])
+        for name, axis in class_tensors(network.config, len(ours)).items():
+            if name in fitting:
+                first = fitting[name].shape[axis] - len(ours)
+                rows = torch.cat([torch.arange(first), first + order])
+                fitting[name] = fitting[name].index_select(axis, rows)
+    elif theirs != ours:
+        fitting = _without(fitting, class_tensors(network.config, len(ours)))
+        reasons.append(f"classes {', '.join(theirs)} there and {', '.join(ours)} here")
+    if source.config.phases != network.config.phases:
+        fitting = _without(fitting, phase_tensors(network.config, len(ours)))
+        reasons.append(
+            f"phases {', '.join(source.config.phases)} there and {', '.join(network.config.phases)} here"
+        )
     if not fitting:
         raise RunError(
             f"no weight of {source.path} fits this network; train with the settings of that run "
@@ -352,11 +380,15 @@ def initialise(network: MultiTaskNetwork, source: Run) -> list[Finding]:
             "init-partial",
             "train",
             "note",
-            f"{len(fresh)} of {len(own)} tensors do not fit those of {source.path.name} and start fresh: "
-            + ", ".join(fresh[:5]),
+            f"{len(fresh)} of {len(own)} tensors do not fit those of {source.path.name} and start fresh "
+            f"({'; '.join(reasons)}): {', '.join(fresh[:5])}{' ...' if len(fresh) > 5 else ''}",
             "Nothing to do if classes or phases differ by intent.",
         )
     ]
+
+
+def _without(tensors: Mapping[str, torch.Tensor], names: Collection[str]) -> dict[str, torch.Tensor]:
+    return {name: tensor for name, tensor in tensors.items() if name not in names}
 
 
 class _Logger:
