@@ -19,11 +19,11 @@ from mtinet.data.folds import Split
 from mtinet.errors import UnusableError
 from mtinet.model.build import build_network, class_tensors
 from mtinet.model.network import MultiTaskNetwork
-from mtinet.runs import Run
+from mtinet.runs import Run, RunError
 from mtinet.workflows.check import check
 from mtinet.workflows.evaluate import evaluate
 from mtinet.workflows.predict import predict
-from mtinet.workflows.train import TrainOptions, enhancement_statistics, initialise, train
+from mtinet.workflows.train import TrainOptions, enhancement_statistics, initialise, refuse_changes, train
 
 OPTIONS = TrainOptions(folds=3, workers=1)
 SHORT = ("training.steps=4", "training.validate_every=0", "training.checkpoint_every=2")
@@ -255,3 +255,23 @@ def test_what_belongs_to_other_phases_starts_fresh(tmp_path: Path, changes):
     # one encoder for all phases knows none of them
     assert (weights[0] in taken) == (changes == ())
     assert [name for name in own if name in taken - fresh]
+
+
+def test_a_resumed_run_refuses_what_it_was_not_begun_with(toy_cohort: Cohort, tmp_path: Path):
+    config = short("training.steps=2")
+    run = train(toy_cohort.folder, tmp_path / "run", config, OPTIONS)
+    own = run.document("split")
+    (tmp_path / "same.json").write_text(json.dumps(own))
+    (tmp_path / "other.json").write_text(json.dumps(own | {"train": own["test"], "test": own["train"]}))
+    refuse_changes(run, toy_cohort, config, {"fold": 0, "folds": 3}, tmp_path / "same.json")
+    deeper = config.model_copy(update={"head": config.head.model_copy(update={"depth": 5})})
+    for options, told in (
+        ((deeper, {}), "head.depth is 1, not 5"),
+        ((config, {"fold": 1}), "fold is 0, not 1"),
+        ((config, {"fold": None}), "fold is 0, not None"),
+        ((config, {"folds": 4}), "folds is 3, not 4"),
+        ((config, {}, tmp_path / "other.json"), "other.json"),
+        ((config, {}, None, run.path), "fresh weights"),
+    ):
+        with pytest.raises(RunError, match=told):
+            refuse_changes(run, toy_cohort, *options)

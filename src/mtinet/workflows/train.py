@@ -16,10 +16,10 @@ from lightning_fabric import Fabric
 
 from mtinet import provenance
 from mtinet.cohort import NO_LESION, Cohort
-from mtinet.config import Config
+from mtinet.config import Config, difference
 from mtinet.config.variation import LearningVariation
 from mtinet.data.dataset import PatchDataset
-from mtinet.data.folds import Split
+from mtinet.data.folds import Split, read_split
 from mtinet.data.prepared import PreparedStudy
 from mtinet.data.variation import learned
 from mtinet.errors import UnusableError, UserError
@@ -152,6 +152,47 @@ def train(
             progress,
         ).fit(resume=resumes)
     return run
+
+
+def refuse_changes(
+    run: Run,
+    cohort: Cohort,
+    config: Config,
+    division: Mapping[str, int | None],
+    split: Path | None = None,
+    init: Path | None = None,
+) -> None:
+    """Refuse to resume a run with other settings, another division or another start than it has.
+
+    Parameters
+    ----------
+    run : Run
+    cohort : Cohort
+    config : Config
+    division : mapping
+        ``fold`` (None = everybody trains) and ``folds``, as far as they are given.
+    split, init : Path or None
+        As in :class:`TrainOptions`; None is not compared.
+
+    Raises
+    ------
+    RunError
+        It names what differs.
+    """
+    changes = [f"{name} is {old}, not {new}" for name, (old, new) in difference(run.config, config).items()]
+    own = run.document("split")
+    changes += [f"{name} is {own[name]}, not {new}" for name, new in division.items() if own[name] != new]
+    if split is not None:
+        theirs = read_split(split, cohort)
+        if (set(own["train"]), set(own["test"])) != (set(theirs.train), set(theirs.test)):
+            changes.append(f"the division is not that of {split}")
+    if init is not None and run.manifest["init"] != str(Run.find(init).path.resolve()):
+        changes.append(f"the start is {run.manifest['init'] or 'fresh weights'}, not {init}")
+    if changes:
+        raise RunError(
+            f"{run.path} is resumed as it was begun, where {'; '.join(changes)}: leave these options out, or train a "
+            "new run"
+        )
 
 
 # ---------------------------------------------------------------------- parts
