@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -230,6 +231,32 @@ def test_fine_tuning_is_resumed_exactly_even_before_its_first_checkpoint(
         toy_cohort.folder, tmp_path / "parts", config, TrainOptions(folds=3, workers=1, resume=True)
     )
     assert files_of(resumed) == files_of(whole)
+
+
+def test_fine_tuning_is_resumed_without_its_start_run_once_there_is_a_checkpoint(
+    toy_cohort: Cohort, tmp_path: Path, config: Config
+):
+    short = resolve_on(
+        config, ["training.steps=3", "training.checkpoint_every=2", "training.validate_every=0"]
+    )
+    first = train(toy_cohort.folder, tmp_path / "first", short, OPTIONS)
+    options = TrainOptions(folds=3, workers=1, init=first.path)
+
+    def stop_at(last: int) -> Callable[..., None]:
+        def stop(step: int, *_: object) -> None:
+            if step == last:
+                raise Killed
+
+        return stop
+
+    for last in (1, 3):
+        with pytest.raises(Killed):
+            train(toy_cohort.folder, tmp_path / f"run{last}", short, options, on_step=stop_at(last))
+    first.path.rename(tmp_path / "moved")
+    again = TrainOptions(folds=3, workers=1, resume=True)
+    assert train(toy_cohort.folder, tmp_path / "run3", short, again).finished
+    with pytest.raises(RunError, match=r"no checkpoint.*put that back"):
+        train(toy_cohort.folder, tmp_path / "run1", short, again)
 
 
 def test_a_start_that_saw_the_held_out_patients_is_refused(

@@ -129,9 +129,9 @@ def train(
     if harmoniser := harmonisation_of(run, training, write=fabric.is_global_zero):
         training, held_out = ([harmoniser.apply(s) for s in side] for side in (training, held_out))
     network, discriminator = networks(training, config, cohort.classes)
-    # a resumed training may not have reached its first checkpoint: it starts where the first try did
-    if run.manifest["init"] is not None:
-        findings = initialise(network, Run.open(Path(run.manifest["init"])), cohort.classes)
+    # a resumed training that reached no checkpoint starts where the first try did
+    if run.manifest["init"] is not None and not (resumes and run.latest_checkpoint()[0] is not None):
+        findings = initialise(network, _start_of(run), cohort.classes)
         if fabric.is_global_zero and not resumes:
             run.add_findings(findings)
     with _Logger(run, options.tensorboard and fabric.is_global_zero) as logger:
@@ -354,6 +354,17 @@ def _refuse_other_studies(before: Mapping[str, str], now: Mapping[str, str]) -> 
             f"the training studies are not those of the interrupted run; changed, new or gone: "
             f"{', '.join(changed[:5])}{' ...' if len(changed) > 5 else ''}; restore them, or train a new run"
         )
+
+
+def _start_of(run: Run) -> Run:
+    """The run whose weights a fine-tuned one begins with."""
+    try:
+        return Run.open(Path(run.manifest["init"]))
+    except RunError as error:
+        raise RunError(
+            f"{run.path} has no checkpoint, so it begins again with the weights of its start run: {error}; put that "
+            "back, or train a new run"
+        ) from None
 
 
 def _refuse_start_that_saw(run: Run, cohort: Cohort, held_out: Sequence[PreparedStudy]) -> None:
