@@ -183,6 +183,11 @@ def test_the_environment_changes_nothing(monkeypatch):
     assert config.resolve("small") == config.resolve("small")
 
 
+def test_a_network_has_a_block():
+    with pytest.raises(SettingsError, match=r"encoder\.channels.*decoder\.channels"):
+        config.resolve("small", assignments=["encoder.channels=[]", "decoder.channels=[]"])
+
+
 def test_settings_cannot_be_changed():
     with pytest.raises(ValueError, match="frozen"):
         config.resolve("small").head.depth = 7  # type: ignore[misc]

@@ -280,6 +280,8 @@ def test_resume_refuses_other_training_images(toy_cohort: Cohort, tmp_path: Path
     with pytest.raises(ValueError, match=r"interrupted run|another state"):
         train(toy_cohort.folder, tmp_path / "run", config, TrainOptions(folds=3, workers=1, resume=True))
     assert size > 0
+    # what is refused is not lost
+    assert Run.open(tmp_path / "run").latest_checkpoint()[0] is not None
 
 
 def test_runs_of_other_seeds_hold_out_the_same_patients(toy_cohort: Cohort, tmp_path: Path, config: Config):

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 import torch
+from lightning_fabric import Fabric
 
 from mtinet.cohort import Cohort
 from mtinet.config import Config, resolve
@@ -275,3 +276,21 @@ def test_a_resumed_run_refuses_what_it_was_not_begun_with(toy_cohort: Cohort, tm
     ):
         with pytest.raises(RunError, match=told):
             refuse_changes(run, toy_cohort, *options)
+
+
+def test_a_refused_training_leaves_no_folder(toy_cohort: Cohort, tmp_path: Path):
+    config = short("training.steps=2")
+    everybody = train(toy_cohort.folder, tmp_path / "all", config, TrainOptions(fold=None, workers=1))
+    for init, told in ((everybody.path, "holds out"), (tmp_path / "typo", "not a run folder")):
+        with pytest.raises(RunError, match=told):
+            train(toy_cohort.folder, tmp_path / "run", config, replace(OPTIONS, init=init))
+        assert not (tmp_path / "run").exists()
+
+
+def test_processes_that_cannot_share_a_batch_are_refused_before_they_train(
+    toy_cohort: Cohort, tmp_path: Path, monkeypatch
+):
+    monkeypatch.setattr(Fabric, "world_size", 3)
+    with pytest.raises(RunError, match="batch_size=4 cannot be shared by 3"):
+        train(toy_cohort.folder, tmp_path / "run", short(), OPTIONS)
+    assert not (tmp_path / "run").exists()

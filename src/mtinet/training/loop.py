@@ -68,6 +68,11 @@ class Trainer:
         Devices and processes.
     progress : callable, optional
         Called as ``progress(step, numbers)`` after every step.
+
+    Raises
+    ------
+    RunError
+        The processes cannot share a batch evenly.
     """
 
     run: Run
@@ -79,6 +84,13 @@ class Trainer:
     fabric: Fabric
     progress: Progress | None = None
     _step: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        batch = self.config.training.batch_size
+        if batch % self.fabric.world_size:
+            raise RunError(
+                f"training.batch_size={batch} cannot be shared by {self.fabric.world_size} processes; give a multiple"
+            )
 
     def fit(self, *, resume: bool = False) -> None:
         """Train to the last step, then write the network that predicts.
@@ -172,12 +184,7 @@ class Trainer:
     def batches(self) -> Iterator[Sample]:
         """Batches from the step reached on; every sample is a function of (seed, step, slot)."""
         settings = self.config.training
-        share, rest = divmod(settings.batch_size, self.fabric.world_size)
-        if rest:
-            raise RunError(
-                f"training.batch_size={settings.batch_size} cannot be shared by {self.fabric.world_size} "
-                "processes; give a multiple"
-            )
+        share = settings.batch_size // self.fabric.world_size
         slots = [
             [(step, self._first_slot + slot) for slot in range(share)]
             for step in range(self._step, settings.steps)

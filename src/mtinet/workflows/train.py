@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ from mtinet.model.network import MultiTaskNetwork
 from mtinet.model.tdd import TaskDiscriminator
 from mtinet.results import Finding
 from mtinet.runs import RUN_FORMAT, Run, RunError
-from mtinet.training.loop import Trainer
+from mtinet.training.loop import Progress, Trainer
 from mtinet.workflows.prepare import prepare
 from mtinet.workflows.unseen import seen_in, training_sets
 from mtinet.workflows.varying import divide, harmonisation_of
@@ -108,6 +110,43 @@ def train(
     run, resumes = _open_or_create(fabric, out, cohort, cohort_folder, config, options)
     if resumes and run.finished:
         return run
+    with _no_folder_if_refused(run, made=fabric.is_global_zero and not resumes):
+        logger = _Logger(run, options.tensorboard and fabric.is_global_zero)
+        steps = run.config.training.steps
+
+        def progress(step: int, numbers: dict[str, float]) -> None:
+            logger(step, numbers)
+            if on_step is not None:
+                on_step(step, steps, numbers)
+
+        trainer = _trainer(fabric, run, cohort, options, progress, on_prepared, resumes=resumes)
+    with logger:
+        trainer.fit(resume=resumes)
+    return run
+
+
+@contextmanager
+def _no_folder_if_refused(run: Run, *, made: bool) -> Iterator[None]:
+    """Remove a run that is refused before its first step: it could be neither resumed nor replaced."""
+    try:
+        yield
+    except UserError:
+        if made:
+            shutil.rmtree(run.path)
+        raise
+
+
+def _trainer(
+    fabric: Fabric,
+    run: Run,
+    cohort: Cohort,
+    options: TrainOptions,
+    progress: Progress,
+    on_prepared: OnPrepared | None,
+    *,
+    resumes: bool,
+) -> Trainer:
+    """Prepare the studies, write what is known of them into the run, and make its networks."""
     config = run.config
     split = Split.from_dict(run.document("split"))
     split.check(cohort)
@@ -134,24 +173,8 @@ def train(
         findings = initialise(network, _start_of(run), cohort.classes)
         if fabric.is_global_zero and not resumes:
             run.add_findings(findings)
-    with _Logger(run, options.tensorboard and fabric.is_global_zero) as logger:
-
-        def progress(step: int, numbers: dict[str, float]) -> None:
-            logger(step, numbers)
-            if on_step is not None:
-                on_step(step, config.training.steps, numbers)
-
-        Trainer(
-            run,
-            config,
-            network,
-            discriminator,
-            PatchDataset(training, config, cohort.classes, config.training.seed),
-            held_out,
-            fabric,
-            progress,
-        ).fit(resume=resumes)
-    return run
+    data = PatchDataset(training, config, cohort.classes, config.training.seed)
+    return Trainer(run, config, network, discriminator, data, held_out, fabric, progress)
 
 
 def refuse_changes(
