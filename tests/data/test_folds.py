@@ -2,6 +2,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -55,6 +56,20 @@ def test_classes_are_spread_evenly():
         labels = [cohort[i].label for i in split_cohort(cohort, fold).test]
         assert labels.count("hcc") == 6
         assert labels.count("fnh") == labels.count("none") == 3
+
+
+def test_classes_that_only_the_lesions_have_are_spread_evenly_too():
+    cohort = cohort_of([(f"p{i}", ("hcc", "fnh", "none")[i % 3]) for i in range(60)])
+    told = [(s.study_id, "1", s.label) for s in cohort.studies if s.label != "none"]
+    unlabelled = replace(
+        cohort,
+        studies=tuple(replace(s, label="" if s.label != "none" else "none") for s in cohort.studies),
+        lesions=pd.DataFrame(told, columns=["study_id", "lesion", "label"]),
+    )
+    for fold in range(5):
+        assert split_cohort(unlabelled, fold).test == split_cohort(cohort, fold).test
+    split = split_cohort(cohort, None)
+    assert fewer_patients(split, unlabelled, 12, 0).train == fewer_patients(split, cohort, 12, 0).train
 
 
 def test_the_order_of_the_rows_does_not_matter_and_the_seed_does():

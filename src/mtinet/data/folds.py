@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
-from mtinet.cohort import Cohort
+from mtinet.cohort import Cohort, Study
 from mtinet.errors import UserError
 
 STREAM_PATIENTS = 605
@@ -76,8 +76,9 @@ def split_cohort(cohort: Cohort, fold: int | None = 0, folds: int = 5, seed: int
     """Hold out one of several folds.
 
     Patients are never divided, and the labels (with ``none`` and unknown as labels of their own) are spread
-    evenly over the folds.  Where no label has as many studies as there are folds, patients are dealt out
-    without regard to it.  The order of the rows does not matter.
+    evenly over the folds; a study without label counts by its lesions' classes.  Where no label has as many
+    studies as there are folds, patients are dealt out without regard to it.  The order of the rows does not
+    matter.
 
     Parameters
     ----------
@@ -105,7 +106,7 @@ def split_cohort(cohort: Cohort, fold: int | None = 0, folds: int = 5, seed: int
             f"cohort {cohort.name} has {len(set(patients))} patients, too few for {folds} folds; "
             "add patients or train on everybody (--all)"
         )
-    labels = [study.label for study in studies]
+    labels = [_label(cohort, study) for study in studies]
     stratify = max(labels.count(label) for label in set(labels)) >= folds
     divider = (StratifiedGroupKFold if stratify else GroupKFold)(folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
@@ -166,7 +167,8 @@ def fewer_patients(split: Split, cohort: Cohort, patients: int, seed: int) -> Sp
     of_study = {study.study_id: study for study in cohort.studies}
     by_patient = defaultdict(list)
     for study_id in sorted(split.train):
-        by_patient[of_study[study_id].patient_id].append(of_study[study_id].label)
+        study = of_study[study_id]
+        by_patient[study.patient_id].append(_label(cohort, study))
     order = np.random.default_rng([seed, STREAM_PATIENTS]).permutation(sorted(by_patient)).tolist()
     # each label's patients are spread evenly over the order, from its own random offset
     labels = {patient: Counter(sorted(by_patient[patient])).most_common(1)[0][0] for patient in order}
@@ -183,6 +185,14 @@ def fewer_patients(split: Split, cohort: Cohort, patients: int, seed: int) -> Sp
     chosen = set(sorted(order, key=lambda patient: place[patient])[:patients])
     train = tuple(study_id for study_id in split.train if of_study[study_id].patient_id in chosen)
     return replace(split, train=train)
+
+
+def _label(cohort: Cohort, study: Study) -> str:
+    """A study's label; where it has none, the class of most of its lesions, whose sizes no table tells."""
+    if study.label:
+        return study.label
+    counts = Counter(sorted(label for label in cohort.lesion_labels(study).values() if label))
+    return counts.most_common(1)[0][0] if counts else ""
 
 
 def read_split(path: Path, cohort: Cohort) -> Split:
