@@ -112,11 +112,16 @@ def test_a_fixed_division_is_read_and_a_wrong_one_refused(tmp_path):
     split = Split(("s000", "s001"), ("s002",), None, 1, cohort.hash)
     path.write_text(json.dumps(split.to_dict()))
     assert read_split(path, cohort) == split
+    path.write_text(json.dumps({"train": ["s000", "s001"], "test": ["s002"]}))
+    assert read_split(path, cohort) == split
     for wrong, told in (
-        (split.to_dict() | {"test": ["s001"]}, "both sides"),
-        (split.to_dict() | {"train": []}, "nobody trains"),
-        (split.to_dict() | {"cohort_hash": "x"}, "another state"),
-        ({"train": ["s000"]}, "not a division"),
+        (split.to_dict() | {"test": ["s001"]}, "s001 on both sides; keep"),
+        (split.to_dict() | {"train": []}, "nobody to train on; list"),
+        (split.to_dict() | {"test": ["s002", "s009"]}, r"split\.json: .*lacks: s009; correct"),
+        (split.to_dict() | {"cohort_hash": "x"}, "another state.*remove its cohort_hash"),
+        ({"train": ["s000"]}, "not a division.*write"),
+        ({"train": "s000", "test": []}, "not a division.*lists"),
+        ({"train": [0], "test": [1]}, "not a division.*in quotes"),
         ([], "not a division"),
     ):
         path.write_text(json.dumps(wrong))

@@ -198,33 +198,52 @@ def _label(cohort: Cohort, study: Study) -> str:
 def read_split(path: Path, cohort: Cohort) -> Split:
     """A fixed division from a file, for example the official one of a public data set.
 
+    It has ``train`` and ``test``, lists of study ids; ``fold``, ``folds`` and ``cohort_hash``, which programs
+    write beside them, may be left out.
+
     Raises
     ------
     SplitError
         The file is not a division, is that of another cohort, or divides a patient.
     """
     try:
-        split = Split.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        values = json.loads(path.read_text(encoding="utf-8"))
+        sides = {side: values[side] for side in ("train", "test")}
+        if not all(isinstance(ids, list) and all(isinstance(i, str) for i in ids) for ids in sides.values()):
+            raise TypeError("train and test are lists of study ids in quotes")
+        split = Split.from_dict({"fold": None, "folds": 1, "cohort_hash": cohort.hash, **values})
     except OSError as error:
         raise SplitError(f"{path} cannot be read ({error.strerror}); correct the path") from None
     except (ValueError, KeyError, TypeError) as error:
         raise SplitError(
-            f"{path} is not a division of a cohort ({type(error).__name__}: {error}); give a file with "
-            "train, test, fold, folds and cohort_hash"
+            f"{path} is not a division of a cohort ({type(error).__name__}: {error}); write "
+            '{"train": ["id", ...], "test": ["id", ...]}'
         ) from None
-    split.check(cohort)
+    if split.cohort_hash != cohort.hash:
+        raise SplitError(
+            f"{path} was made for another state of cohort {cohort.name} (hash {split.cohort_hash}, now "
+            f"{cohort.hash}); make it again, or remove its cohort_hash if the studies are still the same"
+        )
     both = sorted(set(split.train) & set(split.test))
-    if both or not split.train:
-        raise SplitError(f"{path}: " + (f"on both sides: {', '.join(both)}" if both else "nobody trains"))
+    if both:
+        raise SplitError(f"{path} has {', '.join(both)} on both sides; keep each study on one")
+    if not split.train:
+        raise SplitError(f"{path} has nobody to train on; list studies in train")
+    try:
+        refuse_shared_patients(cohort, split.train, split.test)
+    except SplitError as error:
+        raise SplitError(f"{path}: {error}") from None
     return split
 
 
 def refuse_shared_patients(cohort: Cohort, train: tuple[str, ...], test: tuple[str, ...]) -> None:
-    """Raise :class:`SplitError` where a patient has studies on both sides."""
+    """Raise :class:`SplitError` where a patient has studies on both sides, or the cohort lacks a study."""
     patient = {study.study_id: study.patient_id for study in cohort.studies}
     unknown = [study_id for study_id in (*train, *test) if study_id not in patient]
     if unknown:
-        raise SplitError(f"the split names studies that the cohort lacks: {', '.join(unknown)}")
+        raise SplitError(
+            f"the split names studies that the cohort lacks: {', '.join(unknown)}; correct the ids, or remove them"
+        )
     shared = sorted({patient[i] for i in train} & {patient[i] for i in test})
     if shared:
         raise SplitError(
