@@ -29,7 +29,7 @@ from mtinet.runs import Checkpoint, Run, RunError
 from mtinet.training import state
 from mtinet.training.adversary import Adversary
 from mtinet.training.diagnostics import StepDiagnostics
-from mtinet.training.looks import look, majority_share
+from mtinet.training.looks import class_chance, look
 from mtinet.training.objective import Objective, Read
 from mtinet.training.optimization import (
     build_optimizer,
@@ -142,7 +142,7 @@ class Trainer:
             self.adversary = Adversary(self.discriminator, self.config.tdd, settings.seed, self.fabric)
         self.diagnostics = StepDiagnostics(settings.steps)
         balanced = self.config.sampling.cases_per_class == "balanced"
-        self.class_chance = 1 / len(self.data.classes) if balanced else majority_share(self.data.studies)
+        self.class_chance = class_chance(self.data.studies, balanced=balanced)
         self.mixed = mixed_precision(self.config, self.fabric.device)
 
     def _modules(self) -> dict[str, nn.Module]:
