@@ -195,12 +195,16 @@ def test_nan_loss_stops_and_keeps_the_last_checkpoint(toy_cohort: Cohort, tmp_pa
     sick = resolve_on(
         config, ["training.learning_rate=1e30", "training.clip=0", "training.checkpoint_every=1"]
     )
-    with pytest.raises(TrainingError, match="not finite"):
+    with pytest.raises(TrainingError, match="not finite") as told:
         train(toy_cohort.folder, out, sick, OPTIONS)
     run = Run.open(out)
     assert "nan-loss" in [f.id for f in run.findings()]
     checkpoint, _ = run.latest_checkpoint()
     assert checkpoint is not None
+    assert f"the checkpoint of step {checkpoint.step} is good" in str(told.value)
+    rare = resolve_on(sick, ["training.checkpoint_every=14"])
+    with pytest.raises(TrainingError, match="there is no checkpoint yet"):
+        train(toy_cohort.folder, tmp_path / "rare", rare, OPTIONS)
     assert all(torch.isfinite(t).all() for n, t in checkpoint.tensors.items() if n.startswith("optimizer"))
 
 

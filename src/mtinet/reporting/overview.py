@@ -178,7 +178,9 @@ def _start(evaluated: Evaluated) -> list[tuple[str, str]]:
 
 def _fold_text(evaluated: Evaluated) -> str:
     fold, folds = evaluated.split.get("fold"), evaluated.split.get("folds")
-    return "none: everybody trained" if fold is None else f"fold {fold} of {folds}, by patient"
+    if fold is not None:
+        return f"fold {fold} of {folds}, by patient"
+    return "by a division of its own" if evaluated.split["test"] else "none: everybody trained"
 
 
 def _lesion_text(reference: pd.DataFrame) -> str:

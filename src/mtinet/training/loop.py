@@ -98,7 +98,7 @@ class Trainer:
         Raises
         ------
         TrainingError
-            The loss is not finite; the last good checkpoint stays.
+            The loss is not finite; the last checkpoint, if there is one, is good and stays.
         RunError
             A checkpoint cannot be written or none can be read.
         """
@@ -298,11 +298,15 @@ class Trainer:
     # ------------------------------------------------------------------ looking
     def _stop_on_nan(self, numbers: dict[str, float]) -> None:
         bad = ", ".join(name for name, value in numbers.items() if not math.isfinite(value))
+        kept = self.run.latest_checkpoint()[0]
+        remains = (
+            "there is no checkpoint yet" if kept is None else f"the checkpoint of step {kept.step} is good"
+        )
         finding = Finding(
             "nan-loss",
             "train",
             "error",
-            f"the loss or its gradient is not finite ({bad}); the last checkpoint is good",
+            f"the loss or its gradient is not finite ({bad}); {remains}",
             "Run mtinet check on the cohort, then train a new run with a lower training.learning_rate or "
             "training.clip, or with training.precision=32-true.",
             step=self._step + 1,
