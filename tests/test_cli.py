@@ -174,3 +174,21 @@ def test_doctor_finds_nothing_wrong_here():
     done = mtinet("doctor", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["facts"]["torch"]
+
+
+def test_a_training_is_resumed_as_it_was_begun(toy_cohort, tmp_path: Path):
+    words = ("train", toy_cohort.folder, "--out", tmp_path / "run", "--resume", "--workers", "1")
+    begun = mtinet(*words, "--preset", "tiny", "--folds", "3", *SMALL)
+    assert begun.returncode == 0, begun.stderr
+    assert "a new one starts" in begun.stderr
+    refused = mtinet(*words, "--set", "head.depth=5")
+    assert refused.returncode == 2
+    assert "head.depth is 1, not 5" in refused.stderr
+    # bare, and with the options of the first time
+    for options in ((), ("--folds", "3", *SMALL)):
+        resumed = mtinet(*words, *options)
+        assert resumed.returncode == 0, resumed.stderr
+        assert "a new one" not in resumed.stderr
+    both = mtinet("train", toy_cohort.folder, "--out", tmp_path / "new", "--all", "--fold", "1")
+    assert both.returncode == 2
+    assert "--all and --fold exclude each other" in both.stderr

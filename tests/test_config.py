@@ -184,6 +184,26 @@ def test_the_environment_changes_nothing(monkeypatch):
     assert config.resolve("small") == config.resolve("small")
 
 
+def test_a_network_has_a_block():
+    with pytest.raises(SettingsError, match=r"encoder\.channels.*decoder\.channels"):
+        config.resolve("small", assignments=["encoder.channels=[]", "decoder.channels=[]"])
+
+
+@pytest.mark.parametrize(
+    ("given", "example"),
+    [
+        ("sampling.patch_size=64", "sampling.patch_size=64,64"),
+        ("phases=pre", "phases=pre,arterial,portal_venous,delayed"),
+        ("preparation.spacing_mm=2", "preparation.spacing_mm="),
+    ],
+)
+def test_one_value_for_several_is_refused_with_an_example_that_is_taken(given, example):
+    with pytest.raises(SettingsError, match=f"for example {example}") as told:
+        config.resolve("small", assignments=[given])
+    shown = str(told.value).split("for example ")[1].split(" (given")[0]
+    config.resolve("small", assignments=[shown])
+
+
 def test_settings_cannot_be_changed():
     with pytest.raises(ValueError, match="frozen"):
         config.resolve("small").head.depth = 7  # type: ignore[misc]

@@ -4,6 +4,7 @@
 
     config.yaml  manifest.json  split.json  preparation.json  classes.json
     learning.json  harmonisation.json  where an experiment changed the training data
+    inherited.json                     of a fine-tuned run: what its start, and that one's, trained on
     checkpoints/step-<n>.safetensors   everything that training needs to go on (the last two)
     checkpoints/model.safetensors      the network that predicts (moving average where there is one)
     checkpoints/discriminator.safetensors   the discriminator, for the report's attention

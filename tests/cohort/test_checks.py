@@ -55,6 +55,14 @@ def test_what_is_wrong_with_a_lesions_row_is_found(folder, append, ids, row, fin
     assert cohort.lesion_labels(cohort["a"])[1] in ("hcc", "fnh")
 
 
+def test_a_class_may_be_that_of_the_lesions_alone(folder, ids):
+    table = folder / "cohort.csv"
+    table.write_text(table.read_text().replace("1,hcc", "1,").replace("2,fnh", "2,"), encoding="utf-8")
+    assert {"no-label", "one-class"} <= ids()
+    (folder / "lesions.csv").write_text("study_id,lesion,label\na,1,hcc\nb,1,fnh\n", encoding="utf-8")
+    assert not {"no-label", "one-class"} & ids()
+
+
 def test_an_id_with_a_dot_or_a_space_inside_is_fine(append, ids):
     append("c.1 b,3,hcc,am.nii.gz,bm.nii.gz,,")
     assert "unsafe-id" not in ids()

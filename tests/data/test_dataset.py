@@ -177,9 +177,12 @@ def test_other_patches_lie_in_the_liver_as_often_as_asked(studies):
     assert share(unknown, lesion_fraction=0.0, liver_fraction=1.0) == 0.0
 
 
-def test_balanced_draws_every_class_equally_often(studies):
+@pytest.mark.parametrize("told", ["by the study", "by its lesions"])
+def test_balanced_draws_every_class_equally_often(studies, told):
+    if told == "by its lesions":
+        studies = [replace(s, label="") if s.lesions else s for s in studies]
     uneven = [studies[0], studies[2], studies[0], studies[2], studies[0], studies[1], studies[4]]
-    labels = [study.label for study in uneven]
+    labels = [study.lesions[0].label if study.lesions else "none" for study in uneven]
     assert labels.count("hcc") == 5
 
     def drawn(how):

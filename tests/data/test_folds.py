@@ -2,6 +2,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -57,6 +58,20 @@ def test_classes_are_spread_evenly():
         assert labels.count("fnh") == labels.count("none") == 3
 
 
+def test_classes_that_only_the_lesions_have_are_spread_evenly_too():
+    cohort = cohort_of([(f"p{i}", ("hcc", "fnh", "none")[i % 3]) for i in range(60)])
+    told = [(s.study_id, "1", s.label) for s in cohort.studies if s.label != "none"]
+    unlabelled = replace(
+        cohort,
+        studies=tuple(replace(s, label="" if s.label != "none" else "none") for s in cohort.studies),
+        lesions=pd.DataFrame(told, columns=["study_id", "lesion", "label"]),
+    )
+    for fold in range(5):
+        assert split_cohort(unlabelled, fold).test == split_cohort(cohort, fold).test
+    split = split_cohort(cohort, None)
+    assert fewer_patients(split, unlabelled, 12, 0).train == fewer_patients(split, cohort, 12, 0).train
+
+
 def test_the_order_of_the_rows_does_not_matter_and_the_seed_does():
     cohort = cohort_of([(f"p{i}", ("hcc", "fnh")[i % 2]) for i in range(40)])
     mixed = replace(cohort, studies=cohort.studies[::-1])
@@ -97,11 +112,16 @@ def test_a_fixed_division_is_read_and_a_wrong_one_refused(tmp_path):
     split = Split(("s000", "s001"), ("s002",), None, 1, cohort.hash)
     path.write_text(json.dumps(split.to_dict()))
     assert read_split(path, cohort) == split
+    path.write_text(json.dumps({"train": ["s000", "s001"], "test": ["s002"]}))
+    assert read_split(path, cohort) == split
     for wrong, told in (
-        (split.to_dict() | {"test": ["s001"]}, "both sides"),
-        (split.to_dict() | {"train": []}, "nobody trains"),
-        (split.to_dict() | {"cohort_hash": "x"}, "another state"),
-        ({"train": ["s000"]}, "not a division"),
+        (split.to_dict() | {"test": ["s001"]}, "s001 on both sides; keep"),
+        (split.to_dict() | {"train": []}, "nobody to train on; list"),
+        (split.to_dict() | {"test": ["s002", "s009"]}, r"split\.json: .*lacks: s009; correct"),
+        (split.to_dict() | {"cohort_hash": "x"}, "another state.*remove its cohort_hash"),
+        ({"train": ["s000"]}, "not a division.*write"),
+        ({"train": "s000", "test": []}, "not a division.*lists"),
+        ({"train": [0], "test": [1]}, "not a division.*in quotes"),
         ([], "not a division"),
     ):
         path.write_text(json.dumps(wrong))

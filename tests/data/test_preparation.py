@@ -7,7 +7,7 @@ import pytest
 
 from mtinet.cohort import Study
 from mtinet.config import DEFAULT_PHASES, PreparationSettings
-from mtinet.data.cache import study_key
+from mtinet.data.cache import study_content
 from mtinet.data.preparation import PreparationError, prepare_for_prediction, prepare_study, prepared_grid
 from mtinet.data.prepared import to_source_grid
 from mtinet.imaging.deformation import Deformation
@@ -214,10 +214,10 @@ def test_livers_drawn_on_phases_judge_the_registration(toy_maker, tmp_path):
     moved = shifted_toy(toy)
     study = moved.write(tmp_path, "s")
     settings = PreparationSettings(spacing_mm=(None, None, None), registration="rigid")
-    before = study_key(study, {}, DEFAULT_PHASES, settings)
+    before = study_content(study, {})
     liver = Volume(toy.liver.array, moved.images["arterial"].affine)  # it lies in the phase as its image does
     liver.write_nifti(study.liver_mask.with_name("liver_mask_arterial.nii.gz"))
-    assert study_key(study, {}, DEFAULT_PHASES, settings) != before
+    assert study_content(study, {}) != before
     records = prepare_study(study, DEFAULT_PHASES, settings, tmp_path / "c").registrations
     assert records["arterial"]["liver_dice_before"] < 0.97 < records["arterial"]["liver_dice_after"]
     assert records["delayed"]["liver_dice_before"] is records["delayed"]["liver_dice_after"] is None

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from mtinet.training.diagnostics import StepDiagnostics
+from mtinet.training.looks import class_chance
 
 HEALTHY = {
     "discriminator_accuracy": 0.75,
@@ -86,3 +88,13 @@ def test_memory_survives_json_and_goes_on():
     late = [f for step in range(18, 41) for f in second.observe(step, {**numbers, "total": 1.0})]
     assert early + late == found
     assert second.state == whole.state
+
+
+def test_chance_counts_the_classes_that_occur(prepared):
+    # two of hcc and three of hemangioma, whatever else the cohort could hold
+    assert class_chance(prepared, balanced=True) == 1 / 2
+    assert class_chance(prepared, balanced=False) == 3 / 5
+    assert class_chance([s for s in prepared if s.label == "hcc"], balanced=True) == 1.0
+    assert class_chance([s for s in prepared if not s.lesions], balanced=True) == 1.0
+    unmasked = [replace(s, has_mask=False, lesions=()) for s in prepared if s.lesions]
+    assert class_chance(unmasked, balanced=True) == 1 / 2

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from mtinet.cohort import Cohort
 from mtinet.config import Config, resolve
 from mtinet.model import mdief
 from mtinet.runs import Run, RunError
-from mtinet.training.loop import TrainingError, loader_workers
+from mtinet.training.loop import TrainingError, loader_workers, mixed_precision
 from mtinet.training.optimization import moving_average
 from mtinet.workflows.train import TrainOptions, train
 
@@ -194,12 +195,16 @@ def test_nan_loss_stops_and_keeps_the_last_checkpoint(toy_cohort: Cohort, tmp_pa
     sick = resolve_on(
         config, ["training.learning_rate=1e30", "training.clip=0", "training.checkpoint_every=1"]
     )
-    with pytest.raises(TrainingError, match="not finite"):
+    with pytest.raises(TrainingError, match="not finite") as told:
         train(toy_cohort.folder, out, sick, OPTIONS)
     run = Run.open(out)
     assert "nan-loss" in [f.id for f in run.findings()]
     checkpoint, _ = run.latest_checkpoint()
     assert checkpoint is not None
+    assert f"the checkpoint of step {checkpoint.step} is good" in str(told.value)
+    rare = resolve_on(sick, ["training.checkpoint_every=14"])
+    with pytest.raises(TrainingError, match="there is no checkpoint yet"):
+        train(toy_cohort.folder, tmp_path / "rare", rare, OPTIONS)
     assert all(torch.isfinite(t).all() for n, t in checkpoint.tensors.items() if n.startswith("optimizer"))
 
 
@@ -232,6 +237,32 @@ def test_fine_tuning_is_resumed_exactly_even_before_its_first_checkpoint(
     assert files_of(resumed) == files_of(whole)
 
 
+def test_fine_tuning_is_resumed_without_its_start_run_once_there_is_a_checkpoint(
+    toy_cohort: Cohort, tmp_path: Path, config: Config
+):
+    short = resolve_on(
+        config, ["training.steps=3", "training.checkpoint_every=2", "training.validate_every=0"]
+    )
+    first = train(toy_cohort.folder, tmp_path / "first", short, OPTIONS)
+    options = TrainOptions(folds=3, workers=1, init=first.path)
+
+    def stop_at(last: int) -> Callable[..., None]:
+        def stop(step: int, *_: object) -> None:
+            if step == last:
+                raise Killed
+
+        return stop
+
+    for last in (1, 3):
+        with pytest.raises(Killed):
+            train(toy_cohort.folder, tmp_path / f"run{last}", short, options, on_step=stop_at(last))
+    first.path.rename(tmp_path / "moved")
+    again = TrainOptions(folds=3, workers=1, resume=True)
+    assert train(toy_cohort.folder, tmp_path / "run3", short, again).finished
+    with pytest.raises(RunError, match=r"no checkpoint.*put that back"):
+        train(toy_cohort.folder, tmp_path / "run1", short, again)
+
+
 def test_a_start_that_saw_the_held_out_patients_is_refused(
     toy_cohort: Cohort, tmp_path: Path, config: Config
 ):
@@ -253,6 +284,8 @@ def test_resume_refuses_other_training_images(toy_cohort: Cohort, tmp_path: Path
     with pytest.raises(ValueError, match=r"interrupted run|another state"):
         train(toy_cohort.folder, tmp_path / "run", config, TrainOptions(folds=3, workers=1, resume=True))
     assert size > 0
+    # what is refused is not lost
+    assert Run.open(tmp_path / "run").latest_checkpoint()[0] is not None
 
 
 def test_runs_of_other_seeds_hold_out_the_same_patients(toy_cohort: Cohort, tmp_path: Path, config: Config):
@@ -269,6 +302,14 @@ def test_bfloat16_trains_where_it_is_asked_for(toy_cohort: Cohort, tmp_path: Pat
     config = resolve_on(config, ["training.precision=bf16-mixed", "training.steps=3", *changes])
     run = train(toy_cohort.folder, tmp_path / "run", config, OPTIONS)
     assert run.finished
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_bfloat16_is_left_alone_on_a_device_that_only_emulates_it(monkeypatch, native: bool):
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or native
+    )
+    assert mixed_precision(resolve("tiny"), torch.device("cuda")) is native
 
 
 def test_a_non_empty_folder_is_refused(toy_cohort: Cohort, tmp_path: Path, config: Config):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -7,6 +8,8 @@ import pytest
 import torch
 
 from mtinet.config import ObjectiveSettings, TimSettings, resolve
+from mtinet.data.dataset import PatchDataset, collate
+from mtinet.data.prepared import PreparedStudy
 from mtinet.model.build import build_network
 from mtinet.model.network import Prediction
 from mtinet.training.objective import (
@@ -158,6 +161,53 @@ def test_tim_reaches_decoder_and_head(make_batch):
     head = max(float(p.grad.abs().max()) for p in network.head.parameters() if p.grad is not None)
     assert decoder > 0
     assert head > 0
+
+
+def test_a_lesion_is_read_whether_or_not_the_liver_was_drawn_with_it(make_batch):
+    config = resolve("tiny")
+    batch = make_batch(config)
+    lesions = batch["labels"] > 0
+    logits = (16.0 * lesions - 8).unsqueeze(1)
+    rows = batch["region_valid"].shape[1]
+    prediction = Prediction(
+        logits, batch["enhancement"], torch.zeros(4, rows, 2), torch.ones(4, rows, dtype=torch.bool)
+    )
+    objective = Objective(config.objective, config.tim)
+    whole, holed = (
+        objective.read(prediction, batch | {"liver": liver})
+        for liver in (batch["liver"] | lesions, batch["liver"] & ~lesions)
+    )
+    assert whole.valid.any()
+    torch.testing.assert_close(whole.signal, holed.signal)
+    assert torch.equal(whole.valid, holed.valid)
+
+
+def test_tim_is_blind_to_a_phase_that_does_not_cover_the_lesion(prepared):
+    config = resolve("tiny", assignments=["augmentation.enabled=false", "sampling.lesion_fraction=1"])
+
+    def uncovered(study: PreparedStudy) -> PreparedStudy:
+        image = np.array(study.image)
+        image[1] = 0.0
+        lesions = [
+            replace(x, enhancement={p: v for p, v in x.enhancement.items() if p != study.phases[1]})
+            for x in study.lesions
+        ]
+        return replace(study, memory={**study.memory, "image": image}, lesions=tuple(lesions))
+
+    data = PatchDataset([uncovered(s) for s in prepared if s.lesions], config, ("hemangioma", "hcc"), seed=0)
+    batch = collate([data.sample(0, slot) for slot in range(4)])
+    said = batch["enhancement"].clone()
+    said[..., 1] = 0.9
+    logits = (80.0 * (batch["labels"] > 0) - 40).unsqueeze(1)
+    rows = said.shape[1]
+    prediction = Prediction(
+        logits, said.requires_grad_(), torch.zeros(4, rows, 2), torch.ones(4, rows, dtype=torch.bool)
+    )
+    objective = Objective(config.objective, config.tim)
+    tim = objective.terms(prediction, batch, objective.read(prediction, batch), own)["tim"]
+    assert tim.item() == pytest.approx(0.0, abs=1e-5)
+    (gradient,) = torch.autograd.grad(tim, said)
+    assert not gradient[..., 1].any()
 
 
 def test_regression_is_blind_to_absent_phases(make_batch):

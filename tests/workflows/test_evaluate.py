@@ -188,5 +188,5 @@ def test_a_changed_cohort_is_refused(toy_run: Run, tmp_path: Path):
     table = pd.read_csv(folder / "cohort.csv", dtype=str, keep_default_na=False)
     table.loc[0, "label"] = "hemangioma" if table.loc[0, "label"] == "hcc" else "hcc"
     table.to_csv(folder / "cohort.csv", index=False)
-    with pytest.raises(ValueError, match="another state"):
+    with pytest.raises(UserError, match=f"mtinet evaluate {run.path} --cohort {folder}"):
         evaluate(run.path)

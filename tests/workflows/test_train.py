@@ -11,16 +11,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import SimpleITK as sitk
+import torch
+from lightning_fabric import Fabric
 
 from mtinet.cohort import Cohort
 from mtinet.config import Config, resolve
 from mtinet.data.folds import Split
 from mtinet.errors import UnusableError
-from mtinet.runs import Run
+from mtinet.model.build import build_network, class_tensors
+from mtinet.model.network import MultiTaskNetwork
+from mtinet.runs import Run, RunError
 from mtinet.workflows.check import check
 from mtinet.workflows.evaluate import evaluate
 from mtinet.workflows.predict import predict
-from mtinet.workflows.train import TrainOptions, enhancement_statistics, train
+from mtinet.workflows.train import TrainOptions, enhancement_statistics, initialise, refuse_changes, train
 
 OPTIONS = TrainOptions(folds=3, workers=1)
 SHORT = ("training.steps=4", "training.validate_every=0", "training.checkpoint_every=2")
@@ -201,3 +205,92 @@ def test_a_fixed_division_takes_the_place_of_the_fold(toy_cohort: Cohort, tmp_pa
     options = TrainOptions(split=tmp_path / "split.json", workers=1)
     run = train(toy_cohort.folder, tmp_path / "run", short(), options)
     assert Split.from_dict(run.document("split")) == split
+
+
+def untrained(place: Path, config: Config, classes: tuple[str, ...]) -> tuple[Run, MultiTaskNetwork]:
+    """A run whose model is a network as it was built from another seed."""
+    other = resolve("tiny", assignments=[f"model={config.model}", "training.seed=3"]).training
+    network = build_network(config.model_copy(update={"training": other}), len(classes))
+    run = Run.create(place, config, {"classes": {"classes": list(classes)}, "manifest": {"format": 1}})
+    run.save_model(network.state_dict(), {})
+    return run, network
+
+
+@pytest.mark.parametrize("model", ["mtinet", "unet_cnn"])
+def test_classes_of_a_start_run_are_taken_by_name(tmp_path: Path, model):
+    config = resolve("tiny", assignments=[f"model={model}"])
+    start, trained = untrained(tmp_path / "run", config, ("cyst", "hcc", "fnh"))
+    network = build_network(config, 3)
+    assert initialise(network, start, ("fnh", "cyst", "hcc")) == []
+    image = torch.rand(2, 4, 32, 32)
+    before, after = trained.eval()(image), network.eval()(image)
+    torch.testing.assert_close(after.class_logits, before.class_logits[..., [2, 0, 1]])
+    torch.testing.assert_close(after.enhancement, before.enhancement)
+
+    fresh = build_network(config, 3)
+    (finding,) = initialise(fresh, start, ("fnh", "cyst", "icc"))
+    assert "cyst, hcc, fnh there and fnh, cyst, icc here" in finding.meaning
+    untouched = build_network(config, 3).state_dict()
+    own, theirs = fresh.state_dict(), trained.state_dict()
+    for name, tensor in own.items():
+        expected = untouched if name in class_tensors(config, 3) else theirs
+        assert torch.equal(tensor, expected[name]), name
+
+
+@pytest.mark.parametrize("changes", [(), ("encoder.shared=false",), ("model=basic_unet",)])
+def test_what_belongs_to_other_phases_starts_fresh(tmp_path: Path, changes):
+    config = resolve("tiny", assignments=changes)
+    start, trained = untrained(tmp_path / "run", config, ("cyst", "hcc"))
+    other = resolve("tiny", assignments=[*changes, "phases=arterial,pre,portal_venous,hepatobiliary"])
+    network = build_network(other, 2)
+    (finding,) = initialise(network, start, ("cyst", "hcc"))
+    assert "hepatobiliary here" in finding.meaning
+    own, theirs, untouched = (n.state_dict() for n in (network, trained, build_network(other, 2)))
+    taken = {name for name in own if torch.equal(own[name], theirs[name])}
+    fresh = {name for name in own if torch.equal(own[name], untouched[name])}
+    assert taken | fresh == set(own)
+    first = {"model=basic_unet": "body."}.get("".join(changes), "encoder.encoders.0.")
+    weights = [
+        name for name in own if name.startswith(first) and name.endswith("weight") and own[name].ndim > 2
+    ]
+    # one encoder for all phases knows none of them
+    assert (weights[0] in taken) == (changes == ())
+    assert [name for name in own if name in taken - fresh]
+
+
+def test_a_resumed_run_refuses_what_it_was_not_begun_with(toy_cohort: Cohort, tmp_path: Path):
+    config = short("training.steps=2")
+    run = train(toy_cohort.folder, tmp_path / "run", config, OPTIONS)
+    own = run.document("split")
+    (tmp_path / "same.json").write_text(json.dumps(own))
+    (tmp_path / "other.json").write_text(json.dumps(own | {"train": own["test"], "test": own["train"]}))
+    refuse_changes(run, toy_cohort, config, {"fold": 0, "folds": 3}, tmp_path / "same.json")
+    deeper = config.model_copy(update={"head": config.head.model_copy(update={"depth": 5})})
+    for options, told in (
+        ((deeper, {}), "head.depth is 1, not 5"),
+        ((config, {"fold": 1}), "fold is 0, not 1"),
+        ((config, {"fold": None}), "fold is 0, not None"),
+        ((config, {"folds": 4}), "folds is 3, not 4"),
+        ((config, {}, tmp_path / "other.json"), "other.json"),
+        ((config, {}, None, run.path), "fresh weights"),
+    ):
+        with pytest.raises(RunError, match=told):
+            refuse_changes(run, toy_cohort, *options)
+
+
+def test_a_refused_training_leaves_no_folder(toy_cohort: Cohort, tmp_path: Path):
+    config = short("training.steps=2")
+    everybody = train(toy_cohort.folder, tmp_path / "all", config, TrainOptions(fold=None, workers=1))
+    for init, told in ((everybody.path, "holds out"), (tmp_path / "typo", "not a run folder")):
+        with pytest.raises(RunError, match=told):
+            train(toy_cohort.folder, tmp_path / "run", config, replace(OPTIONS, init=init))
+        assert not (tmp_path / "run").exists()
+
+
+def test_processes_that_cannot_share_a_batch_are_refused_before_they_train(
+    toy_cohort: Cohort, tmp_path: Path, monkeypatch
+):
+    monkeypatch.setattr(Fabric, "world_size", 3)
+    with pytest.raises(RunError, match="batch_size=4 cannot be shared by 3"):
+        train(toy_cohort.folder, tmp_path / "run", short(), OPTIONS)
+    assert not (tmp_path / "run").exists()

@@ -50,6 +50,7 @@ DropoutOption = Annotated[
 
 @app.command()
 def train(
+    context: typer.Context,
     cohort: CohortArgument,
     out: Annotated[Path, typer.Option("--out", "-o", help="Run folder to write.")],
     preset: Preset = "small",
@@ -72,12 +73,34 @@ def train(
     json_: Json = False,
 ) -> None:
     """Train on a cohort; one fold of patients is held out unless --all is given."""
+    from mtinet.cohort import Cohort
+    from mtinet.runs import Run
     from mtinet.training.memory import keep_freed_memory
-    from mtinet.workflows.train import TrainOptions
+    from mtinet.workflows.train import TrainOptions, refuse_changes
     from mtinet.workflows.train import train as run
 
+    given = {
+        name
+        for name in context.params
+        if (source := context.get_parameter_source(name)) is not None and source.name == "COMMANDLINE"
+    }
+    divisions = [f"--{name.rstrip('_')}" for name in ("all_", "split", "fold") if name in given]
+    if len(divisions) > 1:
+        raise UserError(f"{' and '.join(divisions)} exclude each other; give one of them")
     assignments = [*(set_ or []), *([f"model={model}"] if model else [])]
-    resolved = settings.resolve(preset, config, assignments)
+    if resume and (out / "config.yaml").is_file():
+        earlier = Run.open(out)
+        if "preset" in given:
+            resolved = settings.resolve(preset, config, assignments)
+        else:
+            resolved = settings.resolve_settings(earlier.config, config, assignments)
+        division: dict[str, int | None] = {"fold": None} if all_ else {}
+        division |= {name: value for name, value in (("fold", fold), ("folds", folds)) if name in given}
+        refuse_changes(earlier, Cohort.read(cohort), resolved, division, split, init)
+    else:
+        resolved = settings.resolve(preset, config, assignments)
+        if resume:
+            typer.echo(f"{out} holds no run to go on with; a new one starts", err=True)
     options = TrainOptions(
         fold=None if all_ else fold,
         folds=folds,

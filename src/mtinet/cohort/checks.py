@@ -32,12 +32,12 @@ def structural_findings(cohort: Cohort) -> list[Finding]:
         _check_study(study, cohort, used, findings)
     _check_mask_sources(cohort, findings)
     _check_lesions(cohort, findings)
-    labelled = {s.label for s in cohort.studies if s.label and s.label != NO_LESION}
+    labelled = {*(s.label for s in cohort.studies), *cohort.lesions.get("label", ())} - {"", NO_LESION}
     if cohort.studies and len(labelled) < 2:
         findings.add(
             "one-class",
             "warning",
-            f"the labelled studies hold {len(labelled)} class(es)",
+            f"the labelled studies and lesions hold {len(labelled)} class(es)",
             "Classification cannot be learned; add studies of another class, "
             "or expect segmentation and enhancement only.",
         )
@@ -98,7 +98,7 @@ def _check_study(study: Study, cohort: Cohort, used: Counter[Path], findings: Fi
     _check_phases(study, cohort, findings)
     _check_files(study, used, findings)
     _check_mask_phase_and_times(study, findings)
-    _check_targets(study, findings)
+    _check_targets(study, cohort, findings)
 
 
 def _check_phases(study: Study, cohort: Cohort, findings: Findings) -> None:
@@ -178,7 +178,7 @@ def _check_mask_phase_and_times(study: Study, findings: Findings) -> None:
         )
 
 
-def _check_targets(study: Study, findings: Findings) -> None:
+def _check_targets(study: Study, cohort: Cohort, findings: Findings) -> None:
     """Training targets that the study lacks."""
     case = study.study_id
     if study.mask is None and study.label != NO_LESION:
@@ -189,11 +189,12 @@ def _check_targets(study: Study, findings: Findings) -> None:
             "It trains the other tasks and is not scored on Dice.",
             case,
         )
-    if not study.label:
+    # the lesions' classes train where a mask says which lesions they are
+    if not study.label and not (study.mask is not None and any(cohort.lesion_labels(study).values())):
         findings.add(
             "no-label",
             "note",
-            "the study has no label",
+            "the study has no label, and its lesions have no classes",
             "It trains the other tasks and is not scored on class.",
             case,
         )

@@ -93,8 +93,26 @@ def validate(kind: type[T], values: Mapping[str, Any]) -> T:
         lines = []
         for item in error.errors():
             name = ".".join(str(part) for part in item["loc"])
-            lines.append(f"{name}: {item['msg']} (given: {item['input']!r})" if name else item["msg"])
+            says = _several(kind, item["loc"]) if item["type"] == "tuple_type" else item["msg"]
+            lines.append(f"{name}: {says} (given: {item['input']!r})" if name else says)
         raise SettingsError("not valid: " + "; ".join(lines)) from None
+
+
+def _several(kind: type[BaseModel], place: Sequence[int | str]) -> str:
+    """That a setting takes several values, with its default as the example."""
+    *groups, name = place
+    for group in groups:
+        field = kind.model_fields.get(str(group))
+        if field is None or not (
+            isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+        ):
+            return "give a list"
+        kind = field.annotation
+    field = kind.model_fields.get(str(name))
+    if field is None or not isinstance(field.default, tuple) or not field.default:
+        return "give a list"
+    example = ",".join("null" if value is None else str(value) for value in field.default)
+    return f"several values are needed, for example {'.'.join(map(str, place))}={example}"
 
 
 def _chosen(table: Mapping[str, Callable[[], T]], name: str, what: str) -> Callable[[], T]:

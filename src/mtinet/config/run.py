@@ -71,7 +71,7 @@ class AugmentationSettings(Settings):
 
 # ---------------------------------------------------------------- model
 class EncoderSettings(Settings):
-    channels: tuple[Count, ...] = Field((12, 24, 48, 96), description="channels of the four blocks")
+    channels: tuple[Count, ...] = Field((12, 24, 48, 96), min_length=1, description="channels of each block")
     shared: bool = Field(True, description="one set of weights for all phases, or one a phase (paper)")
     convolutions: Count = Field(1, description="convolutions a block")
     stem: Literal[1, 2, 4] = Field(
@@ -96,7 +96,9 @@ class MdiefSettings(Settings):
 
 
 class DecoderSettings(Settings):
-    channels: tuple[Count, ...] = Field((48, 24, 12, 12), description="channels from deep to full resolution")
+    channels: tuple[Count, ...] = Field(
+        (48, 24, 12, 12), min_length=1, description="channels from deep to full resolution"
+    )
     convolutions: Count = 1
     skips: Literal["none", "raw", "fused"] = "fused"
     dropout: Fraction = Field(

@@ -56,24 +56,13 @@ def cache_folder(given: Path | None = None, cohort_folder: Path | None = None) -
     return Path.home() / ".cache" / "mtinet"
 
 
-def study_key(
-    study: Study,
-    lesion_labels: Mapping[int, str],
-    phases: tuple[Phase, ...],
-    settings: PreparationSettings,
-) -> str:
-    """Hash of everything that a prepared study depends on.
-
-    Raises
-    ------
-    OSError
-        A file of the study cannot be read.
-    """
+def study_key(content: Mapping[str, Any], phases: tuple[Phase, ...], settings: PreparationSettings) -> str:
+    """Hash of everything that a prepared study depends on; ``content`` is that of :func:`study_content`."""
     described = {
         "revision": PREPARATION_REVISION,
         "settings": settings.model_dump(mode="json"),
         "phases": phases,
-        **study_content(study, lesion_labels),
+        **content,
     }
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:KEY_LENGTH]
 

@@ -235,17 +235,21 @@ def collate(samples: Sequence[Sample]) -> Sample:
 
 
 def _groups(studies: Sequence[PreparedStudy], classes: dict[str, int]) -> tuple[list[list[int]], list[int]]:
-    """Indices of the studies of each class, and of those without lesion or label."""
+    """Indices of the studies of each class, and of those without lesion or class.
+
+    Where a study has no label, the class of its largest lesion counts.
+    """
     by_class: dict[str, list[int]] = {}
     others: list[int] = []
     for index, study in enumerate(studies):
-        if study.label and study.label != NO_LESION and study.label not in classes:
+        label = study.label or (study.lesions[0].label if study.lesions else "")
+        if label and label != NO_LESION and label not in classes:
             raise ValueError(
-                f"study {study.study_id}: {study.label!r} is not among the classes {', '.join(classes)}; "
+                f"study {study.study_id}: {label!r} is not among the classes {', '.join(classes)}; "
                 "train on a cohort with the same classes"
             )
-        if study.label in classes:
-            by_class.setdefault(study.label, []).append(index)
+        if label in classes:
+            by_class.setdefault(label, []).append(index)
         else:
             others.append(index)
     return [by_class[label] for label in sorted(by_class)], others

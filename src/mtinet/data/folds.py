@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
-from mtinet.cohort import Cohort
+from mtinet.cohort import Cohort, Study
 from mtinet.errors import UserError
 
 STREAM_PATIENTS = 605
@@ -76,8 +76,9 @@ def split_cohort(cohort: Cohort, fold: int | None = 0, folds: int = 5, seed: int
     """Hold out one of several folds.
 
     Patients are never divided, and the labels (with ``none`` and unknown as labels of their own) are spread
-    evenly over the folds.  Where no label has as many studies as there are folds, patients are dealt out
-    without regard to it.  The order of the rows does not matter.
+    evenly over the folds; a study without label counts by its lesions' classes.  Where no label has as many
+    studies as there are folds, patients are dealt out without regard to it.  The order of the rows does not
+    matter.
 
     Parameters
     ----------
@@ -105,7 +106,7 @@ def split_cohort(cohort: Cohort, fold: int | None = 0, folds: int = 5, seed: int
             f"cohort {cohort.name} has {len(set(patients))} patients, too few for {folds} folds; "
             "add patients or train on everybody (--all)"
         )
-    labels = [study.label for study in studies]
+    labels = [_label(cohort, study) for study in studies]
     stratify = max(labels.count(label) for label in set(labels)) >= folds
     divider = (StratifiedGroupKFold if stratify else GroupKFold)(folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
@@ -166,7 +167,8 @@ def fewer_patients(split: Split, cohort: Cohort, patients: int, seed: int) -> Sp
     of_study = {study.study_id: study for study in cohort.studies}
     by_patient = defaultdict(list)
     for study_id in sorted(split.train):
-        by_patient[of_study[study_id].patient_id].append(of_study[study_id].label)
+        study = of_study[study_id]
+        by_patient[study.patient_id].append(_label(cohort, study))
     order = np.random.default_rng([seed, STREAM_PATIENTS]).permutation(sorted(by_patient)).tolist()
     # each label's patients are spread evenly over the order, from its own random offset
     labels = {patient: Counter(sorted(by_patient[patient])).most_common(1)[0][0] for patient in order}
@@ -185,8 +187,19 @@ def fewer_patients(split: Split, cohort: Cohort, patients: int, seed: int) -> Sp
     return replace(split, train=train)
 
 
+def _label(cohort: Cohort, study: Study) -> str:
+    """A study's label; where it has none, the class of most of its lesions, whose sizes no table tells."""
+    if study.label:
+        return study.label
+    counts = Counter(sorted(label for label in cohort.lesion_labels(study).values() if label))
+    return counts.most_common(1)[0][0] if counts else ""
+
+
 def read_split(path: Path, cohort: Cohort) -> Split:
     """A fixed division from a file, for example the official one of a public data set.
+
+    It has ``train`` and ``test``, lists of study ids; ``fold``, ``folds`` and ``cohort_hash``, which programs
+    write beside them, may be left out.
 
     Raises
     ------
@@ -194,27 +207,43 @@ def read_split(path: Path, cohort: Cohort) -> Split:
         The file is not a division, is that of another cohort, or divides a patient.
     """
     try:
-        split = Split.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        values = json.loads(path.read_text(encoding="utf-8"))
+        sides = {side: values[side] for side in ("train", "test")}
+        if not all(isinstance(ids, list) and all(isinstance(i, str) for i in ids) for ids in sides.values()):
+            raise TypeError("train and test are lists of study ids in quotes")
+        split = Split.from_dict({"fold": None, "folds": 1, "cohort_hash": cohort.hash, **values})
     except OSError as error:
         raise SplitError(f"{path} cannot be read ({error.strerror}); correct the path") from None
     except (ValueError, KeyError, TypeError) as error:
         raise SplitError(
-            f"{path} is not a division of a cohort ({type(error).__name__}: {error}); give a file with "
-            "train, test, fold, folds and cohort_hash"
+            f"{path} is not a division of a cohort ({type(error).__name__}: {error}); write "
+            '{"train": ["id", ...], "test": ["id", ...]}'
         ) from None
-    split.check(cohort)
+    if split.cohort_hash != cohort.hash:
+        raise SplitError(
+            f"{path} was made for another state of cohort {cohort.name} (hash {split.cohort_hash}, now "
+            f"{cohort.hash}); make it again, or remove its cohort_hash if the studies are still the same"
+        )
     both = sorted(set(split.train) & set(split.test))
-    if both or not split.train:
-        raise SplitError(f"{path}: " + (f"on both sides: {', '.join(both)}" if both else "nobody trains"))
+    if both:
+        raise SplitError(f"{path} has {', '.join(both)} on both sides; keep each study on one")
+    if not split.train:
+        raise SplitError(f"{path} has nobody to train on; list studies in train")
+    try:
+        refuse_shared_patients(cohort, split.train, split.test)
+    except SplitError as error:
+        raise SplitError(f"{path}: {error}") from None
     return split
 
 
 def refuse_shared_patients(cohort: Cohort, train: tuple[str, ...], test: tuple[str, ...]) -> None:
-    """Raise :class:`SplitError` where a patient has studies on both sides."""
+    """Raise :class:`SplitError` where a patient has studies on both sides, or the cohort lacks a study."""
     patient = {study.study_id: study.patient_id for study in cohort.studies}
     unknown = [study_id for study_id in (*train, *test) if study_id not in patient]
     if unknown:
-        raise SplitError(f"the split names studies that the cohort lacks: {', '.join(unknown)}")
+        raise SplitError(
+            f"the split names studies that the cohort lacks: {', '.join(unknown)}; correct the ids, or remove them"
+        )
     shared = sorted({patient[i] for i in train} & {patient[i] for i in test})
     if shared:
         raise SplitError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,13 +62,15 @@ def prepare_study(
     """
     labels = dict(lesion_labels or {})
     try:
-        key = cache_of.study_key(study, labels, phases, settings)
+        content = cache_of.study_content(study, labels)
     except OSError as error:
         raise PreparationError(f"study {study.study_id}: {error}; correct the path in cohort.csv") from None
-    stored = cache_of.find(cache, study.study_id, key)
-    if stored is not None:
-        return stored
-    return cache_of.store(cache, _prepare(study, phases, settings, labels, masks=True), key)
+    key = cache_of.study_key(content, phases, settings)
+    prepared = cache_of.find(cache, study.study_id, key)
+    if prepared is None:
+        prepared = cache_of.store(cache, _prepare(study, phases, settings, labels, masks=True), key)
+    images = tuple(sorted(content["files"][phase][: cache_of.KEY_LENGTH] for phase in study.images))
+    return replace(prepared, image_hashes=images)
 
 
 @stage("prepare")

@@ -100,6 +100,9 @@ class PreparedStudy:
         Where the arrays lie that are not in memory.
     key : str
         Hash of content and settings; empty where it was prepared in memory.
+    image_hashes : tuple of str
+        Of the image files that it was prepared from: they tell it under any id, in any cohort.  They are no part
+        of the folder; empty where it was prepared in memory.
     memory : mapping of str to ndarray
         Arrays in memory, by name; they go before those in the folder.
     """
@@ -124,6 +127,7 @@ class PreparedStudy:
     lost_lesions: tuple[int, ...] = ()
     folder: Path | None = None
     key: str = ""
+    image_hashes: tuple[str, ...] = ()
     memory: Mapping[str, NDArray[Any]] = field(default_factory=dict, repr=False)
 
     @property
@@ -178,7 +182,7 @@ class PreparedStudy:
         """Write the arrays and the description into an existing folder."""
         for name, array in self.memory.items():
             np.save(folder / f"{name}.npy", array)
-        apart = ("memory", "folder", "lesions")
+        apart = ("memory", "folder", "lesions", "image_hashes")
         meta = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in apart}
         meta["lesions"] = [asdict(lesion) for lesion in self.lesions]
         files.write_json(folder / "meta.json", meta)

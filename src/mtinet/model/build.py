@@ -34,6 +34,36 @@ def build_network(config: Config, n_classes: int) -> MultiTaskNetwork:
         return BaselineNetwork(config, n_classes)
 
 
+def class_tensors(config: Config, n_classes: int) -> dict[str, int]:
+    """Axis by name of the network's tensors with an entry a class, in the classes' order at the axis' end."""
+    return _resized(config, n_classes, config, n_classes + 1)
+
+
+def phase_tensors(config: Config, n_classes: int) -> set[str]:
+    """Names of the network's tensors that belong to certain phases, or to a place in the phases' order."""
+    one_more = config.model_copy(update={"phases": (*config.phases, config.phases[-1])})
+    found = set(_resized(config, n_classes, one_more, n_classes))
+    if (
+        not config.encoder.shared
+    ):  # an encoder a phase: with other phases there are more of them, of one shape
+        found |= {
+            name
+            for name in build_network(config, n_classes).state_dict()
+            if name.startswith("encoder.encoders.")
+        }
+    return found
+
+
+def _resized(config: Config, n_classes: int, other: Config, other_classes: int) -> dict[str, int]:
+    """First axis by name in which tensors of two networks differ in length."""
+    one, two = (build_network(c, n).state_dict() for c, n in ((config, n_classes), (other, other_classes)))
+    return {
+        name: next(axis for axis, sides in enumerate(zip(t.shape, two[name].shape)) if len(set(sides)) > 1)
+        for name, t in one.items()
+        if name in two and t.shape != two[name].shape
+    }
+
+
 def build_discriminator(config: Config, n_classes: int) -> TaskDiscriminator:
     """The discriminator, freshly initialised from ``config.training.seed``."""
     with torch.random.fork_rng(devices=[]):

@@ -58,6 +58,8 @@ class Evaluated:
         Tables and slices of the evaluation.
     config : Config
     manifest, split : dict
+    inherited : list of dict
+        Of a fine-tuned run: what its start, and that one's, trained on (``cohort``, ``patients``).
     classes, phases : tuple of str
     findings : tuple of Finding
     metrics : DataFrame
@@ -72,6 +74,7 @@ class Evaluated:
     config: Config
     manifest: dict[str, Any]
     split: dict[str, Any]
+    inherited: list[dict[str, Any]]
     classes: tuple[str, ...]
     phases: tuple[str, ...]
     findings: tuple[Finding, ...]
@@ -152,6 +155,7 @@ def read_evaluated(run: Run, folder: Path | None = None) -> Evaluated:
         config=config,
         manifest=run.manifest,
         split=split,
+        inherited=run.document("inherited") if run.has_document("inherited") else [],
         classes=run.classes,
         phases=tuple(config.phases),
         findings=tuple(findings),

@@ -7,6 +7,7 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 
@@ -155,15 +156,31 @@ def _origin(evaluated: Evaluated) -> list[tuple[str, str]]:
     cohort = f"{manifest.get('cohort', UNKNOWN)} (hash {manifest.get('cohort_hash', UNKNOWN)})"
     licence = ("Licence", str(manifest.get("licence") or "not stated"))
     trained = count_of(len(split["train"]), "study", "studies")
+    start = _start(evaluated)
     if evaluated.other:
-        return [("Scored on", evaluated.other), ("Trained on", f"{trained} of {cohort}"), licence]
+        return [("Scored on", evaluated.other), ("Trained on", f"{trained} of {cohort}"), *start, licence]
     held_out = f"{count_of(len(split['test']), 'study', 'studies')}, {_fold_text(evaluated)}"
-    return [("Cohort", cohort), licence, ("Trained on", trained), ("Held out", held_out)]
+    return [("Cohort", cohort), licence, ("Trained on", trained), *start, ("Held out", held_out)]
+
+
+def _start(evaluated: Evaluated) -> list[tuple[str, str]]:
+    """The run whose weights a fine-tuned one began with, and who had trained those."""
+    init = evaluated.manifest.get("init")
+    if init is None:
+        return []
+    before = [
+        f"{count_of(len(one['patients']), 'patient')} of {one['cohort']}" for one in evaluated.inherited
+    ]
+    return [
+        ("Fine-tuned from", f"{Path(init).name}, trained on {', then '.join(reversed(before)) or UNKNOWN}")
+    ]
 
 
 def _fold_text(evaluated: Evaluated) -> str:
     fold, folds = evaluated.split.get("fold"), evaluated.split.get("folds")
-    return "none: everybody trained" if fold is None else f"fold {fold} of {folds}, by patient"
+    if fold is not None:
+        return f"fold {fold} of {folds}, by patient"
+    return "by a division of its own" if evaluated.split["test"] else "none: everybody trained"
 
 
 def _lesion_text(reference: pd.DataFrame) -> str:

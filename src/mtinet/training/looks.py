@@ -63,7 +63,15 @@ def fusion_spread(network: MultiTaskNetwork, batch: Sample) -> float | None:
     return float(weights[-1][..., 1].std(dim=2).mean()) if weights else None
 
 
-def majority_share(studies: Sequence[PreparedStudy]) -> float:
-    """Share of the most frequent class among the lesions with a known one: what guessing reaches."""
-    counts = Counter(lesion.label for study in studies for lesion in study.lesions if lesion.label)
-    return max(counts.values()) / sum(counts.values()) if counts else 1.0
+def class_chance(studies: Sequence[PreparedStudy], *, balanced: bool) -> float:
+    """What guessing reaches: the share of the most frequent class among the lesions with a known one.
+
+    Where classes are drawn equally often (``balanced``) it is one among those that occur.  A study without a
+    mask counts by its label.
+    """
+    known = [lesion.label for study in studies for lesion in study.lesions]
+    known += [study.label for study in studies if not study.has_mask]
+    counts = Counter(label for label in known if label)
+    if not counts:
+        return 1.0
+    return 1 / len(counts) if balanced else max(counts.values()) / sum(counts.values())

@@ -29,7 +29,7 @@ from mtinet.runs import Checkpoint, Run, RunError
 from mtinet.training import state
 from mtinet.training.adversary import Adversary
 from mtinet.training.diagnostics import StepDiagnostics
-from mtinet.training.looks import look, majority_share
+from mtinet.training.looks import class_chance, look
 from mtinet.training.objective import Objective, Read
 from mtinet.training.optimization import (
     build_optimizer,
@@ -68,6 +68,11 @@ class Trainer:
         Devices and processes.
     progress : callable, optional
         Called as ``progress(step, numbers)`` after every step.
+
+    Raises
+    ------
+    RunError
+        The processes cannot share a batch evenly.
     """
 
     run: Run
@@ -80,13 +85,20 @@ class Trainer:
     progress: Progress | None = None
     _step: int = field(default=0, init=False)
 
+    def __post_init__(self) -> None:
+        batch = self.config.training.batch_size
+        if batch % self.fabric.world_size:
+            raise RunError(
+                f"training.batch_size={batch} cannot be shared by {self.fabric.world_size} processes; give a multiple"
+            )
+
     def fit(self, *, resume: bool = False) -> None:
         """Train to the last step, then write the network that predicts.
 
         Raises
         ------
         TrainingError
-            The loss is not finite; the last good checkpoint stays.
+            The loss is not finite; the last checkpoint, if there is one, is good and stays.
         RunError
             A checkpoint cannot be written or none can be read.
         """
@@ -130,7 +142,7 @@ class Trainer:
             self.adversary = Adversary(self.discriminator, self.config.tdd, settings.seed, self.fabric)
         self.diagnostics = StepDiagnostics(settings.steps)
         balanced = self.config.sampling.cases_per_class == "balanced"
-        self.class_chance = 1 / len(self.data.classes) if balanced else majority_share(self.data.studies)
+        self.class_chance = class_chance(self.data.studies, balanced=balanced)
         self.mixed = mixed_precision(self.config, self.fabric.device)
 
     def _modules(self) -> dict[str, nn.Module]:
@@ -172,12 +184,7 @@ class Trainer:
     def batches(self) -> Iterator[Sample]:
         """Batches from the step reached on; every sample is a function of (seed, step, slot)."""
         settings = self.config.training
-        share, rest = divmod(settings.batch_size, self.fabric.world_size)
-        if rest:
-            raise RunError(
-                f"training.batch_size={settings.batch_size} cannot be shared by {self.fabric.world_size} "
-                "processes; give a multiple"
-            )
+        share = settings.batch_size // self.fabric.world_size
         slots = [
             [(step, self._first_slot + slot) for slot in range(share)]
             for step in range(self._step, settings.steps)
@@ -291,11 +298,15 @@ class Trainer:
     # ------------------------------------------------------------------ looking
     def _stop_on_nan(self, numbers: dict[str, float]) -> None:
         bad = ", ".join(name for name, value in numbers.items() if not math.isfinite(value))
+        kept = self.run.latest_checkpoint()[0]
+        remains = (
+            "there is no checkpoint yet" if kept is None else f"the checkpoint of step {kept.step} is good"
+        )
         finding = Finding(
             "nan-loss",
             "train",
             "error",
-            f"the loss or its gradient is not finite ({bad}); the last checkpoint is good",
+            f"the loss or its gradient is not finite ({bad}); {remains}",
             "Run mtinet check on the cohort, then train a new run with a lower training.learning_rate or "
             "training.clip, or with training.precision=32-true.",
             step=self._step + 1,
@@ -349,10 +360,11 @@ class Trainer:
 def mixed_precision(config: Config, device: torch.device) -> bool:
     """Whether the forward pass runs in bfloat16 where that is safe: as asked, or where the device has it.
 
+    A device that only emulates it is slower with it than without.
     Half precision (float16) is not offered: it needs a loss scale, which is a state of its own.
     """
     if config.training.precision == "auto":
-        return device.type == "cuda" and torch.cuda.is_bf16_supported()
+        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return config.training.precision == "bf16-mixed"
 
 

@@ -134,23 +134,22 @@ class Objective(nn.Module):
         return terms
 
     def read(self, prediction: Prediction, batch: Sample) -> Read:
-        """The signal under the predicted mask near each lesion."""
+        """The signal under the predicted mask near each lesion, in the liver where that is known."""
+        # some livers are drawn without their lesions
+        inside = batch["liver"] | (batch["labels"] > 0)
         signal, valid = region_signal(
             batch["image"],
             prediction.mask_logits,
             batch["phase_present"],
             self.tim,
             within=near_regions(batch["labels"], batch["region_valid"].shape[1]),
-            liver=torch.where(_spread(batch["liver_known"], batch["liver"]), batch["liver"], True).unsqueeze(
-                1
-            ),
+            liver=torch.where(_spread(batch["liver_known"], inside), inside, True).unsqueeze(1),
         )
         return Read(signal, valid & batch["region_valid"])
 
     def _tim(self, prediction: Prediction, batch: Sample, read: Read, known: Tensor, count: Count) -> Tensor:
-        # a study without a mask has no lesion near which the predicted mask could be read
-        placed = read.valid & batch["mask_known"].unsqueeze(1)
-        available = placed.unsqueeze(-1) & batch["phase_present"].unsqueeze(1)
+        # known where the phase is there and covers the lesion; without a mask there is no lesion to read at
+        available = read.valid.unsqueeze(-1) & batch["enhancement_known"]
         truth = torch.where(known, batch["enhancement"], torch.nan)
         total, n = tim_loss(read.signal, prediction.enhancement.float(), truth, available, self.tim)
         return total / count(n).clamp_min(1e-8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -197,7 +198,12 @@ def _studies_to_score(run: Run, cohort_folder: Path | None) -> tuple[Cohort, lis
             )
         return cohort.subset(list(split.test)), []
     if cohort_folder is None:
-        split.check(cohort)
+        folder = run.manifest["cohort_folder"]
+        raise UnusableError(
+            f"cohort {cohort.name} is no longer as {run.path} was trained on it (hash {split.cohort_hash}, now "
+            f"{cohort.hash}); restore its tables, or score all of it that did not train: "
+            f"mtinet evaluate {shlex.quote(str(run.path))} --cohort {shlex.quote(folder)}"
+        )
     return cohort, [cohort.name]
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,20 +18,21 @@ from lightning_fabric import Fabric
 
 from mtinet import provenance
 from mtinet.cohort import NO_LESION, Cohort
-from mtinet.config import Config
+from mtinet.config import Config, difference
 from mtinet.config.variation import LearningVariation
 from mtinet.data.dataset import PatchDataset
-from mtinet.data.folds import Split
+from mtinet.data.folds import Split, read_split
 from mtinet.data.prepared import PreparedStudy
 from mtinet.data.variation import learned
 from mtinet.errors import UnusableError, UserError
-from mtinet.model.build import build_discriminator, build_network
+from mtinet.model.build import build_discriminator, build_network, class_tensors, phase_tensors
 from mtinet.model.network import MultiTaskNetwork
 from mtinet.model.tdd import TaskDiscriminator
 from mtinet.results import Finding
 from mtinet.runs import RUN_FORMAT, Run, RunError
-from mtinet.training.loop import Trainer
+from mtinet.training.loop import Progress, Trainer
 from mtinet.workflows.prepare import prepare
+from mtinet.workflows.unseen import seen_in, training_sets
 from mtinet.workflows.varying import divide, harmonisation_of
 
 OnStep = Callable[[int, int, Mapping[str, float]], None]
@@ -107,6 +110,43 @@ def train(
     run, resumes = _open_or_create(fabric, out, cohort, cohort_folder, config, options)
     if resumes and run.finished:
         return run
+    with _no_folder_if_refused(run, made=fabric.is_global_zero and not resumes):
+        logger = _Logger(run, options.tensorboard and fabric.is_global_zero)
+        steps = run.config.training.steps
+
+        def progress(step: int, numbers: dict[str, float]) -> None:
+            logger(step, numbers)
+            if on_step is not None:
+                on_step(step, steps, numbers)
+
+        trainer = _trainer(fabric, run, cohort, options, progress, on_prepared, resumes=resumes)
+    with logger:
+        trainer.fit(resume=resumes)
+    return run
+
+
+@contextmanager
+def _no_folder_if_refused(run: Run, *, made: bool) -> Iterator[None]:
+    """Remove a run that is refused before its first step: it could be neither resumed nor replaced."""
+    try:
+        yield
+    except UserError:
+        if made:
+            shutil.rmtree(run.path)
+        raise
+
+
+def _trainer(
+    fabric: Fabric,
+    run: Run,
+    cohort: Cohort,
+    options: TrainOptions,
+    progress: Progress,
+    on_prepared: OnPrepared | None,
+    *,
+    resumes: bool,
+) -> Trainer:
+    """Prepare the studies, write what is known of them into the run, and make its networks."""
     config = run.config
     split = Split.from_dict(run.document("split"))
     split.check(cohort)
@@ -115,6 +155,7 @@ def train(
     learning, seed = run.learning, config.training.seed
     training = [learned(by_id[i], learning, seed) for i in split.train if i in by_id]
     tested = [by_id[i] for i in split.test if i in by_id]
+    _refuse_start_that_saw(run, cohort, tested)
     # of a study without lesion a stray voxel decides whether Dice is 0 or nothing
     held_out = [study for study in tested if study.lesions][: config.training.validate_studies]
     _refuse_untrainable(training, cohort)
@@ -127,29 +168,54 @@ def train(
     if harmoniser := harmonisation_of(run, training, write=fabric.is_global_zero):
         training, held_out = ([harmoniser.apply(s) for s in side] for side in (training, held_out))
     network, discriminator = networks(training, config, cohort.classes)
-    # a resumed training may not have reached its first checkpoint: it starts where the first try did
-    if run.manifest["init"] is not None:
-        findings = initialise(network, Run.open(Path(run.manifest["init"])), split)
+    # a resumed training that reached no checkpoint starts where the first try did
+    if run.manifest["init"] is not None and not (resumes and run.latest_checkpoint()[0] is not None):
+        findings = initialise(network, _start_of(run), cohort.classes)
         if fabric.is_global_zero and not resumes:
             run.add_findings(findings)
-    with _Logger(run, options.tensorboard and fabric.is_global_zero) as logger:
+    data = PatchDataset(training, config, cohort.classes, config.training.seed)
+    return Trainer(run, config, network, discriminator, data, held_out, fabric, progress)
 
-        def progress(step: int, numbers: dict[str, float]) -> None:
-            logger(step, numbers)
-            if on_step is not None:
-                on_step(step, config.training.steps, numbers)
 
-        Trainer(
-            run,
-            config,
-            network,
-            discriminator,
-            PatchDataset(training, config, cohort.classes, config.training.seed),
-            held_out,
-            fabric,
-            progress,
-        ).fit(resume=resumes)
-    return run
+def refuse_changes(
+    run: Run,
+    cohort: Cohort,
+    config: Config,
+    division: Mapping[str, int | None],
+    split: Path | None = None,
+    init: Path | None = None,
+) -> None:
+    """Refuse to resume a run with other settings, another division or another start than it has.
+
+    Parameters
+    ----------
+    run : Run
+    cohort : Cohort
+    config : Config
+    division : mapping
+        ``fold`` (None = everybody trains) and ``folds``, as far as they are given.
+    split, init : Path or None
+        As in :class:`TrainOptions`; None is not compared.
+
+    Raises
+    ------
+    RunError
+        It names what differs.
+    """
+    changes = [f"{name} is {old}, not {new}" for name, (old, new) in difference(run.config, config).items()]
+    own = run.document("split")
+    changes += [f"{name} is {own[name]}, not {new}" for name, new in division.items() if own[name] != new]
+    if split is not None:
+        theirs = read_split(split, cohort)
+        if (set(own["train"]), set(own["test"])) != (set(theirs.train), set(theirs.test)):
+            changes.append(f"the division is not that of {split}")
+    if init is not None and run.manifest["init"] != str(Run.find(init).path.resolve()):
+        changes.append(f"the start is {run.manifest['init'] or 'fresh weights'}, not {init}")
+    if changes:
+        raise RunError(
+            f"{run.path} is resumed as it was begun, where {'; '.join(changes)}: leave these options out, or train a "
+            "new run"
+        )
 
 
 # ---------------------------------------------------------------------- parts
@@ -198,6 +264,9 @@ def _create(
     if options.learning != LearningVariation():
         documents["learning"] = options.learning.model_dump(mode="json")
         described.append(documents["learning"])
+    start = None if options.init is None else Run.find(options.init)
+    if start is not None:
+        documents["inherited"] = training_sets(start)
     identity = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:12]
     manifest = provenance.manifest(
         format=RUN_FORMAT,
@@ -208,7 +277,7 @@ def _create(
         licence=cohort.licence,
         virtual=cohort.virtual,
         seed=config.training.seed,
-        init=None if options.init is None else str(Run.find(options.init).path.resolve()),
+        init=None if start is None else str(start.path.resolve()),
     )
     classes = {"classes": list(cohort.classes), "codes": cohort.codes}
     documents |= {"manifest": manifest, "split": split.to_dict(), "classes": classes}
@@ -280,6 +349,7 @@ def _preparation(training: Sequence[PreparedStudy], config: Config) -> dict[str,
         "lesions": lesions,
         "patients": sorted({study.patient_id for study in training}),
         "keys": {study.study_id: study.key for study in training},
+        "images": sorted({image for study in training for image in study.image_hashes}),
     }
 
 
@@ -309,24 +379,68 @@ def _refuse_other_studies(before: Mapping[str, str], now: Mapping[str, str]) -> 
         )
 
 
-def initialise(network: MultiTaskNetwork, source: Run, split: Split) -> list[Finding]:
+def _start_of(run: Run) -> Run:
+    """The run whose weights a fine-tuned one begins with."""
+    try:
+        return Run.open(Path(run.manifest["init"]))
+    except RunError as error:
+        raise RunError(
+            f"{run.path} has no checkpoint, so it begins again with the weights of its start run: {error}; put that "
+            "back, or train a new run"
+        ) from None
+
+
+def _refuse_start_that_saw(run: Run, cohort: Cohort, held_out: Sequence[PreparedStudy]) -> None:
+    """A fine-tuned network knows what its start run learned from, and that one's start."""
+    inherited = run.document("inherited") if run.has_document("inherited") else []
+    seen = sorted(seen_in(inherited, cohort, held_out))
+    if seen:
+        raise RunError(
+            f"{run.manifest['init']} trained on {len(seen)} studies that this run holds out "
+            f"({', '.join(seen[:5])}{' ...' if len(seen) > 5 else ''}); start from a run with the same folds, or "
+            "from one that saw none of these patients"
+        )
+
+
+def initialise(network: MultiTaskNetwork, source: Run, classes: Sequence[str]) -> list[Finding]:
     """Take every tensor of another run's network that fits; what does not fit stays fresh and is listed.
+
+    The same classes in another order are taken by name.  Weights of other classes, and those that belong to
+    certain phases where the phases or their order are others, do not fit.
+
+    Parameters
+    ----------
+    network : MultiTaskNetwork
+        It is changed.
+    source : Run
+    classes : sequence of str
+        The network's, in the order of its outputs.
 
     Raises
     ------
     RunError
-        Nothing fits, or the other run trained on studies that this one holds out.
+        Nothing fits.
     """
-    theirs = Split.from_dict(source.document("split"))
-    seen = sorted(set(theirs.train) & set(split.test)) if theirs.cohort_hash == split.cohort_hash else []
-    if seen:
-        raise RunError(
-            f"{source.path} trained on {len(seen)} studies that this run holds out ({', '.join(seen[:5])}); "
-            "start from a run with the same folds, or from one of another cohort"
-        )
     tensors, _ = source.load_model()
     own = network.state_dict()
     fitting = {name: t for name, t in tensors.items() if name in own and own[name].shape == t.shape}
+    reasons = ["tensors of another shape"] if len(fitting) < len(own) else []
+    theirs, ours = source.classes, tuple(classes)
+    if theirs != ours and set(theirs) == set(ours):
+        order = torch.tensor([theirs.index(name) for name in ours])
+        for name, axis in class_tensors(network.config, len(ours)).items():
+            if name in fitting:
+                first = fitting[name].shape[axis] - len(ours)
+                rows = torch.cat([torch.arange(first), first + order])
+                fitting[name] = fitting[name].index_select(axis, rows)
+    elif theirs != ours:
+        fitting = _without(fitting, class_tensors(network.config, len(ours)))
+        reasons.append(f"classes {', '.join(theirs)} there and {', '.join(ours)} here")
+    if source.config.phases != network.config.phases:
+        fitting = _without(fitting, phase_tensors(network.config, len(ours)))
+        reasons.append(
+            f"phases {', '.join(source.config.phases)} there and {', '.join(network.config.phases)} here"
+        )
     if not fitting:
         raise RunError(
             f"no weight of {source.path} fits this network; train with the settings of that run "
@@ -341,11 +455,15 @@ def initialise(network: MultiTaskNetwork, source: Run, split: Split) -> list[Fin
             "init-partial",
             "train",
             "note",
-            f"{len(fresh)} of {len(own)} tensors do not fit those of {source.path.name} and start fresh: "
-            + ", ".join(fresh[:5]),
+            f"{len(fresh)} of {len(own)} tensors do not fit those of {source.path.name} and start fresh "
+            f"({'; '.join(reasons)}): {', '.join(fresh[:5])}{' ...' if len(fresh) > 5 else ''}",
             "Nothing to do if classes or phases differ by intent.",
         )
     ]
+
+
+def _without(tensors: Mapping[str, torch.Tensor], names: Collection[str]) -> dict[str, torch.Tensor]:
+    return {name: tensor for name, tensor in tensors.items() if name not in names}
 
 
 class _Logger:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from mtinet.cohort import Cohort
 from mtinet.data.prepared import PreparedStudy
@@ -10,26 +11,58 @@ from mtinet.results import Finding
 from mtinet.runs import Run
 
 
+def training_sets(run: Run) -> list[dict[str, Any]]:
+    """What a run learned from: its own training set, then those of the runs that it was fine-tuned from.
+
+    Returns
+    -------
+    list of dict
+        Name of the ``cohort``, its ``patients``, and hashes of the studies' content (``keys``) and of their
+        image files (``images``).
+    """
+    own = run.document("preparation")
+    return [
+        {
+            "cohort": run.manifest["cohort"],
+            "patients": own["patients"],
+            "keys": sorted(own["keys"].values()),
+            "images": own.get("images", []),  # runs of earlier versions kept none
+        },
+        *(run.document("inherited") if run.has_document("inherited") else []),
+    ]
+
+
+def seen_in(
+    training: Sequence[Mapping[str, Any]], cohort: Cohort, prepared: Sequence[PreparedStudy]
+) -> set[str]:
+    """Ids of the studies of a cohort whose patients are in training sets (:func:`training_sets`).
+
+    A patient is in one if the content or an image of one of the studies is, or the patient's id in a cohort of
+    the same name: a cohort that was edited since, merged or renamed is still the same patients.
+    """
+    known = {value for one in training for name in ("keys", "images") for value in one[name]}
+    by_content = {
+        study.patient_id for study in prepared if not known.isdisjoint({study.key, *study.image_hashes})
+    }
+    patients = by_content | _patients(training, cohort)
+    return {study.study_id for study in prepared if study.patient_id in patients}
+
+
+def _patients(training: Sequence[Mapping[str, Any]], cohort: Cohort) -> set[str]:
+    return {patient for one in training if one["cohort"] == cohort.name for patient in one["patients"]}
+
+
 def training_patients(run: Run, cohort: Cohort) -> Collection[str]:
-    """Patients of a cohort who trained a run: those of the cohort of that name."""
-    if cohort.name != run.manifest["cohort"]:
-        return frozenset()
-    return frozenset(run.document("preparation")["patients"])
+    """Patients of a cohort who trained a run, or one that it was fine-tuned from: those of a cohort of that name."""
+    return _patients(training_sets(run), cohort)
 
 
 def never_seen(
     run: Run, cohort: Cohort, prepared: Sequence[PreparedStudy], stage: str = "evaluate"
 ) -> tuple[list[PreparedStudy], list[Finding]]:
-    """The studies without those that trained the run, and a finding for each left out.
-
-    A study trained it if its content did, or its patient in a cohort of the same name: a cohort that was
-    edited since is still the same patients.
-    """
-    keys = set(run.document("preparation")["keys"].values())
-    patients = training_patients(run, cohort)
-    unseen = [s for s in prepared if s.key not in keys and s.patient_id not in patients]
-    left_out = sorted({s.study_id for s in prepared} - {s.study_id for s in unseen})
-    return unseen, [
+    """The studies without those whose patients trained the run (:func:`seen_in`), and a finding for each left out."""
+    seen = seen_in(training_sets(run), cohort, prepared)
+    return [study for study in prepared if study.study_id not in seen], [
         Finding(
             "trained-on",
             stage,
@@ -38,5 +71,5 @@ def never_seen(
             "Nothing to do; what it says about this study says nothing about new patients.",
             study_id,
         )
-        for study_id in left_out
+        for study_id in sorted(seen)
     ]
