@@ -17,6 +17,9 @@ RESEARCH_USE = "Research use only. Not a medical device; not for diagnosis."
 
 Severity = Literal["error", "warning", "note"]
 
+UNNAMED = ("lesion",)
+"""The class of a cohort in which no lesion has a class, and of a model that learned none: there is at least one."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -177,6 +180,11 @@ class Lesion:
     def label(self) -> str:
         """The most probable class."""
         return max(self.probabilities, key=lambda name: self.probabilities[name])
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the model knows classes; one that does not is always sure of ``lesion``, which says nothing."""
+        return tuple(self.probabilities) != UNNAMED
 
     @property
     def longest_axial_mm(self) -> float | None:

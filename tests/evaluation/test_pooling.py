@@ -32,3 +32,17 @@ def test_a_run_that_found_nothing_counts_as_chance(record_maker):
         chance = np.array([np.ptp(scores) == 0 for scores in table["scores"]])
         assert chance.sum() >= len(other.scorings[0].studies) - found - 1
     assert area_of(table).value < area_of(class_scores(RowRecords("a", "A", (good,)), classes)).value
+
+
+def test_a_study_without_a_mask_does_not_take_the_others_along(record_maker):
+    """It has a class and no lesion whose probabilities could be known."""
+    (scoring,) = (records := record_maker(patients=60).row(right=5.0))[0].scorings
+    undrawn = next(one for one in scoring.studies if one.probabilities)
+    studies = tuple(
+        one.model_copy(update={"probabilities": {}}) if one is undrawn else one for one in scoring.studies
+    )
+    drawn = scoring.model_copy(update={"studies": studies})
+    changed = records[0].model_copy(update={"scorings": (drawn,)})
+    table = class_scores(RowRecords("a", "A", (changed, *records[1:])), records[0].classes)
+    whole = class_scores(RowRecords("a", "A", records), records[0].classes)
+    assert set(whole["study_id"]) - set(table["study_id"]) == {undrawn.study_id}

@@ -10,6 +10,7 @@ import pytest
 
 import mtinet
 from mtinet.errors import UserError
+from mtinet.evaluation.tables import read_table
 from mtinet.results import RESULT_FORMAT, Result
 from mtinet.runs import Run
 from mtinet.volume import Volume, read_nifti
@@ -64,6 +65,8 @@ def test_what_a_model_did_not_learn_it_does_not_say(taught, tmp_path: Path, toy_
     for lesion in result.lesions:
         assert (lesion.enhancement, lesion.relative_enhancement_percent) == ({}, {})
         assert set(lesion.measured) == set(result.phases)
+    table = read_table(out / "measurements.csv")
+    assert not table["quantity"].str.contains("class|probability|predicted_signal").any()
     page = (out / "page.html").read_text()
     assert "It names no class" in page
     assert "Class probabilities" not in page

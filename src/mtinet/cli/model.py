@@ -455,7 +455,6 @@ def _result_line(result: Any) -> str:
 
     parts = []
     for lesion in result.lesions:
-        # of one class it would always be sure
-        sure = f" ({lesion.probabilities[lesion.label]:.2f})" if len(result.classes) > 1 else ""
+        sure = f" ({lesion.probabilities[lesion.label]:.2f})" if lesion.is_named else ""
         parts.append(f"#{lesion.number} {lesion.label}{sure}, {diameter_of(lesion)}")
     return f"{result.study_id}: {'; '.join(parts)}"

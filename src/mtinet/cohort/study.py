@@ -14,9 +14,6 @@ from mtinet.volume import Volume, read_nifti
 NO_LESION = "none"
 """The label of a study without lesion."""
 
-UNNAMED = ("lesion",)
-"""The class of a cohort in which no lesion has a class, and of a model that learned none: there is at least one."""
-
 MASK_SOURCES = ("reader", "program", "box")
 """Where a mask comes from: drawn by a reader, by a program, or a lesion's bounding box filled."""
 

@@ -136,10 +136,12 @@ def _lesion_group(
 
     tracking_id, tracking_uid = software.tracking(sources[0], lesion)
     numbers, signs = _split(codes.lesion_quantities(lesion))
-    probabilities = [
-        (codes.probability_concept(name), 100.0 * value) for name, value in lesion.probabilities.items()
-    ]
-    said = [_said(codes.PREDICTED_CLASS, codes.class_concept(lesion.label, class_codes))]
+    probabilities, said = [], []
+    if lesion.is_named:
+        probabilities = [
+            (codes.probability_concept(name), 100.0 * value) for name, value in lesion.probabilities.items()
+        ]
+        said = [_said(codes.PREDICTED_CLASS, codes.class_concept(lesion.label, class_codes))]
     if lesion.certainty is not None and lesion.certainty.class_set is not None:
         said += [
             _said(codes.CLASS_SET, codes.class_concept(name, class_codes))

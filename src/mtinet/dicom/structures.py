@@ -14,14 +14,20 @@ def _words(whole: str, parts: str = "") -> re.Pattern[str]:
     return re.compile(f"{bounded}|{parts}" if parts else bounded, re.IGNORECASE)
 
 
-_PLANNING = _words(r"[pc]tv\w*|prv\w*|couch\w*|external\w*|avoid\w*|bolus|iso(?:cent\w*)?|dose\w*")
-"""Structures of treatment planning; a target with a margin is no outline, whatever lies in it."""
+_PLANNING = _words(
+    r"[pci]tv\w*|prv\w*|couch\w*|external\w*|avoid\w*|bolus|iso(?:cent\w*)?|dose\w*",
+    r"(?:liver|leber|lungs?|foie|fegato)[\s_]*(?:[-–]|minus|ohne|without)[\s_]*[ipcg]*tv",
+)
+"""Structures of treatment planning.
+
+A target with a margin is no outline, whatever lies in it, and an organ less its target is neither.
+"""
 
 _LESION = _words(
     r"i?gtv\w*|hccs?|icc|cca|fnh|crlm|mets?|cysts?|zysten?|mass(?:es)?|nodules?|herde?",
     r"tumou?r|l[eéä]si[oó]n|laesion|neoplas|metasta|[ck]ar[cz]inom|adenom|angiom|abs[cz]e|ascess",
 )
-_LIVER = _words(r"liver|leber|foie|fegato|h[ií]gado|lever")
+_LIVER = _words(r"(?:liver|leber|foie|fegato|h[ií]gado|lever)(?:masks?|maske|seg)?")
 _OTHER = _words(
     r"body|body contour|skin|haut|milz|kidneys?|nieren?|renal|stomach|magen|duodenum|bowels?|colon|darm|lungs?|heart"
     r"|spine|spinal|cord|vertebra\w*|ribs?|bones?|muscles?|aorta|vena|veins?|ivc|arter(?:y|ies)|vessels?|vasculature",

@@ -209,7 +209,7 @@ def _classifies(row: RowRecords, record: RunRecord) -> tuple[bool, bool]:
     studies = [score for score in scored_studies(row, record) if score.label in record.classes]
     said = [score for score in studies if _class_of(row, score) not in ("", NO_LESION)]
     classifies = any(_class_of(row, score) for score in studies)
-    return classifies, classifies and all(_probabilities_of(row, score) for score in said)
+    return classifies, classifies and (not said or any(_probabilities_of(row, score) for score in said))
 
 
 def _endpoints(
@@ -220,6 +220,7 @@ def _endpoints(
     raw, relative = [getattr(score, name) for name in errors] or (None, None)
     read = {"head": score.predicted, "read_out": score.measured}.get(row.enhancement, {})
     known = has_classes and score.label in record.classes
+    probabilities, missed = _probabilities_of(row, score), _class_of(row, score) in ("", NO_LESION)
     return {
         "study_id": score.study_id,
         "patient_id": score.patient_id,
@@ -231,7 +232,7 @@ def _endpoints(
         "accuracy": float(_class_of(row, score) == score.label) if known else math.nan,
         "volume_bias_ml": _number(score.predicted_volume_ml) - _number(score.volume_ml),
         "enhancement_bias": _bias(read, score.true),
-        "probabilities": _probabilities_of(row, score) if has_probabilities else None,
+        "probabilities": probabilities if has_probabilities and (probabilities or missed) else None,
     }
 
 

@@ -81,7 +81,7 @@ class Calibration:
             volume_interval_mm3=(lesion.volume_mm3 / factor, lesion.volume_mm3 * factor)
             if math.isfinite(log_factor)
             else None,
-            class_set=found,
+            class_set=found if lesion.is_named else None,
             enhancement_interval={
                 phase: (max(0.0, value - widths[phase] * gain), value + widths[phase] * gain)
                 for phase, value in lesion.enhancement.items()

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mtinet.cohort import UNNAMED, Study
+from mtinet.cohort import Study
 from mtinet.config import Config
 from mtinet.data.harmonisation import Harmonisation
 from mtinet.data.preparation import prepare_for_prediction
@@ -30,7 +30,7 @@ from mtinet.inference.passes import Passes
 from mtinet.inference.reader import Reader, trained_harmonisation, trained_network
 from mtinet.inference.vote import Vote
 from mtinet.model.network import MultiTaskNetwork
-from mtinet.results import Finding, Lesion, Result
+from mtinet.results import UNNAMED, Finding, Lesion, Result
 from mtinet.runs import Run
 from mtinet.volume import Volume
 
@@ -88,7 +88,7 @@ class Predictor(Reader):
         passes: Passes | None = None,
     ) -> None:
         super().__init__(network, config, harmonisation, passes)
-        self.classes = classes
+        self.classes = classes if config.objective.classification > 0 else UNNAMED
         self.facts = facts
         self.calibration: Calibration | None = None
         self.outdated_calibration = False
@@ -120,7 +120,6 @@ class Predictor(Reader):
             raise UserError(f"the backend {backend} computes on the CPU; leave device={device} out")
         network, facts = trained_network(run, chosen)
         manifest = run.manifest
-        learned = run.config.objective
         described = {
             "network": run.config.model,
             "run": manifest.get("id", ""),
@@ -133,8 +132,7 @@ class Predictor(Reader):
         if backend != "torch":
             described["backend"] = backend
         passes = open_passes(network, backend, described["digest"])
-        classes = run.classes if learned.classification > 0 else UNNAMED
-        predictor = cls(network, run.config, classes, described, trained_harmonisation(run), passes)
+        predictor = cls(network, run.config, run.classes, described, trained_harmonisation(run), passes)
         predictor.adopt_calibration(run)
         return predictor
 

@@ -167,14 +167,15 @@ def _paint_lesions(part: SubFigure, lesions: Sequence[Lesion], phases: Sequence[
         signal = [Curve("predicted", lesion.enhancement), Curve("measured", lesion.measured)]
         paint_kinetics(curves, phases, signal)
         curves.set_title(_headline(lesion), pad=19, x=-0.14)
-        if len(lesion.probabilities) > 1:
+        if lesion.is_named:
             _paint_probabilities(bars, lesion)
         else:
             bars.set_axis_off()
 
 
 def _headline(lesion: Lesion) -> str:
-    return f"Lesion {lesion.number}: {class_name(lesion.label)}\n{diameter_of(lesion)}"
+    name = f": {class_name(lesion.label)}" if lesion.is_named else ""
+    return f"Lesion {lesion.number}{name}\n{diameter_of(lesion)}"
 
 
 def _paint_probabilities(axes: Axes, lesion: Lesion) -> None:

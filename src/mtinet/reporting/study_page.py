@@ -32,7 +32,7 @@ from mtinet.reporting.words import (
     sentence,
     spoken,
 )
-from mtinet.results import RESEARCH_USE, Lesion, Measurement, PhaseSource, Result
+from mtinet.results import RESEARCH_USE, UNNAMED, Lesion, Measurement, PhaseSource, Result
 
 MAX_SHOWN = 12
 """Lesions with pictures and outlines; further ones stand in the table, so that noise makes no endless page."""
@@ -136,7 +136,7 @@ def study_page(prediction: StudyPrediction, software: str, agent: str | None = "
         "by_reader": any(finding.id == "revised-mask" for finding in result.findings),
         "facts": _facts(result, study, software),
         "classes": [class_name(name) for name in result.classes],
-        "named": len(result.classes) > 1,
+        "named": result.classes != UNNAMED,
         "regressed": all(lesion.enhancement for lesion in result.lesions),
         "coverage": _coverage(result.lesions),
         "count_of": count_of,

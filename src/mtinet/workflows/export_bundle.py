@@ -89,7 +89,7 @@ def _inference(predictor: Predictor, run: Run) -> dict[str, Any]:
     network: dict[str, Any] = {
         "_target_": "mtinet.inference.bundle.BundleNetwork",
         "settings": predictor.config.model_dump(mode="json"),
-        "classes": list(predictor.classes),
+        "classes": list(run.classes),
         "facts": files.plain(predictor.facts),
     }
     if run.has_document("harmonisation"):

@@ -127,7 +127,7 @@ def _described(
         "format": EXPORT_FORMAT,
         "kind": kind,
         "model": predictor.facts,
-        "classes": list(predictor.classes),
+        "classes": list(run.classes),
         "class_codes": run.class_codes,
         "phases": list(config.phases),
         "spatial_dims": config.spatial_dims,

@@ -144,7 +144,7 @@ def revise(
     case = supplied.with_agent(_case(job, study, old, result))
     source = case.study
     check_instances(options.formats, case.origin is not None)
-    cohort = None if keep is None else _opened(keep, source, predictor.classes)
+    cohort = None if keep is None else _opened(keep, source, run.classes)
     mask, oddities = read_edited(edited, source.image(source.reference_phase))
     # a file may be called by the patient's name, which stands in no result
     findings = [

@@ -398,7 +398,8 @@ def _refuse_start_that_saw(run: Run, cohort: Cohort, held_out: Sequence[Prepared
         raise RunError(
             f"{run.manifest['init']} trained on {len(seen)} studies that this run holds out "
             f"({', '.join(seen[:5])}{' ...' if len(seen) > 5 else ''}); start from a run with the same folds, or "
-            "from one that saw none of these patients"
+            "from one that saw none of these patients (they are known by their images, and by their ids in "
+            "a cohort of the same name: if these are other people, give the cohort a name of its own in cohort.yaml)"
         )
 
 

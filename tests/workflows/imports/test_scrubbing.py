@@ -22,6 +22,23 @@ def test_every_attribute_that_names_a_person_is_taken_out():
     assert "吴丽" not in scrubbed("动脉期吴丽Gd")
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        "03/05/1960",
+        "05/03/1960",
+        "03-05-1960",
+        "1960/05/03",
+        "1960.05.03",
+        "3.5.1960",
+        "03.05.60",
+        "31.1.2024",
+    ],
+)
+def test_a_day_is_known_in_every_spelling(written):
+    assert scrubbed(f"vibe {written} art") == "vibe [removed] art"
+
+
 @pytest.mark.parametrize("written", ["Müller", "MUELLER", "Muller", "jörg", "Joerg", "Mueller_Jorg"])
 def test_a_name_is_known_without_its_umlauts(written):
     study = replace(STUDY, patient_name="Müller^Jörg")

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mtinet.cohort import UNNAMED, Cohort, Study, structural_findings
+from mtinet.cohort import Cohort, Study, structural_findings
 from mtinet.config import DEFAULT_PHASES, PHASES
 from mtinet.errors import UnusableError, UserError
-from mtinet.results import Finding
+from mtinet.results import UNNAMED, Finding
 from mtinet.workflows.imports.dicom_labels import LabelTable, label_findings
 from mtinet.workflows.imports.dicom_loading import StudyJob
 from mtinet.workflows.imports.labels import classes_of, with_row

@@ -93,13 +93,13 @@ def _mixed_reconstructions(chosen: Mapping[Phase, ChosenVolume]) -> list[Finding
     }
     if len(set(corrected.values())) < 2:
         return []
-    told = ", ".join(f"{phase} {kind or 'without a word'}" for phase, kind in corrected.items())
+    told = ", ".join(f"{phase} {kind or 'none'}" for phase, kind in corrected.items())
     return [
         import_finding(
             "mixed-reconstructions",
             "warning",
-            f"phases are corrected for intensity and distortion in different ways (ImageType: {told}), so enhancement "
-            "between them may be wrong",
+            "phases are corrected for intensity and distortion in different ways (corrections named in ImageType: "
+            f"{told}), so enhancement between them may be wrong",
             "Name series of one kind for all phases (--phases-json, or --phase-names of predict), or export them.",
         )
     ]

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from mtinet.cohort import NO_LESION, UNNAMED, Cohort, Study
+from mtinet.cohort import NO_LESION, Cohort, Study
 from mtinet.config import PHASES
 from mtinet.dicom.deidentify import is_pseudonym
 from mtinet.errors import UserError
-from mtinet.results import Finding
+from mtinet.results import UNNAMED, Finding
 from mtinet.workflows.imports.inclusion import Inclusion
 from mtinet.workflows.imports.labels import canonical_class, classes_of
 from mtinet.workflows.imports.phase_names import parse_assignments

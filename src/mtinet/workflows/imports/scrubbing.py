@@ -108,13 +108,14 @@ def _written(date: str) -> set[str]:
     if len(date) != 8:
         return {date}
     year, month, day = date[:4], date[4:6], date[6:]
-    return {
-        date,
-        f"{year}-{month}-{day}",
-        f"{day}.{month}.{year}",
-        f"{day}{month}{year}",
-        f"{month}/{day}/{year}",
-    }
+    orders = [
+        order
+        for d in {day, day.lstrip("0")}
+        for m in {month, month.lstrip("0")}
+        for y in (year, year[2:])
+        for order in ((d, m, y), (m, d, y), (y, m, d))
+    ]
+    return {date, f"{day}{month}{year}", *(sign.join(order) for sign in "-./" for order in orders)}
 
 
 def _patterns(name: str) -> dict[str, str]:

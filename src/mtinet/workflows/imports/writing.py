@@ -10,11 +10,11 @@ from pathlib import Path
 import pandas as pd
 
 from mtinet import files
-from mtinet.cohort import UNNAMED, Cohort, Study, structural_findings
+from mtinet.cohort import Cohort, Study, structural_findings
 from mtinet.config import PHASES, Phase
 from mtinet.errors import UnusableError, UserError
 from mtinet.imaging.checks import StudyLook, copied_images
-from mtinet.results import Finding
+from mtinet.results import UNNAMED, Finding
 from mtinet.workflows.imports.inclusion import Inclusion, InclusionRow, write_inclusion
 from mtinet.workflows.imports.screening import screen
 from mtinet.workflows.pool import OnProgress, for_each

@@ -185,9 +185,11 @@ def write_table(path: Path, results: Iterable[Result]) -> None:
             writer.writerow(_row(result.study_id, "", item))
         for lesion in result.lesions:
             number = str(lesion.number)
-            sure = [Measurement(f"probability_{name}", p) for name, p in lesion.probabilities.items()]
-            writer.writerow(_row(result.study_id, number, Measurement("class", finding=lesion.label)))
-            for item in (*sure, *codes.lesion_quantities(lesion)):
+            named = []
+            if lesion.is_named:
+                named = [Measurement(f"probability_{name}", p) for name, p in lesion.probabilities.items()]
+                named.insert(0, Measurement("class", finding=lesion.label))
+            for item in (*named, *codes.lesion_quantities(lesion)):
                 writer.writerow(_row(result.study_id, number, item))
     files.write_text(path, text.getvalue())
 
