@@ -293,9 +293,7 @@ def test_a_fault_of_mtinet_is_not_told_as_one_of_the_images(study):
     _exam, result, origin = study
     # every lesion has probabilities, if only an empty table of them
     broken = replace(result, lesions=(replace(result.lesions[0], probabilities=None),))
-    with pytest.raises(
-        OriginError, match=r"study-1.*in mtinet\.[\w.]+, line \d+.*fault of mtinet.*report"
-    ):
+    with pytest.raises(OriginError, match=r"study-1.*in mtinet\.[\w.]+, line \d+.*fault of mtinet.*report"):
         structured_report(broken, origin, SOFTWARE, {}, None)
 
 
