@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -102,6 +103,17 @@ def pytest_runtest_makereport(item, call):
     report = outcome.get_result()
     if report.skipped and os.environ.get("MTINET_REFERENCE") and item.get_closest_marker("reference"):
         report.outcome = "failed"
+
+
+@pytest.fixture(autouse=True)
+def _children_end_unheard() -> Iterator[None]:
+    """Take back the handler that torch's loaders leave for SIGCHLD.
+
+    Long after the loader, a child's end killed test processes now and then (SIGSEGV right behind SIGCHLD, without a
+    word of faulthandler); why is not known.
+    """
+    yield
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="module")
