@@ -9,25 +9,23 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO ?= demo
 BENCH ?= bench
-# address of the package index of torch's CPU build; empty = pip's own, whose torch is built for CUDA on Linux
-TORCH_INDEX ?=
 TESTS := -n 2 --dist loadfile
 
 .PHONY: help
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-# torch first and alone: an index for it must not serve the other packages
+# torch first and alone: which build it is, CPU or CUDA, is decided by the indexes that pip knows
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "mtinet needs Python 3.11 or newer; set PYTHON=/path/to/python3.11" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "python -m venv failed; on Debian: apt-get install python3-venv" >&2; exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	$(BIN)/python -m compileall -q $(VENV)/lib >/dev/null || true
 	touch $@
 
 .PHONY: install
-install: $(STAMP) ## make .venv with everything pinned as in CI (torch's CPU build: TORCH_INDEX=address of its package index)
+install: $(STAMP) ## make .venv with everything pinned as in CI
 
 .PHONY: demo
 demo: $(STAMP) ## simulate patients, train, evaluate on held-out ones, show the report (about 10 minutes)
