@@ -43,14 +43,10 @@ def phase_tensors(config: Config, n_classes: int) -> set[str]:
     """Names of the network's tensors that belong to certain phases, or to a place in the phases' order."""
     one_more = config.model_copy(update={"phases": (*config.phases, config.phases[-1])})
     found = set(_resized(config, n_classes, one_more, n_classes))
-    if (
-        not config.encoder.shared
-    ):  # an encoder a phase: with other phases there are more of them, of one shape
-        found |= {
-            name
-            for name in build_network(config, n_classes).state_dict()
-            if name.startswith("encoder.encoders.")
-        }
+    if not config.encoder.shared:
+        # an encoder a phase: with other phases there are more of them, of one shape
+        names = build_network(config, n_classes).state_dict()
+        found |= {name for name in names if name.startswith("encoder.encoders.")}
     return found
 
 

@@ -1,0 +1,65 @@
+"""Which weights of a start run are taken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from mtinet.config import Config, resolve
+from mtinet.model.build import build_network, class_tensors
+from mtinet.model.network import MultiTaskNetwork
+from mtinet.runs import Run
+from mtinet.workflows.fine_tuning import initialise
+
+
+def untrained(place: Path, config: Config, classes: tuple[str, ...]) -> tuple[Run, MultiTaskNetwork]:
+    """A run whose model is a network as it was built from another seed."""
+    other = resolve("tiny", assignments=[f"model={config.model}", "training.seed=3"]).training
+    network = build_network(config.model_copy(update={"training": other}), len(classes))
+    run = Run.create(place, config, {"classes": {"classes": list(classes)}, "manifest": {"format": 1}})
+    run.save_model(network.state_dict(), {})
+    return run, network
+
+
+@pytest.mark.parametrize("model", ["mtinet", "unet_cnn"])
+def test_classes_of_a_start_run_are_taken_by_name(tmp_path: Path, model):
+    config = resolve("tiny", assignments=[f"model={model}"])
+    start, trained = untrained(tmp_path / "run", config, ("cyst", "hcc", "fnh"))
+    network = build_network(config, 3)
+    assert initialise(network, start, ("fnh", "cyst", "hcc")) == []
+    image = torch.rand(2, 4, 32, 32)
+    before, after = trained.eval()(image), network.eval()(image)
+    torch.testing.assert_close(after.class_logits, before.class_logits[..., [2, 0, 1]])
+    torch.testing.assert_close(after.enhancement, before.enhancement)
+
+    fresh = build_network(config, 3)
+    (finding,) = initialise(fresh, start, ("fnh", "cyst", "icc"))
+    assert "cyst, hcc, fnh there and fnh, cyst, icc here" in finding.meaning
+    untouched = build_network(config, 3).state_dict()
+    own, theirs = fresh.state_dict(), trained.state_dict()
+    for name, tensor in own.items():
+        expected = untouched if name in class_tensors(config, 3) else theirs
+        assert torch.equal(tensor, expected[name]), name
+
+
+@pytest.mark.parametrize("changes", [(), ("encoder.shared=false",), ("model=basic_unet",)])
+def test_what_belongs_to_other_phases_starts_fresh(tmp_path: Path, changes):
+    config = resolve("tiny", assignments=changes)
+    start, trained = untrained(tmp_path / "run", config, ("cyst", "hcc"))
+    other = resolve("tiny", assignments=[*changes, "phases=arterial,pre,portal_venous,hepatobiliary"])
+    network = build_network(other, 2)
+    (finding,) = initialise(network, start, ("cyst", "hcc"))
+    assert "hepatobiliary here" in finding.meaning
+    own, theirs, untouched = (n.state_dict() for n in (network, trained, build_network(other, 2)))
+    taken = {name for name in own if torch.equal(own[name], theirs[name])}
+    fresh = {name for name in own if torch.equal(own[name], untouched[name])}
+    assert taken | fresh == set(own)
+    first = {"model=basic_unet": "body."}.get("".join(changes), "encoder.encoders.0.")
+    weights = [
+        name for name in own if name.startswith(first) and name.endswith("weight") and own[name].ndim > 2
+    ]
+    # one encoder for all phases knows none of them
+    assert (weights[0] in taken) == (changes == ())
+    assert [name for name in own if name in taken - fresh]
