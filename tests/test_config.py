@@ -158,6 +158,8 @@ def test_assignments_are_read_as_the_fields_type(assignment, name, value):
         (["spatial_dims=3"], "one number a dimension"),
         (["phases=pre,pre"], "twice"),
         (["phases=pre,portal"], "portal_venous"),
+        (["augmentation.scale=1"], "augmentation.scale"),
+        (["model=unet_cnn", "head.readout=none", "head.pooling=global"], "no lesion to see"),
     ],
 )
 def test_a_wrong_name_or_value_says_what_is_valid(assignments, message):

@@ -18,6 +18,16 @@ def test_every_fusion_keeps_shape_and_keeps_absent_phases_empty(kind, settings):
     assert bool(list(fusion.parameters())) == (kind in ("concat", "attention"))
 
 
+def test_learned_weights_never_start_dead(settings):
+    # of rectified units on magnitudes, which are all positive, all could be 0 for every input
+    config = settings("fusion=attention")
+    maps = torch.rand(8, 2, 4, 16, 16) * torch.rand(8, 2, 4, 1, 1)
+    for seed in range(64):
+        torch.manual_seed(seed)
+        weights = build_fusion(config, 4)(maps, None)[1]
+        assert weights.std(0).max() > 1e-4, seed
+
+
 def test_fixed_fusions_are_what_their_names_say(settings):
     maps = torch.rand(1, 2, 3, 8, 8)
     spectral = high_pass(maps, None, settings().mdief)

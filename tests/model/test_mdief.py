@@ -106,6 +106,14 @@ def test_raw_channel_entropies_would_be_plain_averaging():
     assert (standardised - 0.5).abs().max() > 0.1
 
 
+def test_a_map_of_one_pixel_carries_no_information():
+    maps = torch.rand(2, 3, 16, 1, 1)
+    for settings in (MdiefSettings(), MdiefSettings(standardise=False)):
+        weights = Mdief(settings)(maps, None)[1]
+        torch.testing.assert_close(weights, torch.full_like(weights, 0.5), atol=0.01, rtol=0)
+    torch.testing.assert_close(channel_entropy(maps, "space"), torch.zeros(2, 3, 16), atol=1e-5, rtol=0)
+
+
 def test_temperature_sharpens_the_weights():
     features = torch.rand(1, 2, 8, 16, 16).pow(3)
     spread = [

@@ -3,7 +3,13 @@ import torch
 from torch.nn.functional import one_hot
 
 from mtinet.config import TddSettings
-from mtinet.model.tdd import TaskDiscriminator, discriminator_loss, generator_loss, swap_between_classes
+from mtinet.model.tdd import (
+    TaskDiscriminator,
+    boundary,
+    discriminator_loss,
+    generator_loss,
+    swap_between_classes,
+)
 
 KINDS = ["nonsaturating", "hinge", "lsgan"]
 MEAN_CURVES = torch.tensor([[0.5, 0.8, 1.1, 1.2], [0.5, 1.1, 0.9, 0.7]])  # filling in against washing out
@@ -47,11 +53,18 @@ def test_tells_true_pairs_from_pairs_swapped_between_classes(kind, steps):
     net.eval()
     curves, classes, _ = pairs(400, 7)
     everything = torch.ones(400, 4).bool()
-    threshold = 0.5 if kind == "lsgan" else 0.0
+    threshold = boundary(kind)
     right = torch.cat(
         [net(curves, classes, everything) > threshold, net(curves, classes.flip(1), everything) <= threshold]
     )
     assert right.float().mean() >= 0.90
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_boundary_is_where_a_logit_costs_the_discriminator_the_same_on_both_sides(kind):
+    logit, nothing = torch.tensor([boundary(kind)]), torch.zeros(0)
+    as_real, as_fake = discriminator_loss(logit, nothing, kind), discriminator_loss(nothing, logit, kind)
+    torch.testing.assert_close(as_real, as_fake)
 
 
 def test_swapping_happens_between_classes_only():

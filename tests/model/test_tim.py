@@ -27,6 +27,19 @@ def test_power_or_hard_weights_keep_the_background_out_and_plain_ones_do_not():
         assert valid.all()
 
 
+@pytest.mark.parametrize(("gamma", "peak"), [(4.0, 0.015), (8.0, 0.12), (30.0, 0.1)])
+def test_small_weights_share_the_signal_as_large_ones_do(gamma, peak):
+    logits = torch.full((1, 1, 8, 8), -12.0)
+    logits[..., 3, 4] = torch.tensor(peak).logit()
+    logits.requires_grad_()
+    settings = TimSettings(gamma=gamma, min_confidence=0.01)
+    signal, valid = region_signal(torch.full((1, 2, 8, 8), 0.8), logits, torch.ones(1, 2).bool(), settings)
+    assert valid.all()
+    torch.testing.assert_close(signal, torch.full((1, 1, 2), 0.8))
+    (gradient,) = torch.autograd.grad(signal.sum(), logits)
+    torch.testing.assert_close(gradient, torch.zeros_like(gradient), atol=1e-6, rtol=0)  # of a flat image
+
+
 def test_hard_weights_are_the_mean_under_the_thresholded_mask():
     image, logits = torch.rand(2, 3, 9, 8), torch.randn(2, 1, 9, 8)
     signal, _ = region_signal(image, logits, torch.ones(2, 3).bool(), TimSettings(weighting="hard"))

@@ -109,6 +109,19 @@ def test_a_training_in_plain_forms_goes_the_same_way(
             assert ours[name] == pytest.approx(theirs[name], rel=1e-5), (ours["step"], name)
 
 
+def test_a_line_of_metrics_is_the_mean_of_its_steps(toy_cohort: Cohort, tmp_path: Path, config: Config):
+    lines = {}
+    for every in (1, 3):
+        changed = resolve_on(config, ("training.steps=6", f"training.log_every={every}"))
+        run = train(toy_cohort.folder, tmp_path / str(every), changed, OPTIONS)
+        lines[every] = [line for line in run.metrics() if "total" in line and line["step"] > 1]
+    # the first step is looked at, and has a line of its own
+    assert [line["step"] for line in lines[3]] == [3, 6]
+    for name in ("total", "segmentation", "gradient"):
+        means = [sum(line[name] for line in lines[1][i:j]) / (j - i) for i, j in ((0, 2), (2, 5))]
+        assert [line[name] for line in lines[3]] == pytest.approx(means), name
+
+
 SCRIPT = """
 import sys
 from pathlib import Path

@@ -59,7 +59,9 @@ class AugmentationSettings(Settings):
     enabled: bool = True
     flip: Fraction = Field(0.0, description="probability of a left-right flip")
     rotation_deg: NonNegative = 10.0
-    scale: NonNegative = Field(0.1, description="zoom drawn from 1 - scale to 1 + scale")
+    scale: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.1, description="zoom drawn from 1 - scale to 1 + scale"
+    )
     translation: NonNegative = Field(0.05, description="shift as a share of the patch")
     gain: NonNegative = Field(
         0.15, description="one gain a study on image AND targets, log-uniform half width"
@@ -132,7 +134,10 @@ class HeadSettings(Settings):
 class BaselineSettings(Settings):
     """Comparison networks (model other than mtinet)."""
 
-    width: Count = Field(32, description="channels at full resolution, doubled from level to level")
+    width: Count = Field(
+        32,
+        description="channels at full resolution, doubled from level to level (swinunetr: the multiple of 12 below)",
+    )
     features: Count = Field(16, description="channels of the last layer that are pooled for the other tasks")
     crop: Count = Field(
         32, description="unet_cnn: voxels a side of the square around a lesion that its CNN sees"
@@ -140,7 +145,7 @@ class BaselineSettings(Settings):
 
 
 class TimSettings(Settings):
-    """Task interaction: the signal read under the predicted mask against the regressed enhancement."""
+    """Task interaction (model=mtinet): the signal under the predicted mask against the regressed enhancement."""
 
     enabled: bool = True
     weighting: Literal["power", "hard"] = "power"
@@ -152,7 +157,7 @@ class TimSettings(Settings):
 
 
 class TddSettings(Settings):
-    """Transformer task discriminator over the phase sequence."""
+    """Transformer task discriminator over the phase sequence (model=mtinet)."""
 
     enabled: bool = True
     width: Count = 32
@@ -164,7 +169,7 @@ class TddSettings(Settings):
     r1: NonNegative = Field(0.1, description="weight of the zero-centred gradient penalty on real pairs")
     r1_every: Count = Field(8, description="steps between two gradient penalties (the weight is scaled up)")
     instance_noise: NonNegative = Field(
-        0.1, description="noise on both sides' tokens at the start, decays to 0"
+        0.1, description="noise of both sides' standardised curves at step 0; falls to 0 with the last step"
     )
     label_smoothing: Fraction = Field(0.1, description="smoothing of the class vectors, on both sides")
     label_noise: NonNegative = Field(0.05, description="noise of the class vectors, on both sides")
@@ -211,7 +216,7 @@ class TrainingSettings(Settings):
         8, description="held-out studies with a lesion monitored while training, never selected on"
     )
     checkpoint_every: Count = Field(100, description="steps between two checkpoints")
-    log_every: Count = 10
+    log_every: Count = Field(10, description="steps between two lines of metrics, each the mean of its steps")
     diagnose_every: Count = Field(25, description="steps between two looks at gradients")
     deterministic: bool = True
 
@@ -287,6 +292,11 @@ class Config(Settings):
             raise ValueError(
                 "head.readout=residual reads the signal of a lesion, and with head.pooling=global there is no "
                 "lesion to read: set head.pooling=lesion or head.readout=none"
+            )
+        if self.model == "unet_cnn" and self.head.pooling != "lesion":
+            raise ValueError(
+                "model=unet_cnn sees the image around each lesion, and with head.pooling=global there is no lesion "
+                "to see: set head.pooling=lesion"
             )
         if self.head.width % self.head.heads or self.tdd.width % self.tdd.heads:
             raise ValueError("width must be a multiple of heads (in head and in tdd)")

@@ -1,6 +1,6 @@
 """Whether trainings had come to rest, judged by row: without that a difference may be one of speed.
 
-The loss of single batches scatters by more than it moves, and the watched Dice, of a few studies, jitters by tenths
+Losses scatter from batch to batch by more than they move, and the watched Dice, of a few studies, jitters by tenths
 of a point from look to look: of five runs at rest one or two would be taken for moving.  A row is therefore judged
 by its runs together.  Their losses over the last fifth of the steps, each in percent of its mean there, have one
 line (Theil 1950, Sen 1968), and that moves where its 95 % interval leaves out 0; their Dice moves by the mean of the

@@ -50,7 +50,10 @@ class AttentionFusion(nn.Module):
         self.settings = settings
         hidden = max(channels // 4, 4)
         self.score = nn.Sequential(
-            nn.Linear(2 * channels, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, 2 * channels)
+            # no ReLU: on magnitudes, which are all positive, its few units could all start dead
+            nn.Linear(2 * channels, hidden),
+            nn.GELU(),
+            nn.Linear(hidden, 2 * channels),
         )
 
     def forward(self, features: Tensor, phase_present: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -179,7 +179,8 @@ def space_entropy(maps: Tensor) -> Tensor:
     total = magnitude.sum(-1)
     sure = total.clamp_min(_SMALL)
     mean_log = (magnitude * (magnitude + _SMALL).log()).sum(-1) / sure
-    scale = torch.ones_like(magnitude[:1, :1, :1]).sum().log().clamp_min(_SMALL)
+    # of one pixel there is nothing to know: its 0 is divided by anything but 0
+    scale = torch.ones_like(magnitude[:1, :1, :1]).sum().clamp_min(2).log()
     return torch.where(total > _SMALL, (sure.log() - mean_log) / scale, 0.0)
 
 
@@ -211,7 +212,7 @@ class _SpectralAndEntropies(torch.autograd.Function):
                 mean_logs[domain, piece] = torch.linalg.vecdot(magnitude, logarithm)
         sure = totals.clamp_min(_SMALL)
         mean_logs /= sure
-        scale = max(math.log(math.prod(maps.shape[2:])), _SMALL)
+        scale = math.log(max(math.prod(maps.shape[2:]), 2))  # as in space_entropy
         entropies = torch.where(totals > _SMALL, (sure.log() - mean_logs) / scale, 0.0)
         if logarithms is not None:
             ctx.save_for_backward(maps, spectral, logarithms, totals, mean_logs)

@@ -33,6 +33,8 @@ class MTINet(MultiTaskNetwork):
     n_classes : int
     """
 
+    interacts = True
+
     def __init__(self, config: Config, n_classes: int) -> None:
         super().__init__(config)
         dims, phases, skips = config.spatial_dims, len(config.phases), config.decoder.skips

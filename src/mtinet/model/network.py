@@ -77,6 +77,9 @@ class MultiTaskNetwork(nn.Module):
         Gives phases, number of spatial dimensions, pooling, and mask weighting (``config.tim``).
     """
 
+    interacts = False
+    """Whether task interaction (TIM) and discriminator (TDD) train it, where the settings switch them on."""
+
     enhancement_mean: Tensor
     enhancement_std: Tensor
     # nn.Module types its call as Any; callers deserve the truth

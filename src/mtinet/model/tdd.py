@@ -145,6 +145,11 @@ def discriminator_loss(real: Tensor, fake: Tensor, kind: str) -> Tensor:
     return _mean((real - 1).square()) + _mean(fake.square())
 
 
+def boundary(kind: str) -> float:
+    """Logit half-way between real and predicted pairs: least squares draws them to 1 and 0, the others apart."""
+    return 0.5 if kind == "lsgan" else 0.0
+
+
 def generator_loss(fake: Tensor, kind: str) -> Tensor:
     """Loss of the network whose pairs got the logits ``fake`` [N]."""
     if kind == "nonsaturating":

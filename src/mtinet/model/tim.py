@@ -64,10 +64,13 @@ def region_signal(
         weights = (mask_weights(logits, settings) * window).flatten(2)
         shown = phase_present.reshape(*phase_present.shape, *[1] * (image.ndim - 2))
         signal = torch.where(shown, image.float(), 0.0).flatten(2)
-        # the floor matters only where `valid` is False: a confident voxel alone weighs more
-        share = weights / weights.sum(-1, keepdim=True).clamp_min(1e-6)
+        # the floor only keeps 0 / 0 away: small weights, of a high gamma, share what there is like large ones
+        total = weights.sum(-1, keepdim=True)
+        share = weights / total.clamp_min(torch.finfo(total.dtype).tiny)
         peak = (torch.sigmoid(logits.detach()) * (window > 0)).flatten(2).amax(-1)
-        valid = (peak >= settings.min_confidence) & (weights.detach().sum(-1) > 0)
+        valid = (peak >= settings.min_confidence) & (
+            total.detach().squeeze(-1) >= torch.finfo(total.dtype).tiny
+        )
         return share @ signal.transpose(1, 2), valid
 
 

@@ -13,7 +13,13 @@ from torch import Tensor
 from mtinet.config import TddSettings
 from mtinet.data.dataset import Sample
 from mtinet.model.network import Prediction
-from mtinet.model.tdd import TaskDiscriminator, discriminator_loss, generator_loss, swap_between_classes
+from mtinet.model.tdd import (
+    TaskDiscriminator,
+    boundary,
+    discriminator_loss,
+    generator_loss,
+    swap_between_classes,
+)
 
 STREAM_DISCRIMINATOR = 504
 
@@ -142,7 +148,8 @@ class Adversary:
 
     def _numbers(self, real: Tensor, fake: Tensor, loss: float, gradient: float) -> dict[str, float]:
         """Accuracy and logit gap over all processes: each must come to the same learning rate."""
-        right = torch.cat([real > 0, fake < 0]).float()
+        between = boundary(self.settings.loss)
+        right = torch.cat([real > between, fake < between]).float()
         local = torch.stack([right.sum(), real.sum() - fake.sum(), torch.tensor(float(len(real))).to(real)])
         correct, gap, n = self._count(local).tolist()
         return {

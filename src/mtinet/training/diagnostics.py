@@ -60,7 +60,7 @@ class StepDiagnostics:
             mean fake logit), ``discriminator_gradient`` (norm), ``tim_gradient`` (norm at the network),
             ``fusion_spread`` (standard deviation of the fusion weights over channels), ``cosine_<a>_<b>``
             (gradient cosine of two tasks), ``class_accuracy``, ``class_chance``, ``regression_error``,
-            ``read_error``, ``total``.
+            ``read_error``, ``tasks`` (loss of the three tasks alone).
         """
         found = [
             self._saturated(step, numbers),
@@ -72,8 +72,8 @@ class StepDiagnostics:
         for name in ("class_accuracy", "class_chance", "regression_error", "read_error"):
             if name in numbers and 2 * step > self.steps:
                 self._add(name, numbers[name])
-        if "total" in numbers:
-            self._quarter(step, numbers["total"])
+        if "tasks" in numbers:
+            self._quarter(step, numbers["tasks"])
         if step == self.steps:
             found += self._at_end(step)
         return [finding for finding in found if finding is not None]
@@ -198,7 +198,7 @@ class StepDiagnostics:
                     step,
                     (third - fourth) / third,
                     STILL_FALLING,
-                    "the loss still fell in the last quarter of the training",
+                    "the loss of the tasks still fell in the last quarter of the training",
                     "Raise training.steps.",
                 )
             )

@@ -55,12 +55,18 @@ def look(
 
 @torch.no_grad()
 def fusion_spread(network: MultiTaskNetwork, batch: Sample) -> float | None:
-    """Standard deviation over channels of the deepest fusion's weights, for the batch's first sample."""
+    """Standard deviation over channels of MdIEF's deepest weights, for the phases of the batch's first sample.
+
+    None for other fusions: weights that are learned may agree for a reason.
+    """
+    if network.config.fusion != "mdief":
+        return None
     network.eval()
     one = (batch[name][:1] for name in ("image", "phase_present", "phase_times_s"))
     weights = network.encode(*one).domain_weights
     network.train()
-    return float(weights[-1][..., 1].std(dim=2).mean()) if weights else None
+    present = batch["phase_present"][0]
+    return float(weights[-1][0, present, :, 1].std(dim=1).mean()) if weights else None
 
 
 def class_chance(studies: Sequence[PreparedStudy], *, balanced: bool) -> float:

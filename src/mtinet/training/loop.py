@@ -6,7 +6,8 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from statistics import fmean
+from typing import cast
 
 import numpy as np
 import torch
@@ -84,6 +85,7 @@ class Trainer:
     fabric: Fabric
     progress: Progress | None = None
     _step: int = field(default=0, init=False)
+    _since_logged: dict[str, list[float]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         batch = self.config.training.batch_size
@@ -169,6 +171,7 @@ class Trainer:
                 self.config.training.steps, state=checkpoint.state["diagnostics"]
             )
             self._step = checkpoint.step
+            self._since_logged = checkpoint.state.get("since_logged", {})  # none in older checkpoints
         if self.fabric.is_global_zero:
             self.run.truncate_metrics(self._step)
             self.run.add_findings(findings)
@@ -177,7 +180,7 @@ class Trainer:
     def _save(self) -> None:
         if self.fabric.is_global_zero:
             tensors = state.collect(self._modules(), self._optimizers())
-            memory = {"diagnostics": self.diagnostics.state}
+            memory = {"diagnostics": self.diagnostics.state, "since_logged": self._since_logged}
             self.run.save_checkpoint(Checkpoint(self._step, tensors, memory))
         self.fabric.barrier()
 
@@ -262,8 +265,8 @@ class Trainer:
                 parameter.grad.copy_(self._count(parameter.grad))
 
     def _read(self, prediction: Prediction, batch: Sample, progress: float) -> Read | None:
-        """The signal under the predicted mask, while the task interaction (MTI-Net's own) is on."""
-        interacts = self.config.model == "mtinet" and self.config.tim.enabled
+        """The signal under the predicted mask, while the task interaction is on."""
+        interacts = self.network.interacts and self.config.tim.enabled
         if not interacts or self.objective.weight("tim", progress) == 0:
             return None
         return self.objective.read(prediction, batch)
@@ -317,20 +320,22 @@ class Trainer:
 
     def _after_step(self, numbers: dict[str, float]) -> None:
         settings = self.config.training
-        findings = self.diagnostics.observe(self._step, numbers)
+        findings = self.diagnostics.observe(self._step, numbers | {"tasks": self.objective.of_tasks(numbers)})
         last = self._step == settings.steps
         validates = last or (settings.validate_every > 0 and self._step % settings.validate_every == 0)
         if not self.fabric.is_global_zero:
             return
         if findings:
             self.run.add_findings(findings)
-        record: dict[str, Any] = {
-            "step": self._step,
-            "learning_rate": learning_rate(settings, self._step - 1),
-        }
+        for name, value in numbers.items():
+            self._since_logged.setdefault(name, []).append(value)
         looked = "class_chance" in numbers
         if last or looked or self._step % settings.log_every == 0:
-            self.run.append_metrics(record | numbers)
+            # means since the last line: a batch alone scatters by more than a training moves
+            means = {name: fmean(values) for name, values in self._since_logged.items()}
+            rate = learning_rate(settings, self._step - 1)
+            self.run.append_metrics({"step": self._step, "learning_rate": rate} | means)
+            self._since_logged = {}
         if validates and self.held_out:
             numbers = {**numbers, **self._validate()}
             self.run.append_metrics({"step": self._step, "held_out_dice": numbers["held_out_dice"]})

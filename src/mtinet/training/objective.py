@@ -7,6 +7,7 @@ average of the processes' gradients is the gradient of the term over the whole b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -98,6 +99,14 @@ class Objective(nn.Module):
             return 0.0
         rise = 1.0 if start == 0 else min(1.0, (progress - start) / max(self.settings.ramp, 1e-8))
         return float(getattr(self.settings, term)) * rise
+
+    def of_tasks(self, numbers: Mapping[str, float]) -> float:
+        """Loss of the three tasks with their settings' weights, by which a training has come to rest or not.
+
+        It leaves out what says nothing of that: terms that enter late or play against each other, and the learned
+        scales of ``weighting=uncertainty``, whose sum falls through 0.
+        """
+        return math.fsum(getattr(self.settings, task) * numbers[task] for task in TASKS)
 
     def terms(
         self, prediction: Prediction, batch: Sample, read: Read | None, count: Count

@@ -360,7 +360,7 @@ def networks(
     network = build_network(config, len(classes))
     statistics = enhancement_statistics(training, len(config.phases))
     network.set_enhancement_statistics(statistics["mean"], statistics["std"])
-    if config.model != "mtinet" or not config.tdd.enabled or config.objective.adversarial == 0:
+    if not network.interacts or not config.tdd.enabled or config.objective.adversarial == 0:
         return network, None
     discriminator = build_discriminator(config, len(classes))
     discriminator.set_enhancement_statistics(

@@ -180,7 +180,7 @@ STABILITY = Experiment(
         ),
         Row("no-spectral-norm", "No spectral norm", (NO_SPECTRAL_NORM,)),
         Row("no-penalty", "No gradient penalty", (NO_PENALTY,)),
-        Row("no-instance-noise", "No noise on the tokens", (NO_INSTANCE_NOISE,)),
+        Row("no-instance-noise", "No noise on the curves", (NO_INSTANCE_NOISE,)),
         Row("no-smoothing", "Class vectors neither smoothed nor noised", NO_SMOOTHING),
         Row("from-start", "From the first step", ("objective.adversarial_from=0",)),
         Row("heavy", "Weight 0.2", ("objective.adversarial=0.2",)),
