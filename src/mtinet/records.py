@@ -178,6 +178,11 @@ class RunRecord(Settings):
     findings: tuple[str, ...] = ()
     manifest: dict[str, Any] = Field(default_factory=dict)
 
+    @property
+    def cohort_identity(self) -> str:
+        """What tells cohorts apart: the hash of their content; of records that have none, the cohort's own."""
+        return str(self.manifest.get("content") or self.cohort_hash)
+
     def write(self, path: Path) -> None:
         """Write the record as JSON, atomically: a line a study, without what has its default."""
         values = self.model_dump(mode="json")

@@ -187,6 +187,31 @@ def test_rows_without_a_run_count_in_the_correction(rows, record_maker):
     assert any("Without a finished run, so not in the tables: Later" in note for note in awaiting.notes)
 
 
+def test_what_a_row_can_never_have_is_not_waited_for(rows):
+    """Or verdicts would change when it comes and has none of it."""
+    maskless = RowRecords("class", "Class alone", (), enhancement="none", cells=("e", "f"), masks=False)
+    mean = RowRecords("trivial", "Mean", (), "training_mean", "majority", cells=("g", "h"))
+    waiting = compare([rows[0], maskless, mean], "full", settings=QUICK)
+    assert set(waiting.awaited) == {
+        *(("class", endpoint) for endpoint in ("accuracy", "auroc")),
+        *(("trivial", endpoint) for endpoint in ("enhancement_error", "dice", "accuracy")),
+    }
+
+
+def test_a_cohort_may_be_renamed_while_its_content_stays(rows, record_maker):
+    def said(record, content):
+        update = {"cohort": "renamed", "cohort_hash": "other", "manifest": {"content": content}}
+        return record.model_copy(update=update)
+
+    base = tuple(r.model_copy(update={"manifest": {"content": "same"}}) for r in rows[0].records)
+    full = RowRecords("full", "Full", base)
+    moved = RowRecords("moved", "Moved", tuple(said(r, "same") for r in record_maker().row(1)))
+    assert any("and one content: " in note for note in compare([full, moved], "full", settings=QUICK).notes)
+    other = RowRecords("moved", "Moved", tuple(said(r, "changed") for r in record_maker().row(1)))
+    with pytest.raises(UserError, match="different cohorts"):
+        compare([full, other], "full", settings=QUICK)
+
+
 def test_who_was_told_the_place_competes_with_nobody_who_had_to_find_it(rows, record_maker):
     records = []
     for record in record_maker().row(1):

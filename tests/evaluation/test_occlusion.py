@@ -78,6 +78,16 @@ def test_a_phase_that_changes_no_other_has_no_effect_whatever_its_own_error(reco
     assert not (correlations(RowRecords("a", "a", tuple(records)))["effect"] == "enhancement").any()
 
 
+def test_a_study_that_has_no_other_phase_is_scored_without_its_own_by_nobody(record_maker):
+    whole = row(record_maker, lambda score: True)
+    records = []
+    for record in whole.records:
+        (base, first, *others) = record.scorings
+        fewer = first.model_copy(update={"studies": first.studies[1:]})
+        records.append(record.model_copy(update={"scorings": (base, fewer, *others)}))
+    assert len(correlations(RowRecords("a", "a", tuple(records)))) == len(correlations(whole))
+
+
 def test_right_and_wrong_cases_are_told_apart(record_maker):
     mixed = row(record_maker, lambda score: score.predicted_label == score.label)
     assert found(mixed, "right").estimate.value == pytest.approx(1.0)

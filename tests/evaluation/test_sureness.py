@@ -82,6 +82,18 @@ def test_a_row_differs_by_nothing_from_itself(rows):
     assert found["both"].differences == {}
 
 
+def test_seeds_are_measured_one_by_one_and_averaged(rows):
+    """Pooled, three seeds would seem better calibrated than one: the error falls with the number of lesions."""
+    alone = [replace(rows[0], records=tuple(r for r in rows[0].records if r.seed == seed)) for seed in (0, 1)]
+    together = sureness(rows, "both", QUICK)[0]
+    apart = [sureness((row, rows[1]), "both", QUICK)[0] for row in alone]
+    for name in MEASURES:
+        mean = np.mean([item.values[name].value for item in apart])
+        assert together.values[name].value == pytest.approx(mean)
+        assert together.values[name].n == apart[0].values[name].n
+    np.testing.assert_allclose(together.risk, np.mean([item.risk for item in apart], axis=0))
+
+
 def test_a_row_without_classes_is_left_out(rows, record_maker):
     masks = RowRecords("masks", "Masks", record_maker(patients=60).row(3, classes=False))
     assert [item.row for item in sureness((*rows, masks), "one", QUICK)] == ["one", "both"]

@@ -14,6 +14,8 @@ import pytest
 from mtinet.cohort import Cohort
 from mtinet.config import resolve_settings
 from mtinet.config.variation import ScoringVariation
+from mtinet.errors import UserError
+from mtinet.experiments import execute as execution
 from mtinet.experiments.execute import Campaign, execute, prepare_once
 from mtinet.experiments.plan import Cell, Choice, Experiment, plan
 from mtinet.experiments.pool import run_cells
@@ -135,7 +137,7 @@ def test_several_trainings_are_asked_together(pair: Experiment, fast: Choice, ca
         assert execute(campaign, first).state == "busy"
     assert not campaign.is_done(first)
     assert [outcome.state for outcome in run_cells(campaign, cells)] == ["done", "done"]
-    plain, mean, flipped = RunRecord.read(campaign.record_path(campaign.id(first))).scorings
+    plain, flipped, mean = RunRecord.read(campaign.record_path(campaign.id(first))).scorings
     assert (mean.variation, flipped.variation) == (together, ScoringVariation(flips=True))
     assert all(scoring.study_s for scoring in (plain, mean, flipped))
     studies = Cohort.read(campaign.cohort)
@@ -170,6 +172,54 @@ def test_what_one_run_fails_by_stops_no_other(campaign: Campaign, cells: tuple[C
     assert [outcome.state for outcome in outcomes] == ["failed", "done"]
     assert outcomes[0].findings[0].id == "run-failed"
     assert "not finite" in outcomes[0].findings[0].meaning
+
+
+def test_a_cohort_that_changes_meanwhile_leaves_no_record(
+    cells: tuple[Cell, ...], toy_cohort_writer, tmp_path: Path
+):
+    written = toy_cohort_writer(tmp_path / "cohort", 6)
+    campaign = Campaign.of(written.folder, tmp_path / "campaign")
+    image = next((written.folder).rglob("arterial*"))
+    image.write_bytes(image.read_bytes() + b"0")
+    outcome = execute(campaign, cells[0])
+    assert outcome.state == "failed"
+    assert "changed since this command began" in outcome.findings[-1].meaning
+    assert not campaign.record_path(outcome.id).exists()
+
+
+def test_what_needs_no_other_run_stands_when_the_other_fails(
+    pair: Experiment, fast: Choice, campaign: Campaign, monkeypatch
+):
+    together = ScoringVariation(networks=2)
+    rows = (replace(pair.rows[0], scorings=(together,)),)
+    cells = plan(replace(pair, rows=rows), replace(fast, seeds=2)).cells
+    first = next(cell for cell in cells if cell.networks == 2)
+    train = execution.train
+
+    def failing(cohort, out, config, *rest, **options):
+        if config.training.seed != first.seed:
+            raise UserError("the loss is not finite")
+        return train(cohort, out, config, *rest, **options)
+
+    monkeypatch.setattr(execution, "train", failing)
+    outcome = execute(campaign, first)
+    assert outcome.state == "failed"
+    assert f"of seed {first.seed + 1}" in outcome.findings[-1].meaning
+    record = RunRecord.read(campaign.record_path(outcome.id))
+    assert [scoring.variation for scoring in record.scorings] == [ScoringVariation()]
+    monkeypatch.undo()
+    assert execute(campaign, first).state == "done"
+    assert together in [s.variation for s in RunRecord.read(campaign.record_path(outcome.id)).scorings]
+
+
+def test_a_record_that_cannot_be_written_fails_the_run_alone(
+    campaign: Campaign, cells: tuple[Cell, ...], tmp_path: Path
+):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    outcome = execute(replace(campaign, records=blocked / "records"), cells[0])
+    assert outcome.state == "failed"
+    assert "file" in outcome.findings[-1].meaning
 
 
 def test_preparation_is_done_once(campaign: Campaign, cells: tuple[Cell, ...]):

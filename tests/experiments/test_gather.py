@@ -57,6 +57,21 @@ def test_a_record_without_a_scoring_of_the_row_is_missing(pair: Experiment, fast
     assert list(gather(asked, records).missing) == ["full"]
 
 
+def test_a_record_without_a_scoring_hides_none_that_has_it(pair: Experiment, fast: Choice, records):
+    noisy = ScoringVariation(noise=0.3)
+    rows = tuple(replace(row, scorings=(noisy,)) for row in pair.rows)
+    scored = [
+        of_revision(r, "older", "2030").model_copy(
+            update={"scorings": (*r.scorings, r.scorings[0].model_copy(update={"variation": noisy}))}
+        )
+        for r in records
+    ]
+    newer = [of_revision(r, "newer", "2031") for r in records]
+    gathered = gather(plan(replace(pair, rows=rows), fast), [*scored, *newer])
+    assert not gathered.missing
+    assert {own.revision.sources for row in gathered.records.values() for own in row} == {"older"}
+
+
 def test_rows_that_did_not_come_to_rest_are_named(planned: Plan, records):
     moved = ({"loss_percent": 0.0, "dice_points": 0.5}, {"loss_percent": 0.0, "dice_points": -0.7})
     flat = Course(step=(9, 10, 11), numbers=dict.fromkeys(TASKS, (1.0, 1.0, 1.0)))

@@ -72,6 +72,21 @@ def test_a_row_stands_where_its_setting_is(gathered: Gathered):
     assert learned == {"full": 20, "no-tdd": None}
 
 
+def test_a_row_stands_where_its_runs_are(gathered: Gathered):
+    # of so many patients it learned, whatever it asked for: ten of the twelve of the cohort
+    found = numbers(gathered, Axis("run", "training_patients", ""))
+    assert found["full"] == found["no-tdd"]
+    assert 8 <= found["full"] <= 10
+    assert numbers(gathered, Axis("run", "unheard", "")) == {"full": None, "no-tdd": None}
+
+
+def test_what_an_experiment_asks_to_be_described_is_in_its_tables(gathered: Gathered, tmp_path: Path):
+    experiment = replace(gathered.plan.experiment, described=("volume_bias_ml",))
+    page = write_report(replace(gathered, plan=replace(gathered.plan, experiment=experiment)), tmp_path)
+    assert "Volume, predicted" in page.read_text(encoding="utf-8")
+    assert "volume_bias_ml" in set(pd.read_csv(tmp_path / "results.csv")["endpoint"])
+
+
 def test_a_scoring_stands_on_the_axis_of_what_alone_it_changes(gathered: Gathered):
     scorings = (ScoringVariation(noise=0.1), ScoringVariation(heterogeneity=0.2))
     found = numbers(gathered, Axis("scoring", "noise", ""), scorings=scorings)
@@ -88,7 +103,7 @@ def test_a_scoring_stands_on_the_axis_of_what_alone_it_changes(gathered: Gathere
 
 def test_every_axis_of_the_catalogue_is_one_on_which_rows_differ(gathered: Gathered):
     for experiment in EXPERIMENTS.values():
-        if experiment.axis is not None:
+        if experiment.axis is not None and experiment.axis.of != "run":
             everything = Gathered(
                 plan(experiment, sites=("A", "B")),
                 {row.name: gathered.records["full"] for row in experiment.rows},

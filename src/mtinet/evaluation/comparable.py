@@ -12,8 +12,8 @@ from mtinet.records import RunRecord
 
 def check_cohort(records: Sequence[RunRecord]) -> RunRecord:
     """A record that stands for all in name, hash and classes of the cohort; other cohorts are refused."""
-    hashes = sorted({record.cohort_hash for record in records})
-    if len(hashes) > 1:
+    if len({record.cohort_identity for record in records}) > 1:
+        hashes = sorted({record.cohort_hash for record in records})
         raise UserError(
             f"the records are of different cohorts (hashes {', '.join(hashes)}); compare runs on one cohort"
         )
@@ -75,6 +75,11 @@ def limits(rows: Sequence[RowRecords], done: Sequence[RowRecords], base: RowReco
         notes.append(
             "Rows were scored on different folds or sites: their own values cover different patients; the "
             "differences cover those that both scored."
+        )
+    names = sorted({record.cohort for row in done for record in row.records})
+    if len(names) > 1:
+        notes.append(
+            f"The cohort had several names while runs were made, and one content: {', '.join(names)}."
         )
     if max(len(row.seeds) for row in done) == 1:
         notes.append(

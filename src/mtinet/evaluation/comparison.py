@@ -21,12 +21,11 @@ from mtinet.errors import UserError
 from mtinet.evaluation import paired
 from mtinet.evaluation.areas import AreaDifference, area_between, area_of
 from mtinet.evaluation.comparable import check_cohort, check_revisions, limits
-from mtinet.evaluation.pooling import NONE, ORACLE, RowRecords, class_scores
+from mtinet.evaluation.pooling import AUROC, NONE, ORACLE, RowRecords, class_scores
 from mtinet.evaluation.statistics import NO_ESTIMATE, Estimate, PatientBootstrap
 
 Family = Literal["primary", "secondary", "described"]
 Verdict = Literal["better", "worse", "not distinguishable", "no claim", "not scored", "described"]
-AUROC = "auroc"
 
 
 @dataclass(frozen=True)
@@ -240,7 +239,12 @@ def compare(
             if row.records:
                 found = _difference(row, base, endpoint, classes, bootstrap, settings)
                 differences.append(replace(found, same_as="" if source == row.name else source))
-            elif source == row.name and _family(row, base, endpoint) != "described":
+            elif (
+                source == row.name
+                and _family(row, base, endpoint) != "described"
+                and row.can_have(endpoint.name)
+                and base.can_have(endpoint.name)
+            ):
                 awaited.append((row.name, endpoint.name))
     return Comparison(
         reference=reference,

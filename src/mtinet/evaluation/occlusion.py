@@ -61,7 +61,8 @@ def correlations(row: RowRecords) -> pd.DataFrame:
         if len(hidden) < MIN_PHASES:
             continue
         for score in scored_studies(row, record):
-            own = {phase: studies[score.study_id] for phase, studies in hidden.items()}
+            # a study that has no other phase cannot be scored without this one
+            own = {p: studies[score.study_id] for p, studies in hidden.items() if score.study_id in studies}
             known = bool(score.predicted_label) and score.label in record.classes
             for effect in EFFECTS:
                 rho = _correlation(score, own, effect)

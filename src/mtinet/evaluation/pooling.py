@@ -31,6 +31,8 @@ ENHANCEMENT_ERRORS = {
 """Fields of a score that hold the raw and the relative error, by the method a row stands for."""
 
 NETWORK, ORACLE, NONE = "network", "oracle_mask", "none"
+AUROC = "auroc"
+WITHOUT_PROBABILITIES = (ORACLE, NONE, "majority")
 OVERLAPS = ("dice", "iou", "nsd", "hd95_mm")
 
 
@@ -55,6 +57,8 @@ class RowRecords:
         Rows of one curve are joined along that axis.
     cells : tuple of str
         What tells the runs apart that the row has when it is finished, those without a record too; empty = not known.
+    masks : bool
+        Whether it learns a mask, so that overlaps say something of it.
     """
 
     name: str
@@ -66,6 +70,13 @@ class RowRecords:
     number: float | None = None
     curve: str = ""
     cells: tuple[str, ...] = ()
+    masks: bool = True
+
+    def can_have(self, endpoint: str) -> bool:
+        """Whether the row has such a number once its runs are done."""
+        if endpoint in (*OVERLAPS, "volume_bias_ml"):
+            return self.masks
+        return endpoint != AUROC or self.classes not in WITHOUT_PROBABILITIES
 
     @property
     def planned(self) -> int:

@@ -1,14 +1,15 @@
 """Does a method know when it is wrong?  Calibration, and what leaving the unsure lesions out would bring.
 
 The lesions are those of the AUROC: of known class, one a patient; a missed one has equal probabilities, stands
-so among the unsure ones, and is wrong.  Nothing is tempered.
+so among the unsure ones, and is wrong.  Nothing is tempered.  A row's seeds are measured one by one and
+averaged: a calibration error falls with the number of lesions, so that pooled ones would not compare with a mean of
+networks, which answers each lesion once.  The lesions of all folds are ranked together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from mtinet.config.comparison import ComparisonSettings
 from mtinet.evaluation.calibration import calibration_scores, is_right
 from mtinet.evaluation.conformal import risk_coverage, risk_coverage_areas
 from mtinet.evaluation.pooling import RowRecords, class_scores
-from mtinet.evaluation.statistics import Estimate, FloatArray, PatientBootstrap
+from mtinet.evaluation.statistics import Estimate, FloatArray, PatientBootstrap, mean_of_defined
 
 BINS = 10
 MEASURES = ("ece", "brier", "risk_area")
@@ -80,13 +81,14 @@ def sureness(rows: Sequence[RowRecords], reference: str, settings: ComparisonSet
 def _of_row(
     row: RowRecords, table: pd.DataFrame, base: pd.DataFrame | None, bootstrap: PatientBootstrap
 ) -> Sureness:
-    truth, probabilities = _classes(table)
-    coverage, risk = risk_coverage(probabilities.max(1), ~is_right(truth, probabilities))
+    coverage, risk = _curve(table)
+    lesions = table["study_id"].nunique()
+    found = bootstrap.estimates(table["patient_id"], lambda w: measures(w, table))
     seconds = [s.study_s for r in row.records for s in r.scorings if s.variation == row.scoring and s.study_s]
     return Sureness(
         row=row.name,
         title=row.title,
-        values=bootstrap.estimates(table["patient_id"], lambda w: measures(w, truth, probabilities)),
+        values={name: replace(estimate, n=lesions) for name, estimate in found.items()},
         differences={} if base is None else _differences(table, base, bootstrap),
         coverage=coverage,
         risk=risk,
@@ -102,20 +104,38 @@ def _differences(own: pd.DataFrame, base: pd.DataFrame, bootstrap: PatientBootst
         return {}
 
     def minus(weights: FloatArray) -> dict[str, FloatArray]:
-        first = measures(weights[:, : len(own)], *_classes(own))
-        second = measures(weights[:, len(own) :], *_classes(base))
+        first, second = measures(weights[:, : len(own)], own), measures(weights[:, len(own) :], base)
         return {name: first[name] - second[name] for name in MEASURES}
 
     return bootstrap.estimates(pd.concat([own, base])["patient_id"], minus)
 
 
-def measures(
-    weights: FloatArray, truth: NDArray[np.intp], probabilities: NDArray[Any]
-) -> dict[str, FloatArray]:
-    """:data:`MEASURES` under each row of ``weights`` [resamples, rows], of class probabilities [rows, classes]."""
-    scores = calibration_scores(weights, truth, probabilities, BINS)
-    wrong = ~is_right(truth, probabilities)
-    return {**scores, "risk_area": risk_coverage_areas(weights, probabilities.max(1), wrong)}
+def measures(weights: FloatArray, table: pd.DataFrame) -> dict[str, FloatArray]:
+    """:data:`MEASURES` under each row of ``weights`` [resamples, rows]: means over the seeds of ``table`` [rows]."""
+    by_seed = []
+    for own in _seeds(table):
+        truth, probabilities = _classes(table[own])
+        scores = calibration_scores(weights[:, own], truth, probabilities, BINS)
+        wrong = ~is_right(truth, probabilities)
+        area = risk_coverage_areas(weights[:, own], probabilities.max(1), wrong)
+        by_seed.append({**scores, "risk_area": area})
+    return {name: mean_of_defined(np.stack([one[name] for one in by_seed], axis=-1)) for name in MEASURES}
+
+
+def _curve(table: pd.DataFrame) -> tuple[FloatArray, FloatArray]:
+    """Coverage, and the risk at it: the mean over seeds."""
+    curves = []
+    for own in _seeds(table):
+        truth, probabilities = _classes(table[own])
+        curves.append(risk_coverage(probabilities.max(1), ~is_right(truth, probabilities)))
+    coverage = max((shares for shares, _ in curves), key=len)
+    return coverage, np.mean([np.interp(coverage, shares, risk) for shares, risk in curves], axis=0)
+
+
+def _seeds(table: pd.DataFrame) -> list[NDArray[np.bool_]]:
+    """Which rows are of each seed."""
+    seeds = table["seed"].to_numpy()
+    return [seeds == seed for seed in np.unique(seeds)]
 
 
 def _classes(table: pd.DataFrame) -> tuple[NDArray[np.intp], FloatArray]:

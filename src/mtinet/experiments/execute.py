@@ -213,30 +213,19 @@ def execute(
         What a run fails by is a finding, and stops no other run.
     """
     id = campaign.id(cell)
-    with campaign.claim(id) as claimed:
-        if not claimed:
-            return Outcome(id, "busy")
-        record, findings = campaign.find_record(id)
-        lacking = _wanted(cell) if record is None else _lacking(record, cell)
-        if not lacking:
-            return Outcome(id, "skipped", tuple(findings))
-        try:
-            run, restarted = _trained(campaign, _on_its_share(cell, cores), id, on_step)
-            others = _others(campaign, _on_its_share(cell, cores), max(v.networks for v in lacking))
-            if others is None:
+    findings: list[Finding] = []
+    try:
+        with campaign.claim(id) as claimed:
+            if not claimed:
                 return Outcome(id, "busy")
-            scorings = [_scored(campaign, run, variation, others) for variation in lacking]
-        except BrokenPipeError:
-            raise  # whoever asked for the run is gone
-        except UserError as error:
-            return Outcome(id, "failed", (*findings, _failed(id, str(error))))
-        except Exception as error:
-            return Outcome(id, "failed", (*findings, _failed(id, f"{type(error).__name__}: {error}")))
-        before = () if record is None else record.scorings
-        _record(campaign, cell, run, (*before, *scorings)).write(campaign.record_path(id))
-        if not campaign.keep:
-            prune(run)
-        return Outcome(id, "done", (*findings, *restarted))
+            state = _done(campaign, _on_its_share(cell, cores), id, on_step, findings)
+            return Outcome(id, state, tuple(findings))
+    except BrokenPipeError:
+        raise  # whoever asked for the run is gone
+    except UserError as error:
+        return Outcome(id, "failed", (*findings, _failed(id, str(error))))
+    except Exception as error:
+        return Outcome(id, "failed", (*findings, _failed(id, f"{type(error).__name__}: {error}")))
 
 
 def prepare_once(
@@ -267,6 +256,42 @@ def prune(run: Run) -> None:
 
 
 # ---------------------------------------------------------------------- parts
+def _done(campaign: Campaign, cell: Cell, id: str, on_step: OnStep | None, findings: list[Finding]) -> State:
+    """Do what is lacking of a claimed run; what there is to say on the way goes to ``findings``."""
+    record, damaged = campaign.find_record(id)
+    findings += damaged
+    lacking = _wanted(cell) if record is None else _lacking(record, cell)
+    if not lacking:
+        return "skipped"
+    _refuse_change(campaign)
+    run, restarted = _trained(campaign, cell, id, on_step)
+    findings += restarted
+    scorings = () if record is None else record.scorings
+    # first what needs no other run: it stands, whatever becomes of the others
+    alone = [variation for variation in lacking if variation.networks == 1]
+    together = [variation for variation in lacking if variation.networks > 1]
+    for variations in filter(None, (alone, together)):
+        others = _others(campaign, cell, max(variation.networks for variation in variations))
+        if others is None:
+            return "busy"
+        scorings = (*scorings, *(_scored(campaign, run, variation, others) for variation in variations))
+        _refuse_change(campaign)
+        _record(campaign, cell, run, scorings).write(campaign.record_path(id))
+    if not campaign.keep:
+        prune(run)
+    return "done"
+
+
+def _refuse_change(campaign: Campaign) -> None:
+    """Days lie between a campaign's first look at its cohort and its last run: a record must not name another."""
+    content = cohort_content(Cohort.read(campaign.cohort))
+    if content != campaign.content:
+        raise UserError(
+            f"{campaign.cohort} changed since this command began (content {campaign.content}, now {content}): "
+            "restore it, or give the command again, which takes it as another cohort"
+        )
+
+
 def _wanted(cell: Cell) -> list[ScoringVariation]:
     return list(dict.fromkeys((PLAIN, *cell.scorings)))
 
@@ -329,7 +354,12 @@ def _others(campaign: Campaign, cell: Cell, networks: int) -> list[Path] | None:
         with campaign.claim(id) as claimed:
             if not claimed:
                 return None
-            found.append(_trained(campaign, other, id, None)[0].path)
+            try:
+                found.append(_trained(campaign, other, id, None)[0].path)
+            except UserError as error:
+                raise UserError(
+                    f"of seed {seed}, which is asked together with it (run {id}): {error}"
+                ) from None
     return found
 
 
@@ -375,6 +405,7 @@ def _record(campaign: Campaign, cell: Cell, run: Run, scorings: Sequence[Scoring
             "virtual": campaign.virtual,
             "processor": processor(),
             "threads": timing.get("threads"),
+            "training_patients": len(run.document("preparation")["patients"]),
         },
     )
 

@@ -103,6 +103,10 @@ def gather(
         if content in (None, record.manifest.get("content")) and only in (None, record.revision):
             found[_key(record)].append(record)
     wanted = {name: [cell_name(cell) for cell in cells] for name, cells in plan.rows.items()}
+    for cell in plan.cells:
+        # a record without the scorings hides none that has them, be it of newer code
+        key = cell_name(cell)
+        found[key] = [record for record in found[key] if _has(record, cell)] or found[key]
     matching = [record for keys in wanted.values() for key in keys for record in found.get(key, [])]
     _refuse_cohorts(matching)
     chosen, notes = _choose(wanted, found, allow_mixed)
@@ -273,11 +277,12 @@ def _has(record: RunRecord, cell: Cell) -> bool:
 
 
 def _refuse_cohorts(records: Sequence[RunRecord]) -> None:
-    contents = {(r.cohort, r.cohort_hash, str(r.manifest.get("content", ""))) for r in records}
-    if len(contents) > 1:
-        names = ", ".join(sorted(f"{name} ({hash}, content {content})" for name, hash, content in contents))
+    # neither its name nor those of its files tell a cohort apart: runs are shared by content
+    states = {record.cohort_identity: record for record in records}
+    if len(states) > 1:
+        names = ", ".join(sorted(f"{r.cohort} ({r.cohort_hash}, content {c})" for c, r in states.items()))
         raise UserError(
-            f"the records are of {len(contents)} states of cohorts: {names}; a table takes those of one: move "
+            f"the records are of {len(states)} states of cohorts: {names}; a table takes those of one: move "
             "the others to another folder"
         )
 

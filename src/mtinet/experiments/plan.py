@@ -25,15 +25,15 @@ class Axis:
 
     Attributes
     ----------
-    of : {"config", "learning", "scoring"}
-        Where the number is a setting.
+    of : {"config", "learning", "scoring", "run"}
+        Where the number is a setting; ``run``: what the manifests of the runs say, and their mean.
     setting : str
         Its name, with dots.
     label : str
         What it is, with its unit.
     """
 
-    of: Literal["config", "learning", "scoring"]
+    of: Literal["config", "learning", "scoring", "run"]
     setting: str
     label: str
 
@@ -103,6 +103,8 @@ class Experiment:
         How the table is to be read, for its caption; empty where nothing has to be said.
     axis : Axis or None
         The number that the rows vary.
+    described : tuple of str
+        Endpoints that are described beside the usual ones (:data:`mtinet.evaluation.comparison.ENDPOINTS`).
     """
 
     name: str
@@ -117,6 +119,7 @@ class Experiment:
     preset: str = "small"
     reading: str = ""
     axis: Axis | None = None
+    described: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         names = [row.name for row in self.rows]

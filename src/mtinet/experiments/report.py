@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from mtinet import provenance
 from mtinet.config.variation import ScoringVariation
-from mtinet.evaluation.comparison import compare
+from mtinet.evaluation.comparison import DEFAULT_ENDPOINTS, compare
 from mtinet.evaluation.pooling import RowRecords
 from mtinet.experiments.gather import Gathered, cell_name
 from mtinet.experiments.plan import Axis, Row, row_config
@@ -68,7 +69,12 @@ def write_report(
         name=experiment.name,
         title=experiment.title,
         question=experiment.question,
-        comparison=compare(asked, experiment.reference, allow_mixed=allow_mixed),
+        comparison=compare(
+            asked,
+            experiment.reference,
+            (*DEFAULT_ENDPOINTS, *experiment.described),
+            allow_mixed=allow_mixed,
+        ),
         rows=rows,
         reading=experiment.reading,
         axis="" if experiment.axis is None else experiment.axis.label,
@@ -103,6 +109,7 @@ def _row_records(gathered: Gathered, row: Row, scoring: ScoringVariation) -> Row
         number=number,
         curve=row.curve or row.title if number is not None else "",
         cells=tuple(cell_name(cell) for cell in cells if cell.seed in first),
+        masks=all(cell.config.objective.segmentation > 0 for cell in cells),
     )
 
 
@@ -113,6 +120,10 @@ def _number(gathered: Gathered, row: Row, scoring: ScoringVariation) -> float | 
     if axis is None:
         return None
     changed = scoring.model_dump(exclude_defaults=True)
+    if axis.of == "run":
+        manifests = [record.manifest for record in gathered.records.get(row.name, ())]
+        known = manifests and all(axis.setting in manifest for manifest in manifests)
+        return fmean(manifest[axis.setting] for manifest in manifests) if known and not changed else None
     if axis.of == "scoring":
         return float(getattr(scoring, axis.setting)) if set(changed) <= {axis.setting} else None
     if changed:

@@ -32,7 +32,7 @@ TUNED: dict[str, dict[str, tuple[str, ...]]] = {
     "small": dict.fromkeys(("mtinet", "mtinet-paper", "basic_unet", "dynunet"), TRIALS["sgd-0.01"]),
 }
 """By preset and network: the settings of the trial that won on the development cohort.  Without an entry the
-preset's optimisation counts.  ``mtinet-paper`` is MTI-Net as published, which had trials of its own."""
+preset's optimisation counts.  ``mtinet-paper`` is the plain reading of the paper, which had trials of its own."""
 
 NOBODY = "nobody"
 """In the place of a network: the preset's own optimisation, as ``mtinet train`` takes it."""

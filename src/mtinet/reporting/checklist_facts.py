@@ -47,7 +47,7 @@ def experiment_facts(comparison: Comparison, rows: Sequence[RowRecords], questio
         "training": _training(config),
         "selection": "The last weights (moving average where training.ema is on); no checkpoint was chosen on "
         "the patients that it is scored on",
-        "ensembling": "None: a patient is scored by the one model that did not see it",
+        "ensembling": _ensembling(rows),
         "metrics": ", ".join(QUANTITIES[endpoint.name].label for endpoint in comparison.endpoints),
         "statistics": f"Paired by patient: permutation of signs, McNemar, DeLong within folds; Holm at "
         f"{settings.level:g} over rows and endpoints; {settings.bootstrap} patient-level resamples",
@@ -99,9 +99,20 @@ def _training(config: Config) -> str:
     )
 
 
+def _ensembling(rows: Sequence[RowRecords]) -> str:
+    alone = "a patient is scored by the one model that did not see it"
+    several = [row.title for row in rows if row.scoring.asks_several]
+    if not several:
+        return f"None: {alone}"
+    return f"Of the rows {'; '.join(several)}, by models that did not see the patient; in the others {alone}"
+
+
 def _software(records: Sequence[RunRecord]) -> str:
-    versions = records[0].revision.versions
-    python = records[0].manifest.get("python")
+    return "; or ".join(dict.fromkeys(map(_versions, records)))
+
+
+def _versions(record: RunRecord) -> str:
+    python, versions = record.manifest.get("python"), record.revision.versions
     parts = [f"Python {python}"] if python else []
     return ", ".join([*parts, *(f"{name} {version}" for name, version in versions.items() if version)])
 

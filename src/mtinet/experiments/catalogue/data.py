@@ -79,6 +79,7 @@ TIM_BIAS = Experiment(
     reading="Only training masks differ; every row is scored against the masks as drawn.  Signed differences of "
     "volume and enhancement show the bias; absolute errors hide it.",
     axis=Axis("learning", "mask_margin", "voxels by which training masks were drawn too wide"),
+    described=("volume_bias_ml", "enhancement_bias"),
 )
 
 
@@ -153,7 +154,7 @@ PHASES_EXPERIMENT = Experiment(
 # ---------------------------------------------------------------------- patients
 def _learned_from(network: str, title: str, patients: int | None) -> Row:
     if patients is None:
-        return Row(network, f"{title}, all patients", (f"model={network}",))
+        return Row(network, f"{title}, all patients", (f"model={network}",), curve=title)
     learning = LearningVariation(patients=patients)
     changes = (f"model={network}",)
     return Row(f"{network}-{patients}", f"{title}, {patients} patients", changes, learning, curve=title)
@@ -170,8 +171,8 @@ SIZE = Experiment(
         for patients in (None, *PATIENTS)
     ),
     reading="Steps are the same for all numbers.  Smaller sets lie within larger ones; where there are fewer "
-    "patients than a row asks for, it learns from all.",
-    axis=Axis("learning", "patients", "patients learned from"),
+    "patients than a row asks for, it learns from all, and stands on the curve where those are.",
+    axis=Axis("run", "training_patients", "patients learned from"),
 )
 
 

@@ -88,7 +88,7 @@ def _synergy_row(tasks: tuple[str, ...], rate: str) -> Row:
     return Row(
         f"{'-'.join(tasks)}-{rate}",
         f"{', '.join(tasks)}; learning rate {rate}",
-        (NO_TIM, NO_TDD, "head.predicted_share=0", HEAD_ALONE, *left_out, *sgd(rate)),
+        (NO_TIM, NO_TDD, "head.pooling=lesion", "head.predicted_share=0", HEAD_ALONE, *left_out, *sgd(rate)),
         enhancement="oracle_mask",
         classes="oracle_mask",
         curve=", ".join(tasks),
