@@ -16,7 +16,19 @@ import typer
 from mtinet import errors
 from mtinet.cli.base import app
 
-from mtinet.cli import data, imports, exports, ingest, model, results, experiments, machine, phases, tables  # isort: skip  # noqa: F401
+from mtinet.cli import (
+    data,
+    imports,
+    exports,
+    ingest,
+    model,
+    bench,
+    results,
+    experiments,
+    machine,
+    phases,
+    tables,
+)  # isort: skip  # noqa: F401
 
 
 @app.callback(invoke_without_command=True)
