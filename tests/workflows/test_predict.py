@@ -110,6 +110,40 @@ def test_missing_phases_are_said_and_left_out(toy_run: Run, tmp_path: Path, toy_
         assert lesion.relative_enhancement_percent == {}
 
 
+@pytest.mark.parametrize("phase", ["pre", "delayed"])
+def test_a_phase_that_does_not_cover_the_lesion_gives_no_signal_of_it(
+    toy_run: Run, tmp_path: Path, toy_maker, phase
+):
+    """What lies outside a field of view is no dark tissue: in no output does it dilute a signal."""
+    toy = toy_maker(77)
+    image = toy.images[phase]
+    cropped = toy.with_phase(phase, Volume(image.array[:, :, :3], image.affine))
+    options = PredictOptions(formats=("nifti", "json", "csv"))
+    outcome = predict(toy_run.path, write_folder(cropped, tmp_path / "study"), tmp_path / "out", options)
+    (result,) = outcome.results
+    (lesion,) = result.lesions
+    assert result.phases == ("pre", "arterial", "portal_venous", "delayed")
+
+    others = [p for p in result.phases if p != phase]
+    assert list(lesion.measured) == list(lesion.enhancement) == others
+    under = result.mask.array == lesion.number
+    assert lesion.measured == pytest.approx({p: toy.images[p].array[under].mean() for p in others}, rel=0.1)
+    assert set(lesion.relative_enhancement_percent) == (
+        set() if phase == "pre" else {"arterial", "portal_venous"}
+    )
+
+    (told,) = [f for f in result.findings if f.id == "lesion-not-covered"]
+    assert (told.severity, told.case) == ("warning", "study")
+    assert f"of {phase} does not cover lesion 1:" in told.meaning
+
+    table = read_table(tmp_path / "out" / "measurements.csv")
+    values = table[table["lesion"].notna() & table["value"].notna()]
+    for quantity in ("signal", "predicted_signal"):
+        assert set(values.loc[values["quantity"] == quantity, "phase"]) == set(others)
+    relative = set(values.loc[values["quantity"] == "relative_enhancement", "phase"])
+    assert relative == (set() if phase == "pre" else {"arterial", "portal_venous"})
+
+
 def test_files_are_complete_and_read_back(toy_run: Run, tmp_path: Path, toy_maker):
     out = tmp_path / "out"
     outcome = predict(toy_run.path, write_folder(toy_maker(9), tmp_path / "study"), out)

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from mtinet.config import MeasurementSettings, Phase
 from mtinet.imaging.masks import body_mask
-from mtinet.inference.observed import BoolArray, Observed, Region
+from mtinet.inference.observed import BoolArray, Observed, Region, shows
 
 AORTA_MM = (12.0, 36.0)
 """Diameters of an aorta, from a slender one to one short of an aneurysm."""
@@ -85,8 +85,8 @@ def whole_liver(observed: Observed, settings: MeasurementSettings) -> Tissue:
         return Tissue(reason="the liver is not known: no liver mask was given")
     free = observed.liver & (observed.labels == 0)
     values = {phase: observed.signal[phase][free].astype(np.float64) for phase in observed.phases}
-    covered = {p: v for p, v in values.items() if v.size and np.mean(v == 0) < 0.05}
-    return _without_vessels(covered, settings, "liver outside lesions")
+    shown = {phase: signal for phase, signal in values.items() if shows(signal)}
+    return _without_vessels(shown, settings, "liver outside lesions")
 
 
 def _without_vessels(
