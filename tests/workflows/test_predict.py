@@ -3,12 +3,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import mtinet
+from mtinet.cohort import Cohort
 from mtinet.errors import UserError
 from mtinet.evaluation.tables import read_table
 from mtinet.results import RESULT_FORMAT, Result
@@ -52,6 +54,24 @@ def test_what_the_images_cannot_tell_is_said_in_python_too(toy_run: Run, tmp_pat
     assert said == ["no-times", "no-agent", "missing-phase"]
     (result,) = predict(toy_run.path, folder, tmp_path / "out").results
     assert [f.id for f in result.findings] == said
+
+
+def test_agent_and_times_of_a_study_count_in_python_as_for_the_command(toy_run: Run, tmp_path: Path):
+    folder = tmp_path / "cohort"
+    cohort = Cohort.read(Path(toy_run.manifest["cohort_folder"])).subset(["s0"])
+    replace(cohort, agent="gadobutrol").write(folder)
+    study = Cohort.read(folder)["s0"]
+    predictor = mtinet.load(toy_run.path)
+    (told,) = predict(toy_run.path, folder, tmp_path / "out", PredictOptions(formats=("json",))).results
+    found = predictor(study)
+    assert found.to_dict() == told.to_dict()
+    assert "no-agent" not in {f.id for f in found.findings}
+
+    exchanged = predictor(replace(study, times_s={"arterial": 70.0, "portal_venous": 30.0}))
+    assert [f.id for f in exchanged.findings][:2] == ["times-contradict", "no-times"]
+    rates = [m for lesion in exchanged.lesions for m in lesion.measurements if m.name == "wash_in_rate"]
+    assert rates
+    assert all(rate.value is None for rate in rates)
 
 
 def test_what_a_model_did_not_learn_it_does_not_say(taught, tmp_path: Path, toy_maker):
@@ -168,8 +188,6 @@ def test_results_are_saved_to_a_path_given_as_text(toy_run: Run, tmp_path: Path,
 
 
 def test_a_study_that_fails_does_not_stop_the_others(toy_run: Run, tmp_path: Path):
-    from mtinet.cohort import Cohort
-
     cohort = Cohort.read(Path(toy_run.manifest["cohort_folder"]))
     folder = tmp_path / "cohort"
     three = cohort.subset(["s0", "s1", "s2"])

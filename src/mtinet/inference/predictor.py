@@ -17,7 +17,7 @@ from mtinet.data.harmonisation import Harmonisation
 from mtinet.data.preparation import prepare_for_prediction
 from mtinet.data.prepared import PreparedStudy
 from mtinet.errors import UserError
-from mtinet.imaging.limits import image_limits
+from mtinet.imaging.limits import image_limits, trusted_times
 from mtinet.imaging.liver import without_unusable_liver
 from mtinet.inference.backends import open_passes
 from mtinet.inference.certainty import Calibration, document_name, method_key
@@ -155,7 +155,9 @@ class Predictor(Reader):
         """Predict a study and keep what lies behind the result."""
         faults: tuple[Finding, ...] = ()
         if isinstance(study, Study):
-            study = _loaded(study)
+            # those who built it, or read it from a table, may not have compared its times
+            times, faults = trusted_times(study.times_s, study.study_id)
+            study = replace(_loaded(study), times_s=times)
         else:
             study, faults = without_unusable_liver(_loaded(Study.from_folder(Path(study))))
         prepared = prepare_for_prediction(study, self.config.phases, self.config.preparation)
