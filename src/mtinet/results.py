@@ -144,11 +144,12 @@ class Lesion:
     probabilities : dict
         Probability by class.
     enhancement : dict
-        Predicted mean signal by phase, in the study's own units; absent phases are left out.
+        Predicted mean signal by phase, in the study's own units; absent phases and those whose field of view does
+        not cover the lesion are left out.
     relative_enhancement_percent : dict
         100·(S - S_pre)/S_pre by phase; empty without a usable pre phase.
     measured : dict
-        Mean signal read from the images under the predicted mask, by phase, in the study's own units.
+        Mean signal read from the images under the predicted mask, by phase, in the study's own units; likewise.
     measurements : tuple of Measurement
     certainty : Certainty or None
     """

@@ -19,6 +19,23 @@ def test_a_cohort_survives_writing_and_reading(toy_cohort, tmp_path):
     assert Cohort.read(tmp_path / "tables")["s0"].images["pre"].is_file()
 
 
+def test_a_study_that_names_no_agent_has_the_cohorts_and_leaves_its_cell_empty(toy_cohort, tmp_path):
+    first, second, *others = toy_cohort.studies
+    told = replace(
+        toy_cohort, studies=(first, replace(second, agent="gadoxetate"), *others), agent="gadobutrol"
+    )
+    assert told["s0"].agent == "gadobutrol"
+    assert told["s1"].agent == "gadoxetate"
+    assert told.hash == toy_cohort.hash
+    told.write(tmp_path / "tables")
+    assert list(pd.read_csv(tmp_path / "tables" / "cohort.csv", keep_default_na=False)["agent"]) == [
+        "",
+        "gadoxetate",
+        *[""] * len(others),
+    ]
+    assert Cohort.read(tmp_path / "tables").studies == told.studies
+
+
 def test_a_folder_may_be_given_as_text(folder, tmp_path):
     cohort = Cohort.read(str(folder))
     cohort.write(str(tmp_path / "again"))

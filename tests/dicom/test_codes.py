@@ -117,6 +117,19 @@ def test_a_measurement_goes_before_the_field_of_the_same_name():
     assert {(m.name, m.phase) for m in found} >= {("signal", "arterial"), ("predicted_signal", "pre")}
 
 
+def test_no_field_fills_a_gap_that_the_measurements_leave():
+    """A phase that does not show the lesion is not measured, and of what is not assessable there is no number."""
+    own = lesion(
+        measurements=(
+            Measurement("signal", 248.0, phase="arterial"),
+            Measurement("relative_enhancement", None, "%", "", "not assessable", "no pre phase"),
+        )
+    )
+    found = codes.lesion_quantities(own)
+    assert [(m.phase, m.value) for m in found if m.name == "signal"] == [("arterial", 248.0)]
+    assert [m.value for m in found if m.name == "relative_enhancement"] == [None]
+
+
 def test_intervals_and_the_probability_of_a_lesion_come_from_its_certainty():
     sure = Certainty(0.9, (900.0, 1200.0), ("hcc",), {"arterial": (200.0, 300.0)}, 0.9)
     found = {(m.name, m.phase): m.value for m in codes.lesion_quantities(lesion(certainty=sure))}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mtinet.config import DEFAULT_PHASES, PHASES
-from mtinet.imaging.limits import image_limits
+from mtinet.imaging.limits import image_limits, trusted_times
 
 
 @pytest.fixture
@@ -32,6 +32,16 @@ def test_an_agent_whose_behaviour_is_not_known_is_said(study, agent):
 def test_the_time_of_the_unenhanced_phase_tells_no_rate(study):
     (found,) = image_limits(replace(study, times_s={"pre": -30.0}), PHASES)
     assert found.id == "no-times"
+
+
+def test_times_that_contradict_the_order_of_the_phases_are_not_trusted():
+    times = {"arterial": 30.0, "portal_venous": 70.0}
+    assert trusted_times(times, "s0") == (times, ())
+    # in whatever order they are told
+    assert trusted_times(dict(reversed(times.items())), "s0") == (times, ())
+    trusted, (found,) = trusted_times({"arterial": 70.0, "portal_venous": 30.0}, "s0")
+    assert trusted == {}
+    assert (found.id, found.severity, found.case) == ("times-contradict", "warning", "s0")
 
 
 def test_files_that_are_not_used_are_named_with_the_repair(study):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -162,6 +163,30 @@ def test_openvino_lays_maps_out_by_transposition_where_that_changes_nothing(chan
         given = rng.standard_normal((4, 3, 8, 6)).astype(np.float32)
         one, other = (openvino.Core().compile_model(m, "CPU")(given)[0] for m in (made(), changed))
         assert np.array_equal(one, other)
+
+
+def test_openvino_computes_for_several_threads_what_it_does_for_one(tmp_path):
+    openvino = pytest.importorskip("openvino", reason="pip install 'mtinet[openvino]'")
+    ops = importlib.import_module("openvino.opset13")
+    image = ops.parameter([-1, 3, -1, -1], np.float32, name="image")
+    image.output(0).get_tensor().set_names({"image"})
+    kernel = np.random.default_rng(1).standard_normal((8, 3, 3, 3)).astype(np.float32)
+    maps = ops.convolution(image, kernel, [1, 1], [1, 1], [1, 1], [1, 1])
+    maps.output(0).get_tensor().set_names({"maps"})
+    openvino.save_model(
+        openvino.Model([maps], [image], "model"), tmp_path / "model.xml", compress_to_fp16=False
+    )
+    engine = backends.openvino_engine(tmp_path / "model.xml")
+    rng = np.random.default_rng(0)
+    # more sizes than are kept, so that graphs are compiled all the time, and several images of each
+    sizes = [(64 + 8 * n, 96) for n in range(6)]
+    given = [rng.standard_normal((2, 3, *size)).astype(np.float32) for size in sizes for _ in range(3)]
+    alone = [engine({"image": one})["maps"] for one in given]
+    for _ in range(3):
+        with ThreadPoolExecutor(4) as threads:
+            together = list(threads.map(lambda one: engine({"image": one})["maps"], given))
+        for one, other in zip(alone, together, strict=True):
+            assert np.array_equal(one, other)
 
 
 def test_a_graph_is_tried_out_once_by_every_backend(network, monkeypatch, tmp_path):

@@ -102,6 +102,18 @@ def test_the_aorta_is_found_before_the_spine(scene, tilt):
     assert found.mean("delayed") == pytest.approx(400.0, rel=0.02)
 
 
+@pytest.mark.parametrize(("covered", "known"), [(1.0, True), (0.6, True), (0.4, False)])
+def test_the_aorta_is_read_where_a_phase_covers_it(scene, covered, known):
+    observed = trunk(scene)
+    delayed = observed.signal["delayed"].copy()
+    delayed[round(covered * len(delayed)) :] = 0.0
+    found = aorta(replace(observed, signal={**observed.signal, "delayed": delayed}))
+    assert found.mean("arterial") == pytest.approx(900.0, rel=0.02)
+    assert ("delayed" in found.signal) == known
+    if known:
+        assert found.mean("delayed") == pytest.approx(400.0, rel=0.02)
+
+
 @pytest.mark.parametrize("without", ["arterial", "slices", "vessel", "body"])
 def test_where_it_is_not_seen_it_is_not_found(scene, without):
     observed = trunk(scene, aorta_signal=125.0 if without == "vessel" else 900.0)

@@ -3,12 +3,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import mtinet
+from mtinet.cohort import Cohort
 from mtinet.errors import UserError
 from mtinet.evaluation.tables import read_table
 from mtinet.results import RESULT_FORMAT, Result
@@ -52,6 +54,24 @@ def test_what_the_images_cannot_tell_is_said_in_python_too(toy_run: Run, tmp_pat
     assert said == ["no-times", "no-agent", "missing-phase"]
     (result,) = predict(toy_run.path, folder, tmp_path / "out").results
     assert [f.id for f in result.findings] == said
+
+
+def test_agent_and_times_of_a_study_count_in_python_as_for_the_command(toy_run: Run, tmp_path: Path):
+    folder = tmp_path / "cohort"
+    cohort = Cohort.read(Path(toy_run.manifest["cohort_folder"])).subset(["s0"])
+    replace(cohort, agent="gadobutrol").write(folder)
+    study = Cohort.read(folder)["s0"]
+    predictor = mtinet.load(toy_run.path)
+    (told,) = predict(toy_run.path, folder, tmp_path / "out", PredictOptions(formats=("json",))).results
+    found = predictor(study)
+    assert found.to_dict() == told.to_dict()
+    assert "no-agent" not in {f.id for f in found.findings}
+
+    exchanged = predictor(replace(study, times_s={"arterial": 70.0, "portal_venous": 30.0}))
+    assert [f.id for f in exchanged.findings][:2] == ["times-contradict", "no-times"]
+    rates = [m for lesion in exchanged.lesions for m in lesion.measurements if m.name == "wash_in_rate"]
+    assert rates
+    assert all(rate.value is None for rate in rates)
 
 
 def test_what_a_model_did_not_learn_it_does_not_say(taught, tmp_path: Path, toy_maker):
@@ -110,6 +130,40 @@ def test_missing_phases_are_said_and_left_out(toy_run: Run, tmp_path: Path, toy_
         assert lesion.relative_enhancement_percent == {}
 
 
+@pytest.mark.parametrize("phase", ["pre", "delayed"])
+def test_a_phase_that_does_not_cover_the_lesion_gives_no_signal_of_it(
+    toy_run: Run, tmp_path: Path, toy_maker, phase
+):
+    """What lies outside a field of view is no dark tissue: in no output does it dilute a signal."""
+    toy = toy_maker(77)
+    image = toy.images[phase]
+    cropped = toy.with_phase(phase, Volume(image.array[:, :, :3], image.affine))
+    options = PredictOptions(formats=("nifti", "json", "csv"))
+    outcome = predict(toy_run.path, write_folder(cropped, tmp_path / "study"), tmp_path / "out", options)
+    (result,) = outcome.results
+    (lesion,) = result.lesions
+    assert result.phases == ("pre", "arterial", "portal_venous", "delayed")
+
+    others = [p for p in result.phases if p != phase]
+    assert list(lesion.measured) == list(lesion.enhancement) == others
+    under = result.mask.array == lesion.number
+    assert lesion.measured == pytest.approx({p: toy.images[p].array[under].mean() for p in others}, rel=0.1)
+    assert set(lesion.relative_enhancement_percent) == (
+        set() if phase == "pre" else {"arterial", "portal_venous"}
+    )
+
+    (told,) = [f for f in result.findings if f.id == "lesion-not-covered"]
+    assert (told.severity, told.case) == ("warning", "study")
+    assert f"of {phase} does not cover lesion 1:" in told.meaning
+
+    table = read_table(tmp_path / "out" / "measurements.csv")
+    values = table[table["lesion"].notna() & table["value"].notna()]
+    for quantity in ("signal", "predicted_signal"):
+        assert set(values.loc[values["quantity"] == quantity, "phase"]) == set(others)
+    relative = set(values.loc[values["quantity"] == "relative_enhancement", "phase"])
+    assert relative == (set() if phase == "pre" else {"arterial", "portal_venous"})
+
+
 def test_files_are_complete_and_read_back(toy_run: Run, tmp_path: Path, toy_maker):
     out = tmp_path / "out"
     outcome = predict(toy_run.path, write_folder(toy_maker(9), tmp_path / "study"), out)
@@ -134,8 +188,6 @@ def test_results_are_saved_to_a_path_given_as_text(toy_run: Run, tmp_path: Path,
 
 
 def test_a_study_that_fails_does_not_stop_the_others(toy_run: Run, tmp_path: Path):
-    from mtinet.cohort import Cohort
-
     cohort = Cohort.read(Path(toy_run.manifest["cohort_folder"]))
     folder = tmp_path / "cohort"
     three = cohort.subset(["s0", "s1", "s2"])

@@ -37,7 +37,8 @@ class Cohort:
     """A set of studies and what holds for all of them.
 
     ``lesions`` is the table of ``lesions.csv`` (``study_id, lesion, label`` and, in virtual cohorts, each
-    lesion's noise-free enhancement and kinetic truth); empty when there is none.
+    lesion's noise-free enhancement and kinetic truth); empty when there is none.  A study that names no ``agent``
+    takes the cohort's.
     """
 
     name: str
@@ -49,6 +50,10 @@ class Cohort:
     codes: dict[str, str] = field(default_factory=dict)
     lesions: pd.DataFrame = field(default_factory=pd.DataFrame, compare=False)
     folder: Path | None = None
+
+    def __post_init__(self) -> None:
+        told = (study if study.agent else replace(study, agent=self.agent) for study in self.studies)
+        object.__setattr__(self, "studies", tuple(told))
 
     def __len__(self) -> int:
         return len(self.studies)
@@ -107,9 +112,10 @@ class Cohort:
         return cohort
 
     def write(self, folder: Path | str) -> None:
-        """Write the tables; paths inside ``folder`` are stored relative to it."""
+        """Write the tables; paths inside ``folder`` are stored relative to it, and the cohort's agent once."""
         folder = Path(folder)
-        rows = [study_row(study, self.phases, folder) for study in self.studies]
+        own = (replace(study, agent="") if study.agent == self.agent else study for study in self.studies)
+        rows = [study_row(study, self.phases, folder) for study in own]
         files.write_text(folder / "cohort.csv", pd.DataFrame(rows).to_csv(index=False))
         if not self.lesions.empty:
             files.write_text(folder / "lesions.csv", self.lesions.to_csv(index=False))

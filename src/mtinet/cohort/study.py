@@ -54,7 +54,7 @@ class Study:
     times_s : dict
         Seconds from the start of injection to the centre of k-space, by phase; unknown ones are left out.
     agent : str
-        Contrast agent; empty = the cohort's default.
+        Contrast agent; empty = unknown.  A study of a cohort has the cohort's where it names none of its own.
     acquisition : dict
         ``dose_mmol_kg, field_T, tr_ms, te_ms, flip_deg, study_day`` where known.
     prior_study_id : str

@@ -208,7 +208,8 @@ def probability_concept(label: str) -> Concept:
 def lesion_quantities(lesion: Lesion) -> tuple[Measurement, ...]:
     """Everything measured on a lesion, its own fields (volume, signal, ...) first, in one form.
 
-    A quantity that :attr:`~mtinet.results.Lesion.measurements` gives goes before the field of the same name.
+    A field stands in only where :attr:`~mtinet.results.Lesion.measurements` have no entry of its name: what they do
+    not give of a phase, or call not assessable, is not known.
     """
     certainty = lesion.certainty
     found = [
@@ -233,8 +234,8 @@ def lesion_quantities(lesion: Lesion) -> tuple[Measurement, ...]:
         ]
     relative = lesion.relative_enhancement_percent
     found += [Measurement("relative_enhancement", v, "%", p) for p, v in relative.items()]
-    given = {(m.name, m.phase) for m in lesion.measurements}
-    return (*(m for m in found if (m.name, m.phase) not in given), *lesion.measurements)
+    given = {m.name for m in lesion.measurements}
+    return (*(m for m in found if m.name not in given), *lesion.measurements)
 
 
 def _slug(text: str) -> str:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import traceback
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mtinet.dicom.origin import OriginError
+from mtinet.dicom.quiet import silence
 from mtinet.results import Lesion
 
 if TYPE_CHECKING:
@@ -90,12 +89,8 @@ def making(what: str, study_id: str) -> Iterator[None]:
     OriginError
         The instances lack what the file must take from them, or mtinet has a fault: the message says which.
     """
-    log = logging.getLogger("highdicom")
-    level = log.level
-    log.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with silence():
             yield
     except OriginError:
         raise
@@ -113,5 +108,3 @@ def making(what: str, study_id: str) -> Iterator[None]:
             f"study {study_id}: no {what} can be made of its images ({type(error).__name__}{lacking}); "
             "check the images with dciodvfy, or leave this format out"
         ) from error
-    finally:
-        log.setLevel(level)

@@ -7,7 +7,6 @@ of reference and the geometry do.
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from mtinet.dicom import rtstruct, seg
 from mtinet.dicom.headers import MASK_CLASSES
 from mtinet.dicom.mask_images import read_layers
 from mtinet.dicom.pieces import MaskError, Piece, Sources, mask_finding, number_pieces, place
+from mtinet.dicom.quiet import silence
 from mtinet.dicom.series import SeriesInfo
 from mtinet.dicom.structures import Kind, kind_of
 from mtinet.dicom.study import DicomSeries, DicomVolume
@@ -265,8 +265,7 @@ def read_dataset(path: Path) -> Dataset:
     from pydicom.errors import InvalidDicomError
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with silence():
             dataset = pydicom.dcmread(path, force=False)
             kind = dataset.get("SOPClassUID", "")
     except FileNotFoundError:

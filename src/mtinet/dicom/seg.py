@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtinet.dicom.pieces import MaskError, Piece, Reference, Sources, place
+from mtinet.dicom.quiet import silence
 from mtinet.results import Finding
 from mtinet.volume import LPS, Volume
 
@@ -88,8 +88,7 @@ def pieces_of(dataset: Dataset, grid: Volume, path: Path) -> tuple[list[Piece], 
 def _frames(dataset: Dataset, path: Path) -> NDArray[Any]:
     """Stored values, shape (frames, rows, columns)."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with silence():
             frames = np.asarray(dataset.pixel_array)
     except Exception as error:
         # decoders raise whatever they like on damaged data

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mtinet.cohort import Study
-from mtinet.config import Phase
+from mtinet.config import PHASES, Phase
 from mtinet.dicom.contrast import agent_kind
 from mtinet.results import Finding, Severity
 from mtinet.volume import Volume
@@ -85,6 +85,26 @@ def image_limits(study: Study, phases: Sequence[Phase]) -> list[Finding]:
             "phase as such.",
         )
     return found
+
+
+def trusted_times(
+    times_s: Mapping[Phase, float], study_id: str
+) -> tuple[dict[Phase, float], tuple[Finding, ...]]:
+    """The phases' times, or none and a finding where they do not rise in the order of the phases."""
+    rising = [times_s[phase] for phase in PHASES if phase in times_s]
+    if rising == sorted(rising):
+        return dict(times_s), ()
+    return {}, (
+        Finding(
+            "times-contradict",
+            "predict",
+            "warning",
+            "the times of the phases after injection do not rise in their order, so they are not used",
+            "Compare the images with the names of their phases; name them with --phase-names, or correct "
+            "time_<phase>_s in the cohort.",
+            study_id,
+        ),
+    )
 
 
 def _about_not_used(strange: Sequence[Phase], known: Sequence[Phase], early: bool) -> tuple[str, str]:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -99,7 +100,7 @@ def openvino_engine(path: Path) -> Engine:
 
     The images of a study have one size, and for a size that is known OpenVINO makes much faster code: a graph is
     compiled for the sizes that it meets.  How many regions an image has changes all the time, so their number,
-    and nothing else, stays open.
+    and nothing else, stays open.  Threads take turns: a compiled graph has one place for its inputs and outputs.
     """
     openvino = optional_package("openvino", "openvino")
     core = openvino.Core()
@@ -110,6 +111,8 @@ def openvino_engine(path: Path) -> Engine:
     outputs = [value.any_name for value in model.outputs]
     # single precision: on some processors the default is bfloat16, which moves masks
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+
+    turn = Lock()
 
     @lru_cache(maxsize=_SIZES)
     def compiled(sizes: tuple[tuple[str, tuple[int, ...]], ...]) -> Any:
@@ -122,8 +125,10 @@ def openvino_engine(path: Path) -> Engine:
         if "regions" in sizes:
             images, _, *size = sizes["regions"]
             sizes["regions"] = (images, -1, *size)
-        found = compiled(tuple(sizes.items()))(given)
-        return {name: np.array(found[name]) for name in outputs}
+        with turn:
+            found = compiled(tuple(sizes.items()))(given)
+            # what is found lies where the next call writes
+            return {name: np.array(found[name]) for name in outputs}
 
     return compute
 

@@ -13,6 +13,7 @@ from mtinet.data.prepared import PreparedStudy
 from mtinet.imaging.masks import bounding_boxes, equivalent_diameter_mm, voxel_counts
 from mtinet.inference.forward import Reading
 from mtinet.inference.lesions import measured_signal
+from mtinet.inference.observed import shows
 from mtinet.results import Lesion, Measurement, relative_enhancement
 from mtinet.volume import Volume
 
@@ -28,10 +29,11 @@ def describe_lesions(
 ) -> tuple[Lesion, ...]:
     """The lesions as results, largest first: sizes from the source grid, signal in the study's own units.
 
-    A network that learned no enhancement has no regressed signal; of one that learned no classes ``classes`` is the
-    one name of them all.
+    A phase that does not show a lesion gives no signal of it, neither measured nor regressed.  A network that
+    learned no enhancement has no regressed signal; of one that learned no classes ``classes`` is the one name of
+    them all.
     """
-    measured = measured_signal(study, labels)
+    image, measured = study.image, measured_signal(study, labels)
     sizes = voxel_counts(mask.array)
     lesions = []
     boxes = bounding_boxes(labels)
@@ -43,7 +45,9 @@ def describe_lesions(
         centre = np.array([s.start for s in box]) + np.array(ndimage.center_of_mass(inside))
         world = study.affine @ np.array([*centre[::-1], 1.0])
         reading = readings[number]
-        enhancement = {} if reading.enhancement is None else by_phase(study, reading.enhancement * study.gain)
+        shown = [n for n, present in enumerate(study.present) if present and shows(image[n][box][inside])]
+        regressed = reading.enhancement
+        enhancement = {} if regressed is None else _by_phase(study, regressed, shown)
         lesions.append(
             Lesion(
                 number=number,
@@ -54,22 +58,18 @@ def describe_lesions(
                 probabilities=dict(zip(classes, _probabilities(reading), strict=True)),
                 enhancement=enhancement,
                 relative_enhancement_percent=relative_enhancement(enhancement),
-                measured=by_phase(study, measured[number] * study.gain),
+                measured=_by_phase(study, measured[number], shown),
                 measurements=(measurements or {}).get(number, ()),
             )
         )
     return tuple(lesions)
 
 
+def _by_phase(study: PreparedStudy, values: NDArray[Any], chosen: Sequence[int]) -> dict[str, float]:
+    """Normalised values [P] of the chosen phases, in the study's own units."""
+    return {study.phases[n]: float(values[n] * study.gain) for n in chosen}
+
+
 def _probabilities(reading: Reading) -> list[float]:
     """Of the model's classes; who learned none is sure of the one that every lesion has."""
     return [1.0] if reading.probabilities is None else list(map(float, reading.probabilities))
-
-
-def by_phase(study: PreparedStudy, values: NDArray[Any]) -> dict[str, float]:
-    """Values [P] as a dictionary of the phases that the study has."""
-    return {
-        phase: float(value)
-        for phase, value, present in zip(study.phases, values, study.present, strict=True)
-        if present
-    }

@@ -18,7 +18,7 @@ from mtinet.imaging.masks import Box
 BoolArray = NDArray[np.bool_]
 
 _EMPTY_SHARE = 0.05
-"""A phase without signal in more of a lesion's voxels does not show it: it lies outside the field of view."""
+"""A phase without signal in more of a tissue's voxels does not show it: it lies outside the field of view."""
 
 _APART_MM = 1e6
 """Distance between slices that keeps a distance transform within them."""
@@ -119,6 +119,11 @@ class Region:
         return float(self.signal[phase][part].mean(dtype=np.float64))
 
 
+def shows(voxels: NDArray[Any]) -> bool:
+    """Whether a phase shows a tissue whose voxels have these signals; outside its field of view they are 0."""
+    return bool(voxels.size) and bool(np.mean(voxels == 0) <= _EMPTY_SHARE)
+
+
 def cut_out(observed: Observed, number: int, box: Box, settings: MeasurementSettings) -> Region:
     """Cut a lesion and what lies around it out of a study, and divide it.
 
@@ -148,7 +153,7 @@ def cut_out(observed: Observed, number: int, box: Box, settings: MeasurementSett
     band = _band(inside, observed.spacing_mm, settings.capsule_mm)
     return Region(
         number=number,
-        signal={p: image for p, image in signal.items() if np.mean(image[inside] == 0) <= _EMPTY_SHARE},
+        signal={phase: image for phase, image in signal.items() if shows(image[inside])},
         inside=inside,
         core=inside & ~shell,
         shell=shell,

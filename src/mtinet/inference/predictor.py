@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from mtinet.data.harmonisation import Harmonisation
 from mtinet.data.preparation import prepare_for_prediction
 from mtinet.data.prepared import PreparedStudy
 from mtinet.errors import UserError
-from mtinet.imaging.limits import image_limits
+from mtinet.imaging.limits import image_limits, trusted_times
 from mtinet.imaging.liver import without_unusable_liver
 from mtinet.inference.backends import open_passes
 from mtinet.inference.certainty import Calibration, document_name, method_key
@@ -155,7 +155,9 @@ class Predictor(Reader):
         """Predict a study and keep what lies behind the result."""
         faults: tuple[Finding, ...] = ()
         if isinstance(study, Study):
-            study = _loaded(study)
+            # those who built it, or read it from a table, may not have compared its times
+            times, faults = trusted_times(study.times_s, study.study_id)
+            study = replace(_loaded(study), times_s=times)
         else:
             study, faults = without_unusable_liver(_loaded(Study.from_folder(Path(study))))
         prepared = prepare_for_prediction(study, self.config.phases, self.config.preparation)
@@ -219,19 +221,17 @@ class Predictor(Reader):
         numbers = Measured()
         if measured:
             numbers = measure(Observed.of(study, labels, agent), mask, self.config.measurement)
+        lesions = describe_lesions(
+            study, vote.probability, labels, readings, mask, self.classes, numbers.lesions
+        )
         result = Result(
             study_id=study.study_id,
             phases=tuple(p for p, present in zip(study.phases, study.present, strict=True) if present),
             reference_phase=study.reference_phase,
             classes=self.classes,
-            lesions=self._with_certainty(
-                describe_lesions(
-                    study, vote.probability, labels, readings, mask, self.classes, numbers.lesions
-                ),
-                study,
-            ),
+            lesions=self._with_certainty(lesions, study),
             mask=mask,
-            findings=tuple(self._findings(study, vote)),
+            findings=(*self._findings(study, vote), *_not_covered(study, lesions)),
             model=self.facts,
             measurements=numbers.study,
         )
@@ -285,3 +285,24 @@ class Predictor(Reader):
                 study.study_id,
             )
         ]
+
+
+def _not_covered(study: PreparedStudy, lesions: Sequence[Lesion]) -> list[Finding]:
+    """A finding for each phase that does not show all lesions."""
+    found = []
+    for phase, present in zip(study.phases, study.present, strict=True):
+        outside = [str(lesion.number) for lesion in lesions if present and phase not in lesion.measured]
+        if outside:
+            found.append(
+                Finding(
+                    "lesion-not-covered",
+                    "predict",
+                    "warning",
+                    f"the field of view of {phase} does not cover lesion {', '.join(outside)}: the signal there is not "
+                    "given in this phase, and the model saw none",
+                    "Check that it is the right series; if it is, read the lesion's class and curve as without this "
+                    "phase.",
+                    study.study_id,
+                )
+            )
+    return found

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from mtinet.config import MeasurementSettings, Phase
 from mtinet.imaging.masks import body_mask
-from mtinet.inference.observed import BoolArray, Observed, Region
+from mtinet.inference.observed import BoolArray, Observed, Region, shows
 
 AORTA_MM = (12.0, 36.0)
 """Diameters of an aorta, from a slender one to one short of an aneurysm."""
@@ -23,6 +23,7 @@ _ACROSS, _BACK = 0.2, (0.1, 0.65)
 _STEP_MM, _GAP_SLICES = 6.0, 3
 _LENGTH_MM, _SLICES, _SHARE = 30.0, 3, 0.4
 _RISE = 1.5
+_COVERED = 0.5
 _SUBSAMPLED = 2
 
 
@@ -33,7 +34,7 @@ class Tissue:
     Attributes
     ----------
     signal : dict
-        Their values by phase, each of shape (n,); empty where the tissue was not found.
+        Their values by phase that shows the tissue, each of shape (n,); empty where it was not found.
     reason : str
         Why it was not found.
     """
@@ -85,8 +86,8 @@ def whole_liver(observed: Observed, settings: MeasurementSettings) -> Tissue:
         return Tissue(reason="the liver is not known: no liver mask was given")
     free = observed.liver & (observed.labels == 0)
     values = {phase: observed.signal[phase][free].astype(np.float64) for phase in observed.phases}
-    covered = {p: v for p, v in values.items() if v.size and np.mean(v == 0) < 0.05}
-    return _without_vessels(covered, settings, "liver outside lesions")
+    shown = {phase: signal for phase, signal in values.items() if shows(signal)}
+    return _without_vessels(shown, settings, "liver outside lesions")
 
 
 def _without_vessels(
@@ -122,7 +123,8 @@ def aorta(observed: Observed) -> Tissue:
     In each slice, voxels that gain at least half of what the brightest 0.3 % of the body gain form spots;
     those of an aorta's width, about as long as wide, near the body's middle and in its back half are linked
     from slice to slice.  The row has to run through 40 % of the slices and 30 mm, and to be half as bright
-    again as the body in the arterial phase.  Its signal is read in the inner half of its radius.
+    again as the body in the arterial phase.  Its signal is read in the inner half of its radius, in each phase
+    where the field of view covers it, and in none that covers less than half of it.
 
     Parameters
     ----------
@@ -149,7 +151,9 @@ def aorta(observed: Observed) -> Tissue:
     inside = _inner_half(row, arterial.shape, observed.spacing_mm)
     if arterial[inside].mean() < _RISE * np.median(arterial[:, ::_SUBSAMPLED, ::_SUBSAMPLED][body]):
         return Tissue(reason="not found: the vessel before the spine is hardly brighter than the body")
-    return Tissue({phase: observed.signal[phase][inside].astype(np.float64) for phase in observed.phases})
+    read = {phase: observed.signal[phase][inside].astype(np.float64) for phase in observed.phases}
+    # 0 lies outside the field of view
+    return Tissue({phase: v[v != 0] for phase, v in read.items() if np.mean(v != 0) >= _COVERED})
 
 
 def _discs(

@@ -80,7 +80,7 @@ def _lines(cohort: Cohort, described: Sequence[Described]) -> Iterable[tuple[str
     for label in _labels(cohort, described):
         yield f"{INDENT}{class_name(label)}", _studies_with(label)
     yield "Field strength (T)", _counts(lambda study: _given(study, "field_T"))
-    yield "Contrast agent", _counts(lambda study: study.agent or cohort.agent or NOT_STATED)
+    yield "Contrast agent", _counts(lambda study: study.agent or NOT_STATED)
     for name, unit, column in (
         ("Dose", "mmol/kg", "dose_mmol_kg"),
         ("Repetition time", "ms", "tr_ms"),
@@ -214,7 +214,7 @@ def cohort_facts(cohort: Cohort, described: Sequence[Described]) -> dict[str, st
     size = f"{patients} patients, {len(described)} studies, {sites} sites"
     missing = {phase: sum(phase not in item.study.images for item in described) for phase in cohort.phases}
     fields = _counts(lambda study: _given(study, "field_T"))(described)
-    agents = _counts(lambda study: study.agent or cohort.agent or NOT_STATED)(described)
+    agents = _counts(lambda study: study.agent or NOT_STATED)(described)
     facts = {
         "included": size,
         "characteristics": f"Table 1 ({size})",

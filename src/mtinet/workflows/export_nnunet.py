@@ -209,7 +209,7 @@ def _write_labels(exported: Sequence[Study], cohort: Cohort, out: Path) -> None:
             "site": study.site,
             "label": study.label,
             "mask_source": study.mask_source,
-            "agent": study.agent or cohort.agent,
+            "agent": study.agent,
             **{f"time_{phase}_s": study.times_s.get(phase, "") for phase in cohort.phases},
             **study.acquisition,
         }

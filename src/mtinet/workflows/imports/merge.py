@@ -80,7 +80,6 @@ def merge_cohorts(
                     study_id=study_ids[index, study.study_id],
                     patient_id=patients[index, study.patient_id],
                     site=sites[index, study.site],
-                    agent=study.agent or cohort.agent,
                     prior_study_id=study_ids.get((index, prior), prior),
                 )
             )
@@ -91,7 +90,7 @@ def merge_cohorts(
     common = agents.pop() if len(agents) == 1 else ""
     merged = Cohort(
         name or " + ".join(names),
-        tuple(replace(s, agent="") if common else s for s in studies),
+        tuple(studies),
         classes_of([c for cohort in cohorts if not _unnamed(cohort) for c in cohort.classes]),
         phases=tuple(p for p in PHASES if any(p in cohort.phases for cohort in cohorts)),
         agent=common,

@@ -13,11 +13,12 @@ from mtinet.cohort import Study
 from mtinet.dicom.origin import Origin
 from mtinet.dicom.study import DicomStudy
 from mtinet.errors import UnusableError, UserError
+from mtinet.imaging.limits import trusted_times
 from mtinet.results import Finding, PhaseSource
 from mtinet.workflows.imports.dicom_loading import StudyJob, acquisition_of, load_phases
 from mtinet.workflows.imports.dicom_phases import ChosenVolume, Overruling
 from mtinet.workflows.imports.scrubbing import Scrubber
-from mtinet.workflows.predictions.jobs import Case, Job, trusted_times
+from mtinet.workflows.predictions.jobs import Case, Job
 
 OTHER_BODY_PARTS = (
     *("HEAD", "BRAIN", "SKULL", "FACE", "NECK", "SPINE", "CSPINE", "TSPINE", "LSPINE", "BREAST", "HEART"),

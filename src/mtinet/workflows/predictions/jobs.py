@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from mtinet.cohort import Study
-from mtinet.config import PHASES, Phase
 from mtinet.dicom.origin import Origin
 from mtinet.results import Finding, PhaseSource
 
@@ -54,23 +52,3 @@ class Job(Protocol):
 
     def read(self) -> Case:
         """Read it; a ``UserError`` says why that is impossible."""
-
-
-def trusted_times(
-    times_s: Mapping[Phase, float], study_id: str
-) -> tuple[dict[Phase, float], tuple[Finding, ...]]:
-    """The phases' times, or none and a finding where they do not rise in the order of the phases."""
-    rising = [times_s[phase] for phase in PHASES if phase in times_s]
-    if rising == sorted(rising):
-        return dict(times_s), ()
-    return {}, (
-        Finding(
-            "times-contradict",
-            "predict",
-            "warning",
-            "the times of the phases after injection do not rise in their order, so they are not used",
-            "Compare the images with the names of their phases; name them with --phase-names, or correct "
-            "time_<phase>_s in the cohort.",
-            study_id,
-        ),
-    )

@@ -14,9 +14,10 @@ from mtinet.cohort.phase_names import guess_phase
 from mtinet.config import Phase
 from mtinet.dicom.origin import Origin
 from mtinet.errors import UserError
+from mtinet.imaging.limits import trusted_times
 from mtinet.imaging.liver import without_unusable_liver
 from mtinet.volume import read_nifti
-from mtinet.workflows.predictions.jobs import Case, trusted_times
+from mtinet.workflows.predictions.jobs import Case
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ Finding the studies is quick and reads no voxel; each is read when its turn come
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from mtinet.cohort import Cohort, nifti_files
@@ -72,9 +72,8 @@ def open_source(
         if told:
             raise UserError("--phase-names is for studies; a cohort names the phases in its columns")
         cohort = Cohort.read(source)
-        studies = [replace(study, agent=study.agent or cohort.agent) for study in cohort.studies]
-        refuse_unsafe(study.study_id for study in studies)
-        of_cohort = tuple(NiftiJob(study, (origins or {}).get(study.study_id)) for study in studies)
+        refuse_unsafe(study.study_id for study in cohort.studies)
+        of_cohort = tuple(NiftiJob(study, (origins or {}).get(study.study_id)) for study in cohort.studies)
         return Source(of_cohort, several=True, has_instances=bool(origins))
     folders = sorted(p for p in source.iterdir() if p.is_dir()) if source.is_dir() else []
     if source.is_dir() and holds_nifti(source, told):
