@@ -21,6 +21,7 @@ from mtinet.runs import Run
 from mtinet.volume import Volume, read_nifti
 from mtinet.workflows.check import check
 from mtinet.workflows.predict import PredictOptions, predict
+from mtinet.workflows.predictions.audit import alone_in
 from mtinet.workflows.revise import ReviseOptions, TrainingCase, revise
 
 
@@ -81,6 +82,14 @@ def test_only_what_was_asked_for_is_written_and_an_earlier_revision_replaced(toy
         revise(*given[:4], folder / "other")
     with pytest.raises(UserError, match="holds the images"):
         revise(*given[:4], folder / "study")
+
+
+def test_nothing_is_revised_into_a_folder_that_another_process_writes_into(toy_run: Run, predicted):
+    folder, _ = predicted
+    given = (folder / "out", folder / "edited.nii.gz", folder / "study", toy_run.path, folder / "revised")
+    with alone_in(folder / "revised"), pytest.raises(UserError, match="wait until it has ended"):
+        revise(*given)
+    assert not (folder / "revised").exists()
 
 
 def test_an_outline_that_may_be_meant_otherwise_is_said(toy_run: Run, predicted):

@@ -25,7 +25,7 @@ from mtinet.inference.predictor import Predictor, StudyPrediction, with_findings
 from mtinet.results import Finding, Result, Severity
 from mtinet.runs import Run
 from mtinet.volume import Volume
-from mtinet.workflows.predictions.audit import Audit
+from mtinet.workflows.predictions.audit import Audit, alone_in
 from mtinet.workflows.predictions.formats import (
     DEFAULT_FORMATS,
     FORMATS,
@@ -127,11 +127,11 @@ def revise(
     Raises
     ------
     UserError
-        Result, study and model do not belong together, or the mask lies on another grid.
+        Result, study and model do not belong together, the mask lies on another grid, or another process predicts
+        or revises into ``out``.
     """
     options = options or ReviseOptions()
-    keep, supplied = options.keep, Supplied(options.agent)
-    supplied.check()
+    Supplied(options.agent).check()
     if out.resolve() == result.resolve():
         raise UserError(f"{out} holds the result that is revised; give another folder with --out")
     old = read_result(result)
@@ -139,9 +139,26 @@ def revise(
     predictor = Predictor.load(run)
     _check_model(old, predictor, result, model)
     job = _job(study, old, options)
+    with alone_in(out):
+        return _revised(old, result, edited, job, study, run, predictor, out, options)
+
+
+def _revised(
+    old: Result,
+    result: Path,
+    edited: Path,
+    job: Job,
+    study: Path,
+    run: Run,
+    predictor: Predictor,
+    out: Path,
+    options: ReviseOptions,
+) -> Revision:
+    """Revise into a folder that no other process writes into."""
+    keep = options.keep
     audit = Audit(out)
     refuse_place(out, old.study_id, job.folders, audit, corrected=True)
-    case = supplied.with_agent(_case(job, study, old, result))
+    case = Supplied(options.agent).with_agent(_case(job, study, old, result))
     source = case.study
     check_instances(options.formats, case.origin is not None)
     cohort = None if keep is None else _opened(keep, source, run.classes)
