@@ -85,6 +85,54 @@ def test_only_what_was_asked_for_is_written_and_an_earlier_revision_replaced(toy
 
 
 def test_nothing_is_revised_into_a_folder_that_another_process_writes_into(toy_run: Run, predicted):
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("known_by", ["audit and result", "audit", "result"])
+def test_no_prediction_is_replaced_by_a_revision(toy_run: Run, predicted, known_by):
+    folder, _ = predicted
+    copy = folder / "copy"
+    shutil.copytree(folder / "out", copy)
+    if known_by != "audit and result":
+        (copy / ("result.json" if known_by == "audit" else "audit.jsonl")).unlink()
+    before = contents(copy)
+    with pytest.raises(UserError, match=r"study study that mtinet predict wrote.*another folder"):
+        revise(folder / "out", folder / "edited.nii.gz", folder / "study", toy_run.path, copy)
+    assert contents(copy) == before
+
+
+def test_a_batch_and_a_revision_stay_out_of_each_others_way(toy_run: Run, predicted, toy_maker):
+    folder, _ = predicted
+    source, batch, copy = folder / "in", folder / "batch", folder / "copy"
+    shutil.move(folder / "study", source / "study")
+    for phase, volume in toy_maker(32).images.items():
+        volume.write_nifti(source / "another" / f"{phase}.nii.gz")
+    options = PredictOptions(formats=("nifti", "json"))
+    predict(toy_run.path, source, batch, options)
+    shutil.copytree(batch, copy)
+    given = (batch / "study", folder / "edited.nii.gz", source, toy_run.path)
+    before = contents(copy)
+    with pytest.raises(UserError, match=r"study study that mtinet predict wrote"):
+        revise(*given, copy / "study")
+    (copy / "study" / "result.json").unlink()
+    with pytest.raises(UserError, match=r"study study that mtinet predict wrote"):
+        # the batch around it knows
+        revise(*given, copy / "study")
+    with pytest.raises(UserError, match=r"results with a folder each.*another folder"):
+        revise(*given, batch, ReviseOptions(formats=("csv",)))
+    assert contents(batch) == before
+    # in a folder of its own, also inside, it is in nobody's way
+    revise(*given, batch / "corrected", ReviseOptions(formats=("json",)))
+    assert predict(toy_run.path, source, batch, options).kept == ("another", "study")
+    # and a batch that does not know it leaves it as it is
+    revise(*given, folder / "new" / "study", ReviseOptions(formats=("json",)))
+    before = contents(folder / "new")
+    with pytest.raises(UserError, match=r"new/study holds a result of study study that a reader corrected"):
+        predict(toy_run.path, source, folder / "new", options)
+    assert contents(folder / "new") == before
+
+
     folder, _ = predicted
     given = (folder / "out", folder / "edited.nii.gz", folder / "study", toy_run.path, folder / "revised")
     with alone_in(folder / "revised"), pytest.raises(UserError, match="wait until it has ended"):
