@@ -85,7 +85,6 @@ def test_only_what_was_asked_for_is_written_and_an_earlier_revision_replaced(toy
         revise(*given[:4], folder / "study")
 
 
-def test_nothing_is_revised_into_a_folder_that_another_process_writes_into(toy_run: Run, predicted):
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -134,6 +133,7 @@ def test_a_batch_and_a_revision_stay_out_of_each_others_way(toy_run: Run, predic
     assert contents(folder / "new") == before
 
 
+def test_nothing_is_revised_into_a_folder_that_another_process_writes_into(toy_run: Run, predicted):
     folder, _ = predicted
     given = (folder / "out", folder / "edited.nii.gz", folder / "study", toy_run.path, folder / "revised")
     with alone_in(folder / "revised"), pytest.raises(UserError, match="wait until it has ended"):
@@ -209,8 +209,12 @@ def test_the_case_is_kept_in_a_cohort_that_can_be_trained_on(toy_run: Run, predi
     cohort = Cohort.read(folder / "kept")
     (study,) = cohort.studies
     assert (study.study_id, study.label, study.mask_source) == ("study", "hemangioma", "reader")
-    assert np.array_equal(read_nifti(study.mask, labels=True).array > 0, edited.array > 0)
-    assert not [f for f in check(folder / "kept", workers=1) if f.severity == "error"]
+    # without gaps in the numbers, which a check would name
+    assert np.array_equal(
+        read_nifti(study.mask, labels=True).array, np.where(edited.array == 7, 2, edited.array)
+    )
+    found = check(folder / "kept", workers=1)
+    assert not [f for f in found if f.severity == "error" or f.id == "mask-numbers"]
 
 
 def test_a_cohort_grows_and_a_study_that_is_there_gets_the_new_mask(

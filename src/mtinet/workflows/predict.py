@@ -171,7 +171,7 @@ def predict(
     check_instances(options.formats, opened.has_instances)
     prior = None if options.prior is None else Prior.open(options.prior, options.key)
     if prior is not None:
-        prior.check(opened)
+        prior.check(opened.jobs)
     with ExitStack() as held:
         try:
             held.enter_context(alone_in(out))
