@@ -1,5 +1,7 @@
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -75,3 +77,29 @@ def test_json_holds_plain_values_only(tmp_path):
         "path": "a/b",
         "text": "Größe",
     }
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from mtinet import files
+with files.claimed(Path(sys.argv[1])) as alone:
+    print(alone, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_one_process_has_a_lock_until_it_ends_or_is_killed(tmp_path):
+    lock = tmp_path / "deep" / "a.lock"
+    command = [sys.executable, "-c", HOLDER, str(lock)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "True\n"
+        with files.claimed(lock) as alone:
+            assert not alone
+        other.kill()
+    with files.claimed(lock) as alone:
+        assert alone
+        with files.claimed(lock) as twice:
+            assert not twice
+    with files.claimed(lock) as alone:
+        assert alone

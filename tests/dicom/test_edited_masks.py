@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pydicom
 import pytest
 
 from mtinet.dicom.edited_masks import read_edited
@@ -33,11 +34,41 @@ def test_a_dicom_segmentation_lands_on_the_grid_without_its_images(drawn):
     assert findings == []
 
 
-def test_numbers_become_consecutive_in_their_order(drawn, tmp_path):
+def test_lesions_keep_the_values_of_a_label_map(drawn, tmp_path):
     grid, mask, _ = drawn
-    mask.with_array(np.where(mask.array == 2, 9, 4 * mask.array)).write_nifti(tmp_path / "m.nii.gz")
-    labels, _ = read_edited(tmp_path / "m.nii.gz", grid)
-    assert np.array_equal(labels.array, mask.array)
+    array = np.where(mask.array == 2, 255, 4 * mask.array)
+    mask.with_array(array).write_nifti(tmp_path / "m.nii.gz")
+    labels, findings = read_edited(tmp_path / "m.nii.gz", grid, after=7)
+    assert np.array_equal(labels.array, array)
+    assert findings == []
+
+
+@pytest.mark.parametrize(
+    ("names", "numbers"),
+    [
+        (("Lesion 3", "Lesion 1"), (3, 1)),
+        (("Segment_2", "segment 9"), (2, 9)),
+        (("tumour", "Lesion 2"), (6, 2)),
+        (("Lesion 8", "near segment 4"), (8, 9)),
+        (("Lesion 2", "lesion 2"), (2, 6)),
+        (("Lesion 300", "Lesion 0"), (6, 7)),
+        (("Lesion 255", "new"), (255, 1)),
+    ],
+)
+def test_lesions_keep_the_numbers_in_the_names_of_segments(drawn, tmp_path, names, numbers):
+    """Of segments of other names none gets the number of a lesion that was there before (5 of them)."""
+    grid, mask, path = drawn
+    dataset = pydicom.dcmread(path)
+    for segment, name in zip(dataset.SegmentSequence, names, strict=True):
+        segment.SegmentLabel = name
+    dataset.save_as(tmp_path / "named.dcm")
+    labels, findings = read_edited(tmp_path / "named.dcm", grid, after=5)
+    assert np.array_equal(labels.array, np.array([0, *numbers])[mask.array])
+    told = " ".join(f.meaning for f in findings if f.id == "lesions-numbered")
+    for name, number in zip(names, numbers, strict=True):
+        assert (f"{name!r} is lesion {number}" in told) == (
+            not name.endswith(f" {number}") and name != "Segment_2"
+        )
 
 
 def test_another_grid_and_other_files_are_refused(drawn, tmp_path):

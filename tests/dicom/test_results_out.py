@@ -218,6 +218,19 @@ def test_without_lesion_there_is_a_report_and_no_segmentation(study, tmp_path, v
     assert codes.NO_LESION.meaning in [e.value.meaning for e in whole.get_qualitative_evaluations()]
 
 
+def test_that_a_reader_left_no_lesion_is_not_said_of_the_software(study, tmp_path, verify):
+    _exam, result, origin = study
+    report = structured_report(
+        replace(result, lesions=()), origin, replace(SOFTWARE, reader="cd" * 32), {}, None
+    )
+    save(report, tmp_path / "report.dcm")
+    assert verify(tmp_path / "report.dcm") == []
+    (whole,) = hd.sr.Comprehensive3DSR.from_dataset(report).content.get_image_measurement_groups()
+    said = [e.value.meaning for e in whole.get_qualitative_evaluations()]
+    assert codes.NO_LESION_OF_READER.meaning in said
+    assert codes.NO_LESION.meaning not in said
+
+
 def test_without_segmentation_lesions_refer_to_the_images(study, tmp_path, verify):
     _exam, result, origin = study
     report = structured_report(result, origin, SOFTWARE, {}, None)

@@ -197,8 +197,10 @@ def test_a_study_without_lesion_says_so_and_shows_a_slice(undrawn):
 
 def test_a_readers_outline_is_not_called_the_softwares(undrawn):
     drawn = (Finding("revised-mask", "predict", "note", "the lesions were outlined by a reader", "A."),)
-    page = study_page(prediction(0, findings=drawn), "1")
-    assert "The reader&#39;s mask holds no lesion." in page or "The reader's mask holds no lesion." in page
+    page = html.unescape(study_page(prediction(0, findings=drawn), "1"))
+    assert "The reader's mask holds no lesion that could be measured." in page
+    assert '<p class="subtitle">No lesion in the reader\'s mask that could be measured</p>' in page
+    assert "no lesion found" not in page.lower()
     assert "A reader outlined the lesions; a network regresses" in page
     assert "The software found" not in page
     assert "A network marks lesions; it regresses" in study_page(prediction(0), "1")

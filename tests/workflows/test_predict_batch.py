@@ -411,6 +411,30 @@ def test_a_batch_that_is_killed_leaves_nothing_half_written_and_goes_on(toy_run,
     assert list(out.rglob(".tmp-*")) == []
 
 
+def test_one_process_at_a_time_works_in_an_output_folder(toy_run, three, tmp_path, monkeypatch):
+    """What another one would have written while the network computed would be lost."""
+    from mtinet.inference.predictor import Predictor
+
+    out, explain, refused = tmp_path / "new" / "out", Predictor.explain, []
+
+    def explain_beside_another(self, study):
+        for source in (three / "s1", three):
+            with pytest.raises(UserError, match=r"another mtinet predict or revise.*wait until it has ended"):
+                predict(toy_run.path, source, out, QUICK)
+            refused.append(source)
+        return explain(self, study)
+
+    monkeypatch.setattr(Predictor, "explain", explain_beside_another)
+    predict(toy_run.path, three / "s0", out, QUICK)
+    assert len(refused) == 2
+    assert {p.name for p in out.iterdir()} == {"mask.nii.gz", "result.json", "audit.jsonl"}
+    monkeypatch.setattr(Predictor, "explain", explain)
+    # what the lock of a killed process leaves is in nobody's way
+    (out / ".lock").touch()
+    assert predict(toy_run.path, three, out, QUICK).kept == ("s0",)
+    assert not (out / ".lock").exists()
+
+
 def test_a_line_of_the_audit_that_was_cut_short_does_no_harm(toy_run, three, tmp_path, counted):
     out = tmp_path / "out"
     predict(toy_run.path, three, out, QUICK)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from mtinet.inference.panel import Opinions
 from mtinet.volume import Volume, read_nifti
 from mtinet.workflows.predict import PredictOptions, predict
 from mtinet.workflows.predictions.priors import LEAST_BODY_OVERLAP, PriorPaths, body_overlap
-from mtinet.workflows.revise import revise
+from mtinet.workflows.revise import ReviseOptions, revise
 
 QUICK = PredictOptions(formats=("nifti", "json", "page"))
 
@@ -147,6 +148,42 @@ def test_a_change_that_may_be_one_of_model_or_outline_is_said(toy_run, earlier, 
     plain = PredictOptions(formats=("json",), prior=earlier)
     (result,) = predict(toy_run.path, tmp_path / "now", tmp_path / "plain", plain).results
     assert not {"prior-other-model", "prior-other-outline"} & {f.id for f in result.findings}
+
+
+def test_growth_is_measured_anew_under_a_corrected_outline(toy_run, earlier, tmp_path, thick_toy):
+    write(thick_toy(61), tmp_path / "now")
+    options = PredictOptions(formats=("nifti", "json"), prior=earlier)
+    (predicted,) = predict(toy_run.path, tmp_path / "now", tmp_path / "out", options).results
+    drawn = read_nifti(tmp_path / "out" / "mask.nii.gz", labels=True)
+    largest = predicted.lesions[0]
+    array = np.where(drawn.array == largest.number, drawn.array, 0)
+    # the reader leaves the half of the largest lesion
+    planes = np.flatnonzero(array.any((0, 1)))
+    array[..., planes[len(planes) // 2] :] = 0
+    drawn.with_array(array).write_nifti(tmp_path / "half.nii.gz")
+    given = (tmp_path / "out", tmp_path / "half.nii.gz", tmp_path / "now", toy_run.path)
+    result = revise(*given, tmp_path / "half", ReviseOptions(formats=("json", "csv"), prior=earlier)).result
+    (lesion,) = result.lesions
+    before = largest.volume_mm3 / (1 + quantities(largest)["volume_change"].value / 100)
+    assert quantities(lesion)["volume_change"].value == pytest.approx(100 * (lesion.volume_mm3 / before - 1))
+    assert quantities(lesion)["volume_change"].value < -20
+    found = {f.id: f.meaning for f in result.findings}
+    assert "study before were outlined by the model and these by a reader" in found["prior-other-outline"]
+    assert "revised-without-growth" not in found
+    assert "volume_change" in (tmp_path / "half" / "measurements.csv").read_text()
+    line = json.loads((tmp_path / "half" / "audit.jsonl").read_text())
+    assert line["decided_by"]["prior"]
+    # two outlines of readers are of one kind
+    revise(earlier.result, earlier.result / "mask.nii.gz", earlier.study, toy_run.path, tmp_path / "revised")
+    both = ReviseOptions(formats=("json",), prior=PriorPaths(tmp_path / "revised", earlier.study))
+    assert "prior-other-outline" not in {f.id for f in revise(*given, tmp_path / "both", both).findings}
+    # and growth is not lost without a word
+    alone = revise(*given, tmp_path / "alone", ReviseOptions(formats=("json",)))
+    assert "revised-without-growth" in {f.id for f in alone.findings}
+    assert "volume_change" not in quantities(alone.result.lesions[0])
+    same = ReviseOptions(prior=PriorPaths(tmp_path / "out", tmp_path / "now"))
+    with pytest.raises(UserError, match="same study"):
+        revise(*given, tmp_path / "same", same)
 
 
 def test_a_prior_study_that_cannot_be_read_costs_its_comparison_only(toy_run, earlier, tmp_path, thick_toy):

@@ -72,6 +72,16 @@ Key = Annotated[
     Path | None,
     typer.Option(help="Secret key of the pseudonyms. Default: ~/.config/mtinet/pseudonyms.key."),
 ]
+PriorResult = Annotated[
+    Path | None,
+    typer.Option(
+        "--prior", help="Result of an earlier study of the patient: lesions get their change since then."
+    ),
+]
+PriorStudy = Annotated[
+    Path | None,
+    typer.Option(help="With --prior: the study that it is of; its images are registered to these."),
+]
 COHORT = typer.Argument(help="Cohort folder (cohort.csv and cohort.yaml).")
 CohortArgument = Annotated[Path, COHORT]
 NewCohort = Annotated[Path, typer.Argument(help="Cohort folder to write.")]

@@ -21,6 +21,8 @@ from mtinet.cli.base import (
     NewFolder,
     PhaseNames,
     Preset,
+    PriorResult,
+    PriorStudy,
     RunArgument,
     Set,
     Workers,
@@ -203,14 +205,8 @@ def predict(
         ),
     ] = None,
     key: Key = None,
-    prior: Annotated[
-        Path | None,
-        typer.Option(help="Result of an earlier study of the patient: lesions get their change since then."),
-    ] = None,
-    prior_study: Annotated[
-        Path | None,
-        typer.Option(help="With --prior: the study that it is of; its images are registered to these."),
-    ] = None,
+    prior: PriorResult = None,
+    prior_study: PriorStudy = None,
     json_: Json = False,
 ) -> None:
     """Predict a study, or many: masks, measurements, a page and files for a PACS.
@@ -245,8 +241,6 @@ def predict(
     from mtinet.workflows.predictions.sources import parse_phase_names
     from mtinet.workflows.predictions.supplied import Supplied
 
-    if (prior is None) != (prior_study is None):
-        raise UserError("--prior and --prior-study belong together: the earlier result, and what it is of")
     options = PredictOptions(
         formats=read_formats(names(format_)),
         phase_names=parse_phase_names(phase_names),
@@ -255,7 +249,7 @@ def predict(
         mapping=mapping,
         ensemble=tuple(ensemble or ()),
         opinions=Opinions(flips, dropout),
-        prior=None if prior is None or prior_study is None else PriorPaths(prior, prior_study),
+        prior=PriorPaths.of(prior, prior_study),
         backend=backend,
         supplied=Supplied(agent, liver_command),
     )

@@ -7,7 +7,20 @@ from typing import Annotated
 
 import typer
 
-from mtinet.cli.base import Agent, Formats, Json, Key, PhaseNames, app, exit_for, findings_text, names, show
+from mtinet.cli.base import (
+    Agent,
+    Formats,
+    Json,
+    Key,
+    PhaseNames,
+    PriorResult,
+    PriorStudy,
+    app,
+    exit_for,
+    findings_text,
+    names,
+    show,
+)
 
 
 @app.command()
@@ -34,6 +47,8 @@ def revise(
     phase_names: PhaseNames = None,
     agent: Agent = "",
     key: Key = None,
+    prior: PriorResult = None,
+    prior_study: PriorStudy = None,
     json_: Json = False,
 ) -> None:
     """Read a study anew under a mask that you corrected, and keep it as a training case.
@@ -41,16 +56,20 @@ def revise(
     Open the reference phase and mask.nii.gz in 3D Slicer or ITK-SNAP, correct, add or remove lesions (a number
     or segment each), save, and give the saved file.  Size, enhancement, signs and class are those under your
     outline; sets and intervals of a calibration are left out.  Name phases and agent as you did for predict; a
-    liver that was drawn then is taken from the result.  With --keep the study is copied into a cohort to train
+    liver that was drawn then is taken from the result.  Give --prior and --prior-study again where growth was measured
+    then, since it is measured anew.  With --keep the study is copied into a cohort to train
     on; the model's own class is never kept.
 
     `mtinet revise out/0001 corrected.nii.gz --study cohort --model run -o out/0001b --keep mine --label hcc`
 
     `mtinet revise out edited.dcm --study EXPORT --model run -o revised --format json,page,dicom-seg,dicom-sr`
+
+    `mtinet revise OUT edited.nrrd --study NOW --model RUN -o revised --prior EARLIER-OUT --prior-study EARLIER`
     """
     from mtinet.errors import UserError
     from mtinet.results import RESEARCH_USE
     from mtinet.workflows.predictions.formats import read_formats
+    from mtinet.workflows.predictions.priors import PriorPaths
     from mtinet.workflows.predictions.sources import parse_phase_names
     from mtinet.workflows.revise import ReviseOptions, TrainingCase
     from mtinet.workflows.revise import revise as run
@@ -63,6 +82,7 @@ def revise(
         phase_names=parse_phase_names(phase_names),
         key=key,
         agent=agent,
+        prior=PriorPaths.of(prior, prior_study),
     )
     revised = run(result, edited_mask, study, model, out, options)
     lesions = len(revised.result.lesions)

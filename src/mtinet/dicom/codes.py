@@ -60,6 +60,7 @@ USE = private("use", "Permitted use")
 RESEARCH = private("research-use-only", "Research use only. Not a medical device; not for diagnosis.")
 SEARCH = private("search", "Outcome of the search for lesions")
 NO_LESION = private("no-lesion", "No lesion found by the software")
+NO_LESION_OF_READER = private("no-lesion-of-reader", "No lesion in the reader's mask that could be measured")
 
 MEASUREMENTS: Mapping[str, tuple[Concept, str]] = {
     # name: concept, UCUM unit ("" for a sign or a kind)

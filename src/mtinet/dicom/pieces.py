@@ -42,11 +42,14 @@ class Piece:
         Shape of the volume.
     code : str
         Meaning of its code, where the file codes it.
+    number : int
+        Lesion number that it keeps; 0 = none yet.
     """
 
     name: str
     voxels: BoolArray
     code: str = ""
+    number: int = 0
 
     @property
     def called(self) -> str:
@@ -116,16 +119,28 @@ def place(
 
 
 def number_pieces(
-    path: Path, grid: Volume, pieces: Sequence[Piece]
+    path: Path, grid: Volume, pieces: Sequence[Piece], after: int = 0
 ) -> tuple[Volume, dict[int, str], list[Finding]]:
-    """Number segments 1..K on a grid; the smaller of two that overlap keeps the common voxels.
+    """Number segments as lesions on a grid; the smaller of two that overlap keeps the common voxels.
+
+    A segment keeps the number that it has, the first of two with the same one; the others get the next ones, which
+    are 1..K where none has any.
+
+    Parameters
+    ----------
+    path : Path
+        For messages.
+    grid : Volume
+    pieces : sequence of Piece
+    after : int
+        Numbers up to this one are given to nobody anew while there are others.
 
     Returns
     -------
     labels : Volume
         ``uint8``; empty segments are left out.
     names : dict
-        The segments' names by number.
+        The segments' names by number, in the order of the segments.
     findings : list of Finding
     """
     lesions = [piece for piece in pieces if piece.voxels.any()]
@@ -133,11 +148,20 @@ def number_pieces(
         raise MaskError(
             f"{path} holds {len(lesions)} segments, and a mask numbers at most {MAX_LESIONS}; split it"
         )
+    numbers = _numbers([piece.number for piece in lesions], after)
     labels = np.zeros(grid.shape, dtype=np.uint8)
     for n in sorted(range(len(lesions)), key=lambda n: (-int(lesions[n].voxels.sum()), n)):
-        labels[lesions[n].voxels] = n + 1
-    names = {n: piece.called for n, piece in enumerate(lesions, start=1)}
+        labels[lesions[n].voxels] = numbers[n]
+    names = {number: piece.called for number, piece in zip(numbers, lesions, strict=True)}
     return grid.with_array(labels), names, _segment_findings(path, pieces)
+
+
+def _numbers(own: Sequence[int], after: int) -> list[int]:
+    """Numbers of segments that may have one (else 0), each once."""
+    first = {number: place for place, number in reversed(list(enumerate(own))) if number}
+    top = max(after, *first, 0)
+    free = iter(n for n in (*range(top + 1, MAX_LESIONS + 1), *range(1, top + 1)) if n not in first)
+    return [number if first.get(number) == place else next(free) for place, number in enumerate(own)]
 
 
 def _segment_findings(path: Path, pieces: Sequence[Piece]) -> list[Finding]:

@@ -102,7 +102,7 @@ def _study_group(result: Result, sources: Sequence[Dataset], algorithm: Any, sof
 
     said = [_said(codes.USE, codes.RESEARCH)]
     if not result.lesions:
-        said.append(_said(codes.SEARCH, codes.NO_LESION))
+        said.append(_said(codes.SEARCH, codes.NO_LESION_OF_READER if software.reader else codes.NO_LESION))
     said += [_said(codes.FLAG, flag) for flag in _flags(result.findings)]
     numbers, signs = _split(result.measurements)
     return hd.sr.MeasurementsAndQualitativeEvaluations(

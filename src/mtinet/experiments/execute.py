@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from filelock import FileLock, Timeout
 
+from mtinet import files
 from mtinet.cohort import Cohort
 from mtinet.config import Config
 from mtinet.config.variation import ScoringVariation
@@ -135,21 +135,9 @@ class Campaign:
 
     @contextmanager
     def claim(self, id: str) -> Iterator[bool]:
-        """Whether this process may work on a run for the length of the block.
-
-        The lock is the system's: it goes with its owner, however that ends.
-        """
-        (self.folder / "locks").mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder / "locks" / f"{id}.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            lock.release()
+        """Whether this process may work on a run for the length of the block."""
+        with files.claimed(self.folder / "locks" / f"{id}.lock") as claimed:
+            yield claimed
 
 
 @dataclass(frozen=True)

@@ -70,9 +70,7 @@ def study_picture(
         figure = Figure(figsize=(11.5, 8.8 if shown else 3.0))
         found = count_of(len(lesions), "lesion") if lesions else "no lesion"
         # a dollar sign in an id would start a formula
-        figure.suptitle(
-            f"{title}: {found} predicted, slice {index + 1} of {labels.shape[0]}", y=0.99, parse_math=False
-        )
+        figure.suptitle(f"{title}: {found}, slice {index + 1} of {labels.shape[0]}", y=0.99, parse_math=False)
         figure.supxlabel(_footer(len(lesions) - len(shown)), fontsize=8, color=GREY)
         ratios = [1.1, 1.0] if shown else [1.0]
         parts = figure.subfigures(len(ratios), 1, height_ratios=ratios, squeeze=False)[:, 0]

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping, Set
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from mtinet.results import Finding, Result
 from mtinet.runs import Run
 from mtinet.stages import stage, timed
 from mtinet.volume import read_nifti
-from mtinet.workflows.predictions.audit import Audit
+from mtinet.workflows.predictions.audit import Audit, alone_in
 from mtinet.workflows.predictions.batch_table import write_batch_table
 from mtinet.workflows.predictions.formats import (
     DEFAULT_FORMATS,
@@ -37,7 +38,7 @@ from mtinet.workflows.predictions.jobs import Case, Job
 from mtinet.workflows.predictions.origins import origins_of_cohort
 from mtinet.workflows.predictions.places import Places
 from mtinet.workflows.predictions.priors import Prior, PriorPaths
-from mtinet.workflows.predictions.sources import open_source
+from mtinet.workflows.predictions.sources import Source, open_source
 from mtinet.workflows.predictions.stored import RESULT_FILE, read_result
 from mtinet.workflows.predictions.supplied import NOTHING, Supplied
 from mtinet.workflows.predictions.who import WhoIsWho, who_is_who, without_identity
@@ -133,7 +134,8 @@ def predict(
     appear together.  A study that fails becomes a finding and does not stop the others.  ``out/audit.jsonl`` gets a
     line a study; one that is finished is not predicted again while its inputs, the model and the version stay.
     ``out/measurements.csv`` then has the quantities of all studies with a folder.
-    Which pseudonym stands for whom is written beside ``out`` (``out-mapping.csv``), never into it.
+    Which pseudonym stands for whom is written beside ``out`` (``out-mapping.csv``), never into it.  One process at a
+    time works in an ``out``.
 
     Parameters
     ----------
@@ -153,7 +155,7 @@ def predict(
     OutputError
         The disk is full; what is finished stays, and the same command goes on.
     UserError
-        Model, source or an option cannot be used.
+        Model, source or an option cannot be used, or another process predicts or revises into ``out``.
     """
     options = options or PredictOptions()
     options.supplied.check()
@@ -167,12 +169,31 @@ def predict(
         origins = origins_of_cohort(source, options.images, options.mapping)
     opened = open_source(source, options.phase_names, options.key, origins)
     check_instances(options.formats, opened.has_instances)
+    prior = None if options.prior is None else Prior.open(options.prior, options.key)
+    if prior is not None:
+        prior.check(opened.jobs)
+    with ExitStack() as held:
+        try:
+            held.enter_context(alone_in(out))
+        except OSError as error:
+            raise _unwritable(out, error, 0) from error
+        return _predicted(runs, source, opened, out, prior, options, on_progress, on_unforeseen)
+
+
+def _predicted(
+    runs: list[Run],
+    source: Path,
+    opened: Source,
+    out: Path,
+    prior: Prior | None,
+    options: PredictOptions,
+    on_progress: Callable[[int, int], None] | None,
+    on_unforeseen: Callable[[Exception], None] | None,
+) -> Predictions:
+    """Predict the studies of a source into a folder that no other process writes into."""
     who = who_is_who(out, opened.jobs)
     audit = Audit(out)
     places = Places.of(out, opened, audit)
-    prior = None if options.prior is None else Prior.open(options.prior, options.key)
-    if prior is not None:
-        prior.check(opened)
     predictor = Ensemble.open(runs, options.opinions, backend=options.backend)
     batch = _Batch(
         predictor,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import pandas as pd
 
 from mtinet import files
@@ -25,7 +26,7 @@ from mtinet.inference.predictor import Predictor, StudyPrediction, with_findings
 from mtinet.results import Finding, Result, Severity
 from mtinet.runs import Run
 from mtinet.volume import Volume
-from mtinet.workflows.predictions.audit import Audit
+from mtinet.workflows.predictions.audit import Audit, alone_in
 from mtinet.workflows.predictions.formats import (
     DEFAULT_FORMATS,
     FORMATS,
@@ -39,6 +40,7 @@ from mtinet.workflows.predictions.formats import (
 from mtinet.workflows.predictions.jobs import Case, Job
 from mtinet.workflows.predictions.nifti_jobs import FolderJob
 from mtinet.workflows.predictions.places import refuse_place
+from mtinet.workflows.predictions.priors import Prior, PriorPaths
 from mtinet.workflows.predictions.sources import open_source
 from mtinet.workflows.predictions.stored import read_result
 from mtinet.workflows.predictions.supplied import Supplied
@@ -48,6 +50,9 @@ _FILES = "revised"
 """Folder of a cohort for the files of studies that were added to it."""
 
 _NIFTI = (".nii", ".nii.gz")
+
+_GROWTH = ("growth", "volume_change", "diameter_change", "vanished_lesions")
+"""Measurements against a prior study."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,8 @@ class ReviseOptions:
         Secret key of the pseudonyms of DICOM studies; None = that of the user.
     agent : str
         Contrast agent as it was named when a study without one was predicted.
+    prior : PriorPaths or None
+        The earlier study of the patient that lesions are compared with, as it was when the study was predicted.
     """
 
     keep: TrainingCase | None = None
@@ -89,6 +96,7 @@ class ReviseOptions:
     phase_names: Mapping[str, str] = field(default_factory=dict)
     key: Path | None = None
     agent: str = ""
+    prior: PriorPaths | None = None
 
 
 @dataclass(frozen=True)
@@ -127,7 +135,8 @@ def revise(
     Raises
     ------
     UserError
-        Result, study and model do not belong together, or the mask lies on another grid.
+        Result, study and model do not belong together, the mask lies on another grid, or another process predicts
+        or revises into ``out``.
     """
     options = options or ReviseOptions()
     keep, supplied = options.keep, Supplied(options.agent)
@@ -139,20 +148,25 @@ def revise(
     predictor = Predictor.load(run)
     _check_model(old, predictor, result, model)
     job = _job(study, old, options)
-    audit = Audit(out)
-    refuse_place(out, old.study_id, job.folders, audit, corrected=True)
-    case = supplied.with_agent(_case(job, study, old, result))
-    source = case.study
-    check_instances(options.formats, case.origin is not None)
-    cohort = None if keep is None else _opened(keep, source, run.classes)
-    mask, oddities = read_edited(edited, source.image(source.reference_phase))
-    # a file may be called by the patient's name, which stands in no result
-    findings = [
-        replace(f, meaning=f.meaning.removeprefix(f"{edited.name}: "), case=source.study_id) for f in oddities
-    ]
-    if keep is not None:
-        _check_label(keep, mask)
-    with tempfile.TemporaryDirectory(prefix="mtinet-revise-") as place:
+    prior = None if options.prior is None else Prior.open(options.prior, options.key)
+    if prior is not None:
+        prior.check((job,))
+    with alone_in(out), tempfile.TemporaryDirectory(prefix="mtinet-revise-") as place:
+        audit = Audit(out)
+        refuse_place(out, old.study_id, job.folders, audit, corrected=True)
+        case = supplied.with_agent(_case(job, study, old, result))
+        source = case.study
+        check_instances(options.formats, case.origin is not None)
+        cohort = None if keep is None else _opened(keep, source, run.classes)
+        highest = max((lesion.number for lesion in old.lesions), default=0)
+        mask, oddities = read_edited(edited, source.image(source.reference_phase), highest)
+        # a file may be called by the patient's name, which stands in no result
+        findings = [
+            replace(f, meaning=f.meaning.removeprefix(f"{edited.name}: "), case=source.study_id)
+            for f in oddities
+        ]
+        if keep is not None:
+            _check_label(keep, mask)
         drawn = replace(
             source, mask=Path(place) / "mask.nii.gz", mask_phase="", mask_source="reader", label=""
         )
@@ -162,12 +176,18 @@ def revise(
         prediction = predictor.read_drawn(prepared, mask, source.agent)
         limits = image_limits(source, predictor.config.phases)
         found = with_findings(prediction, (*case.findings, *limits)).result
-        said = (*found.findings, *findings, *_about_outline(mask, prepared), *_alone(old))
+        said = (*found.findings, *findings, *_about_outline(mask, prepared), *_lost(old, prior))
         # a calibration is about lesions that the model found
         lesions = tuple(replace(lesion, certainty=None) for lesion in found.lesions)
         kept = replace(found, findings=said, lesions=lesions, sources=case.sources)
-        _write(replace(prediction, result=kept), case, out, options.formats, run.class_codes, audit, job)
+        if prior is not None:
+            kept = prior.compared(kept, source)
+        shown = replace(prediction, result=kept)
+        _write(shown, case, out, options.formats, run.class_codes, audit, job, prior)
         if keep is not None and cohort is not None:
+            # a cohort numbers lesions without gaps
+            numbers = np.union1d(0, mask.array)
+            mask.with_array(np.searchsorted(numbers, mask.array).astype(np.uint8)).write_nifti(drawn.mask)
             label = keep.label or ("" if mask.array.any() else NO_LESION)
             _grow(cohort, keep.cohort, replace(drawn, label=label))
     return Revision(kept, kept.findings)
@@ -222,22 +242,31 @@ def _about_outline(mask: Volume, prepared: PreparedStudy) -> list[Finding]:
     return found
 
 
-def _alone(old: Result) -> list[Finding]:
-    """That the old result was a mean of several opinions, and this one is not."""
+def _lost(old: Result, prior: Prior | None) -> list[Finding]:
+    """What the old result has and this one lacks: the mean of several opinions, and growth."""
+    found: list[Finding] = []
+
+    def add(id: str, meaning: str, action: str) -> None:
+        found.append(Finding(id, "predict", "warning", meaning, action, old.study_id))
+
     asked = [name for name in ("ensemble", "flips", "dropout_samples") if old.model.get(name)]
-    if not asked:
-        return []
-    return [
-        Finding(
+    if asked:
+        add(
             "revised-alone",
-            "predict",
-            "warning",
             f"the result was the mean of several opinions ({', '.join(asked)}), and the revision is that of the first "
             "run alone",
             "Compare class and enhancement with this in mind; size and signs do not depend on it.",
-            old.study_id,
         )
-    ]
+    of_lesions = (m for lesion in old.lesions for m in lesion.measurements)
+    measured = {m.name for m in (*old.measurements, *of_lesions)}
+    if prior is None and not measured.isdisjoint(_GROWTH):
+        add(
+            "revised-without-growth",
+            "the result told how lesions have changed since a prior study, and the revision does not: no prior study "
+            "was given",
+            "Revise again with --prior and --prior-study, as the study was predicted.",
+        )
+    return found
 
 
 def _job(study: Path, old: Result, options: ReviseOptions) -> Job:
@@ -278,6 +307,7 @@ def _write(
     class_codes: Mapping[str, str],
     audit: Audit,
     job: Job,
+    prior: Prior | None,
 ) -> None:
     result = prediction.result
     assert result.mask is not None
@@ -289,6 +319,7 @@ def _write(
         "mask": outline,
         "model": files.plain(result.model),
         "mtinet": software.version,
+        **({} if prior is None else {"prior": prior.digest}),
     }
     earlier = audit.holder(out).get("files", ())
     with files.atomic_files(out) as temporary:

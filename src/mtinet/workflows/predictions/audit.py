@@ -10,15 +10,53 @@ from __future__ import annotations
 import datetime
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from mtinet import files, provenance
+from mtinet.errors import UserError
 
 AUDIT_FILE = "audit.jsonl"
+LOCK_FILE = ".lock"
 AUDIT_FORMAT = 1
 """Version of a line; lines of a newer one are not taken into account."""
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold an output folder for the length of the block; made where there is none, and gone if nothing came into it.
+
+    Audit, places and who is who are read before any work and written behind it: of two processes at once each would
+    miss what the other writes meanwhile.
+
+    Raises
+    ------
+    UserError
+        Another process holds it.
+    OSError
+        It cannot be written to.
+    """
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    lock = folder / LOCK_FILE
+    try:
+        with files.claimed(lock) as alone:
+            if not alone:
+                raise UserError(
+                    f"another mtinet predict or revise writes into {folder} at this moment; wait until it has ended, "
+                    "or give another folder with -o"
+                )
+            try:
+                yield
+            finally:
+                # a lock on a file that is gone counts for nobody; Windows removes no open file, and it stays
+                with suppress(OSError):
+                    lock.unlink()
+    finally:
+        for place in made:
+            with suppress(OSError):
+                place.rmdir()
 
 
 class Audit:

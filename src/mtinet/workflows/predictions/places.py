@@ -6,9 +6,10 @@ import os
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mtinet.errors import UserError
-from mtinet.results import Finding
+from mtinet.results import Finding, Result
 from mtinet.workflows.predictions.audit import Audit
 from mtinet.workflows.predictions.formats import TABLE_FILE, TABLE_HEAD
 from mtinet.workflows.predictions.sources import Source
@@ -45,10 +46,7 @@ class Places:
         UserError
             A result would be mixed with something else.
         """
-        in_folders = opened.several or any(
-            place != out and any((place / name).is_file() for name in _names(line))
-            for place, line in audit.results()
-        )
+        in_folders = opened.several or _has_folders(out, audit)
         if in_folders:
             _refuse_table(out / TABLE_FILE, audit)
         by_study = {job.study_id: out / job.study_id if in_folders else out for job in opened.jobs}
@@ -77,11 +75,11 @@ class Moved:
         line = audit.holder(out)
         repair = "move it away, or give another folder with -o"
         if not line:
-            held = _held(out)
-            if held:
+            held = _result(out)
+            if held is not None:
                 raise UserError(
-                    f"{out} itself holds a result of study {held} that its audit.jsonl does not list there, or lists "
-                    f"as an older one, and the studies now get a folder each; {repair}"
+                    f"{out} itself holds a result of study {held.study_id} that its audit.jsonl does not list there, "
+                    f"or lists as an older one, and the studies now get a folder each; {repair}"
                 )
             return None
         study_id = str(line["study_id"])
@@ -140,32 +138,66 @@ def refuse_place(
     folders : set of Path
         Where the study's own files lie.
     audit : Audit
-        Of the folder that holds the results.
+        Of the folder that holds the results; that of the place itself and of the folder around it are asked too.
     corrected : bool
-        The result is of a mask that a reader corrected, and may replace another one of that kind.
+        The result is of a mask that a reader corrected, and may replace another one of that kind alone.
 
     Raises
     ------
     UserError
-        The study's own files lie there (a mask would replace the reader's), or a result of another study, or
-        one that a reader corrected.
+        The study's own files lie there (a mask would replace the reader's), or a result of another study; for a
+        prediction one that a reader corrected, for a correction any other, and results in folders.
     """
     if place.resolve() in folders:
         raise UserError(
             f"{place} holds the images of study {study_id}, and a result beside them would be taken for a "
             "reader's mask or replace it; give another folder with -o"
         )
-    line = audit.holder(place)
-    held = str(line.get("study_id", "")) or _held(place)
-    if held not in ("", study_id):
+    result, lines = _result(place), _lines(place, audit)
+    held = [*(str(line["study_id"]) for line in lines), *([] if result is None else [result.study_id])]
+    other = next((name for name in held if name != study_id), "")
+    if other:
         raise UserError(
-            f"{place} holds the result of study {held}, and this is study {study_id}; give another folder with -o"
-            f"{other_key(held, study_id)}"
+            f"{place} holds the result of study {other}, and this is study {study_id}; give another folder with -o"
+            f"{other_key(other, study_id)}"
         )
-    if line.get("outcome") == "revised" and not corrected:
+    kinds = {line.get("outcome") == "revised" for line in lines}
+    if result is not None:
+        kinds.add(any(finding.id == "revised-mask" for finding in result.findings))
+    if not corrected and True in kinds:
         raise UserError(
-            f"{place} holds a result of study {study_id} that a reader corrected; give another folder with -o"
+            f"{place} holds a result of study {study_id} that a reader corrected; move it away, or give another folder "
+            "with -o"
         )
+    if corrected and False in kinds:
+        raise UserError(
+            f"{place} holds a result of study {study_id} that mtinet predict wrote, and a corrected one in its place "
+            "would be taken for the model's; give another folder with -o"
+        )
+    if corrected and _has_folders(place, audit):
+        raise UserError(
+            f"{place} holds results with a folder each, among which a corrected one would be in the way of the next "
+            "prediction and replace the table of all; give another folder with -o"
+        )
+
+
+def _lines(place: Path, audit: Audit) -> list[Mapping[str, Any]]:
+    """What audits say about a result that lies in a folder: the given one, the folder's own and that of a batch."""
+    here = place.resolve()
+    known = audit.path.parent.resolve()
+    others = [folder for folder in (here, here.parent) if folder.resolve() != known]
+    found = [audit.holder(place), *(Audit(folder).holder(here) for folder in others)]
+    return [line for line in found if line and _lies_there(place, line)]
+
+
+def _has_folders(out: Path, audit: Audit) -> bool:
+    """Whether studies have a folder each in an output folder."""
+    return any(place != out and _lies_there(place, line) for place, line in audit.results())
+
+
+def _lies_there(place: Path, line: Mapping[str, Any]) -> bool:
+    """Whether something of a result lies where its line in the audit says."""
+    return any((place / name).is_file() for name in _names(line))
 
 
 def _refuse_table(table: Path, audit: Audit) -> None:
@@ -184,15 +216,15 @@ def _refuse_table(table: Path, audit: Audit) -> None:
         )
 
 
-def _names(line: Mapping[str, object]) -> set[str]:
+def _names(line: Mapping[str, Any]) -> set[str]:
     """Files of a result by its line in the audit."""
     listed = line.get("files", ())
     return {Path(str(name)).name for name in listed} if isinstance(listed, (list, tuple)) else set()
 
 
-def _held(place: Path) -> str:
-    """The study of a result that no audit knows; empty where there is none."""
+def _result(place: Path) -> Result | None:
+    """The result in a folder, whatever audits say; None where there is none that can be read."""
     try:
-        return read_result(place).study_id
+        return read_result(place)
     except UserError:
-        return ""
+        return None

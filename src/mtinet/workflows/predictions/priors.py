@@ -9,6 +9,7 @@ patient, and images of two people are registered as readily as those of one.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from mtinet.results import Finding, Measurement, Result, Severity
 from mtinet.volume import Volume
 from mtinet.workflows.predictions.dicom_jobs import DicomJob
 from mtinet.workflows.predictions.jobs import Job
-from mtinet.workflows.predictions.sources import Source, open_source
+from mtinet.workflows.predictions.sources import open_source
 from mtinet.workflows.predictions.stored import RESULT_FILE, read_result
 from mtinet.workflows.predictions.who import other_key
 
@@ -56,6 +57,23 @@ class PriorPaths:
 
     result: Path
     study: Path
+
+    @classmethod
+    def of(cls, result: Path | None, study: Path | None) -> PriorPaths | None:
+        """What ``--prior`` and ``--prior-study`` say together; None where neither is given.
+
+        Raises
+        ------
+        UserError
+            One is given without the other.
+        """
+        if result is None and study is None:
+            return None
+        if result is None or study is None:
+            raise UserError(
+                "--prior and --prior-study belong together: the earlier result, and what it is of"
+            )
+        return cls(result, study)
 
 
 @dataclass(frozen=True)
@@ -100,18 +118,18 @@ class Prior:
         digest = hashlib.sha256(content + job.fingerprint().encode()).hexdigest()
         return cls(result, job, digest)
 
-    def check(self, source: Source) -> None:
+    def check(self, jobs: Sequence[Job]) -> None:
         """Refuse to compare several studies with one, a study with itself or a later one, or two patients.
 
         Raises
         ------
         UserError
         """
-        if len(source.jobs) != 1:
+        if len(jobs) != 1:
             raise UserError(
-                f"--prior belongs to one study, and there are {len(source.jobs)}; predict that study alone"
+                f"--prior belongs to one study, and there are {len(jobs)}; predict that study alone"
             )
-        (job,) = source.jobs
+        (job,) = jobs
         both_dicom = isinstance(job, DicomJob) and isinstance(self.job, DicomJob)
         # folders of two studies may have one name: the files tell
         if job.study_id == self.job.study_id and (both_dicom or job.fingerprint() == self.job.fingerprint()):
@@ -181,13 +199,16 @@ class Prior:
             f"registered rigidly around the {found.around}",
             "Look at both studies: a lesion that moved with breathing or a changed liver may be taken for another.",
         )
-        if any(finding.id == "revised-mask" for finding in self.result.findings):
+        then, now = _is_outlined(self.result), _is_outlined(result)
+        if then != now:
+            who = ("a reader", "the model") if then else ("the model", "a reader")
             note(
                 "prior-other-outline",
                 "warning",
-                f"the lesions of study {self.result.study_id} were outlined by a reader and these by the model: a "
+                f"the lesions of study {self.result.study_id} were outlined by {who[0]} and these by {who[1]}: a "
                 "change of size may be one of the outline",
-                "Compare with the prediction of the prior study, or measure both by hand.",
+                f"Compare two outlines of one kind (revise the {'later' if then else 'prior'} study too), or measure "
+                "both by hand.",
             )
         if method_key(self.result.model) != method_key(result.model):
             note(
@@ -198,6 +219,11 @@ class Prior:
                 "Predict the prior study with the same model.",
             )
         return with_changes(replace(result, findings=tuple(findings)), self.result, to_now)
+
+
+def _is_outlined(result: Result) -> bool:
+    """Whether a reader outlined its lesions."""
+    return any(finding.id == "revised-mask" for finding in result.findings)
 
 
 def _without_growth(result: Result, reason: str) -> Result:
