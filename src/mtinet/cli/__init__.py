@@ -16,19 +16,8 @@ import typer
 from mtinet import errors
 from mtinet.cli.base import app
 
-from mtinet.cli import (
-    data,
-    imports,
-    exports,
-    ingest,
-    model,
-    bench,
-    results,
-    experiments,
-    machine,
-    phases,
-    tables,
-)  # isort: skip  # noqa: F401
+from mtinet.cli import data, imports, exports, ingest, model, bench, results  # isort: skip  # noqa: F401
+from mtinet.cli import experiments, machine, phases, tables  # isort: skip  # noqa: F401
 
 
 @app.callback(invoke_without_command=True)
