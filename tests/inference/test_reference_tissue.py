@@ -40,6 +40,18 @@ def test_vessels_and_other_lesions_are_left_out(scene, lesion_of):
     assert whole_liver(observed, SETTINGS).mean("delayed") == pytest.approx(160.0, abs=0.2)
 
 
+def test_the_ring_is_read_where_all_phases_cover_it(scene, lesion_of):
+    observed = scene(noise=1.0)
+    whole = lesion_of(observed)
+    y = np.argwhere(whole.inside)[:, 1].min() + (observed.labels.shape[1] - whole.inside.shape[1]) // 2
+    observed.signal["delayed"][:, :y] = 0.0  # the lesion is covered, much of its ring is not
+    region = lesion_of(observed)
+    assert 0.2 < np.mean(region.signal["delayed"][region.around] == 0) < 0.95
+    found = liver_around(observed, region, SETTINGS)
+    assert found.mean("delayed") == pytest.approx(160.0, abs=0.2)
+    assert found.mean("arterial") == pytest.approx(120.0, abs=0.2)
+
+
 def test_a_lesion_just_behind_the_ring_keeps_it_away(scene, lesion_of):
     observed = scene(noise=0.0, size_mm=120.0)
     alone = lesion_of(observed).around

@@ -94,10 +94,13 @@ def _without_vessels(
     values: Mapping[Phase, NDArray[np.float64]], settings: MeasurementSettings, where: str
 ) -> Tissue:
     count = len(next(iter(values.values()), ()))
-    kept = np.ones(count, dtype=bool)
-    for signal in values.values() if count else ():
-        off = np.abs(signal - np.median(signal))
-        kept &= off <= settings.outlier_sd * 1.4826 * np.median(off)
+    covered = np.ones(count, dtype=bool)
+    for signal in values.values():
+        covered &= signal != 0  # 0 lies outside the field of view
+    kept = covered.copy()
+    for signal in values.values() if covered.any() else ():
+        off = np.abs(signal - np.median(signal[covered]))
+        kept &= off <= settings.outlier_sd * 1.4826 * np.median(off[covered])
     if np.count_nonzero(kept) < settings.min_liver_voxels:
         return Tissue(
             reason=f"{np.count_nonzero(kept)} voxels of {where} are left, fewer than "
