@@ -104,6 +104,11 @@ def experiment_block(folder: Path) -> str:
             "Rows with fewer patients were scored on fewer folds: values of two rows compare only where their "
             "patients are the same. A verdict is about the patients that the row and the reference both scored."
         )
+    if (table["verdict"] == "no claim").any():
+        parts.append(
+            "A row that is unfinished or had not converged supports no claim, in either direction, and where it is the "
+            "reference no other does ([why](docs/comparison.md#what-supports-no-claim))."
+        )
     return "\n\n".join(parts)
 
 

@@ -133,6 +133,7 @@ def test_a_campaign_that_is_half_done_gives_its_table(tool, page, tmp_path, reco
     assert "| MTI-Net (reference) | 25 |" in text
     assert "| BasicUNet, signal under the mask, logistic regression (unfinished, 2 of 5 runs) | 10 |" in text
     assert not any(f", {verdict}" in text for verdict in ("better", "worse", "not distinguishable"))
+    assert "supports no claim, in either direction" in text
     assert "DynUNet" not in text
     markdown = (tmp_path / "results" / "baselines" / "results.md").read_text(encoding="utf-8")
     assert "Virtual patients are not patients" in markdown
