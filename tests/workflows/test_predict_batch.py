@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -433,6 +434,18 @@ def test_one_process_at_a_time_works_in_an_output_folder(toy_run, three, tmp_pat
     (out / ".lock").touch()
     assert predict(toy_run.path, three, out, QUICK).kept == ("s0",)
     assert not (out / ".lock").exists()
+
+
+def test_a_share_without_locks_is_worked_in_all_the_same(toy_run, three, tmp_path, monkeypatch):
+    @contextmanager
+    def claimed(path):
+        raise OSError(errno.ENOLCK, "No locks available", str(path))
+        yield
+
+    monkeypatch.setattr(files, "claimed", claimed)
+    out = tmp_path / "out"
+    assert len(predict(toy_run.path, three / "s0", out, QUICK).results) == 1
+    assert (out / "result.json").is_file()
 
 
 def test_a_line_of_the_audit_that_was_cut_short_does_no_harm(toy_run, three, tmp_path, counted):

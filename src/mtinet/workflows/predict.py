@@ -6,7 +6,6 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping, Set
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -172,11 +171,7 @@ def predict(
     prior = None if options.prior is None else Prior.open(options.prior, options.key)
     if prior is not None:
         prior.check(opened.jobs)
-    with ExitStack() as held:
-        try:
-            held.enter_context(alone_in(out))
-        except OSError as error:
-            raise _unwritable(out, error, 0) from error
+    with alone_in(out):
         return _predicted(runs, source, opened, out, prior, options, on_progress, on_unforeseen)
 
 

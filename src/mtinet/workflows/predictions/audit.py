@@ -11,7 +11,7 @@ import datetime
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,19 +29,22 @@ def alone_in(folder: Path) -> Iterator[None]:
     """Hold an output folder for the length of the block; made where there is none, and gone if nothing came into it.
 
     Audit, places and who is who are read before any work and written behind it: of two processes at once each would
-    miss what the other writes meanwhile.
+    miss what the other writes meanwhile.  A folder that cannot be locked (some network shares have no locks) is
+    worked in all the same; one that cannot be written to tells with the first file.
 
     Raises
     ------
     UserError
         Another process holds it.
-    OSError
-        It cannot be written to.
     """
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     lock = folder / LOCK_FILE
     try:
-        with files.claimed(lock) as alone:
+        with ExitStack() as held:
+            try:
+                alone = held.enter_context(files.claimed(lock))
+            except OSError:
+                alone = True
             if not alone:
                 raise UserError(
                     f"another mtinet predict or revise writes into {folder} at this moment; wait until it has ended, "
