@@ -315,6 +315,22 @@ def test_a_segmentation_edited_at_the_pacs_comes_back_to_its_dicom_study(
         assert secret not in (tmp_path / "revised" / "result.json").read_text()
 
 
+def test_times_that_contradict_the_phases_are_used_neither_by_a_prediction_nor_by_its_revision(
+    toy_run: Run, tmp_path: Path, thick_toy, toy_scanner
+):
+    toy_scanner(thick_toy(31), tmp_path / "export")
+    exchanged = {"pre": "5", "arterial": "7", "portal_venous": "6", "delayed": "8"}
+    options = PredictOptions(formats=("nifti", "json"), phase_names=exchanged, key=tmp_path / "key")
+    (before,) = predict(toy_run.path, tmp_path / "export", tmp_path / "out", options).results
+    given = (tmp_path / "out", tmp_path / "out" / "mask.nii.gz", tmp_path / "export", toy_run.path)
+    revised = revise(*given, tmp_path / "revised", ReviseOptions(phase_names=exchanged, key=tmp_path / "key"))
+    for result in (before, revised.result):
+        assert [f.id for f in result.findings].count("times-contradict") == 1
+        rates = [m for lesion in result.lesions for m in lesion.measurements if m.name == "wash_in_rate"]
+        assert rates
+        assert all(rate.value is None for rate in rates)
+
+
 def test_dicom_files_are_not_promised_for_a_nifti_study(toy_run: Run, predicted):
     folder, _ = predicted
     given = (folder / "out", folder / "edited.nii.gz", folder / "study", toy_run.path, folder / "revised")

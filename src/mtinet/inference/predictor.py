@@ -155,7 +155,7 @@ class Predictor(Reader):
         """Predict a study and keep what lies behind the result."""
         faults: tuple[Finding, ...] = ()
         if isinstance(study, Study):
-            # those who built it, or read it from a table, may not have compared its times
+            # whoever built it, or read it from a table or headers, has not compared its times
             times, faults = trusted_times(study.times_s, study.study_id)
             study = replace(_loaded(study), times_s=times)
         else:

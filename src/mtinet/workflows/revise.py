@@ -20,7 +20,7 @@ from mtinet.data.preparation import prepare_with_mask
 from mtinet.data.prepared import PreparedStudy
 from mtinet.dicom.edited_masks import read_edited
 from mtinet.errors import UserError
-from mtinet.imaging.limits import image_limits
+from mtinet.imaging.limits import image_limits, trusted_times
 from mtinet.imaging.masks import bounding_boxes, components
 from mtinet.inference.predictor import Predictor, StudyPrediction, with_findings
 from mtinet.results import Finding, Result, Severity
@@ -155,16 +155,11 @@ def revise(
         audit = Audit(out)
         refuse_place(out, old.study_id, job.folders, audit, corrected=True)
         case = supplied.with_agent(_case(job, study, old, result))
-        source = case.study
+        times, contradicted = trusted_times(case.study.times_s, old.study_id)
+        source = replace(case.study, times_s=times)
         check_instances(options.formats, case.origin is not None)
         cohort = None if keep is None else _opened(keep, source, run.classes)
-        highest = max((lesion.number for lesion in old.lesions), default=0)
-        mask, oddities = read_edited(edited, source.image(source.reference_phase), highest)
-        # a file may be called by the patient's name, which stands in no result
-        findings = [
-            replace(f, meaning=f.meaning.removeprefix(f"{edited.name}: "), case=source.study_id)
-            for f in oddities
-        ]
+        mask, findings = _mask_in(edited, source, old)
         if keep is not None:
             _check_label(keep, mask)
         drawn = replace(
@@ -174,7 +169,7 @@ def revise(
         mask.write_nifti(drawn.mask)
         prepared = prepare_with_mask(drawn, predictor.config.phases, predictor.config.preparation)
         prediction = predictor.read_drawn(prepared, mask, source.agent)
-        limits = image_limits(source, predictor.config.phases)
+        limits = (*contradicted, *image_limits(source, predictor.config.phases))
         found = with_findings(prediction, (*case.findings, *limits)).result
         said = (*found.findings, *findings, *_about_outline(mask, prepared), *_lost(old, prior))
         # a calibration is about lesions that the model found
@@ -185,12 +180,25 @@ def revise(
         shown = replace(prediction, result=kept)
         _write(shown, case, out, options.formats, run.class_codes, audit, job, prior)
         if keep is not None and cohort is not None:
-            # a cohort numbers lesions without gaps
-            numbers = np.union1d(0, mask.array)
-            mask.with_array(np.searchsorted(numbers, mask.array).astype(np.uint8)).write_nifti(drawn.mask)
+            _without_gaps(mask).write_nifti(drawn.mask)
             label = keep.label or ("" if mask.array.any() else NO_LESION)
             _grow(cohort, keep.cohort, replace(drawn, label=label))
     return Revision(kept, kept.findings)
+
+
+def _mask_in(edited: Path, source: Study, old: Result) -> tuple[Volume, list[Finding]]:
+    """The corrected mask, its lesions numbered as those of the old result, and what is odd about it."""
+    highest = max((lesion.number for lesion in old.lesions), default=0)
+    mask, found = read_edited(edited, source.image(source.reference_phase), highest)
+    # a file may be called by the patient's name, which stands in no result
+    said = [replace(f, meaning=f.meaning.removeprefix(f"{edited.name}: ")) for f in found]
+    return mask, [replace(f, case=source.study_id) for f in said]
+
+
+def _without_gaps(mask: Volume) -> Volume:
+    """The lesions numbered 1..K, as a cohort has them."""
+    numbers = np.union1d(0, mask.array)
+    return mask.with_array(np.searchsorted(numbers, mask.array).astype(np.uint8))
 
 
 def _check_model(old: Result, predictor: Predictor, result: Path, model: Path) -> None:

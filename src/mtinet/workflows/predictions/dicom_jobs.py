@@ -13,7 +13,6 @@ from mtinet.cohort import Study
 from mtinet.dicom.origin import Origin
 from mtinet.dicom.study import DicomStudy
 from mtinet.errors import UnusableError, UserError
-from mtinet.imaging.limits import trusted_times
 from mtinet.results import Finding, PhaseSource
 from mtinet.workflows.imports.dicom_loading import StudyJob, acquisition_of, load_phases
 from mtinet.workflows.imports.dicom_phases import ChosenVolume, Overruling
@@ -91,12 +90,11 @@ class DicomJob:
                 f"study {self.study_id}: {'; '.join([left_out['reason'], *faults, *missing])}. "
                 "Look at mtinet phases, and name the series with --phase-names"
             )
-        times, contradicted = trusted_times(loaded.times_s, self.study_id)
         study = Study(
             self.study_id,
             {p: Path(f"series-{c.series.info.series_number}") for p, c in loaded.kept.items()},
             patient_id=self.patient_id,
-            times_s=times,
+            times_s=loaded.times_s,
             agent=scrub.text(self.study.agent),
             acquisition=acquisition_of(self.study, loaded.kept),
             loaded=loaded.images,
@@ -104,7 +102,7 @@ class DicomJob:
         origin = Origin({phase: chosen.volume for phase, chosen in loaded.kept.items()})
         findings = [f for f in loaded.findings if f.id not in ABOUT_THE_EXPORT]
         sources = {str(phase): _source(chosen, scrub) for phase, chosen in loaded.kept.items()}
-        said = (*findings, *doubtful_phases(sources, self.study_id), *contradicted)
+        said = (*findings, *doubtful_phases(sources, self.study_id))
         return Case(study, origin, said, sources=sources)
 
 

@@ -14,7 +14,6 @@ from mtinet.cohort.phase_names import guess_phase
 from mtinet.config import Phase
 from mtinet.dicom.origin import Origin
 from mtinet.errors import UserError
-from mtinet.imaging.limits import trusted_times
 from mtinet.imaging.liver import without_unusable_liver
 from mtinet.volume import read_nifti
 from mtinet.workflows.predictions.jobs import Case
@@ -49,8 +48,7 @@ class NiftiJob:
     def read(self) -> Case:
         """The study with its images in memory."""
         images = {phase: read_nifti(path) for phase, path in self.study.images.items()}
-        times, findings = trusted_times(self.study.times_s, self.study_id)
-        return Case(replace(self.study, loaded=images, times_s=times), self.origin, findings)
+        return Case(replace(self.study, loaded=images), self.origin)
 
 
 @dataclass(frozen=True)
