@@ -226,6 +226,10 @@ class PhaseSource:
         return cls(**{**values, "evidence": tuple(values["evidence"])})
 
 
+REVISED = "revised-mask"
+"""Finding that tells it of a result."""
+
+
 @dataclass(frozen=True)
 class Result:
     """The prediction for one study.
@@ -251,6 +255,11 @@ class Result:
     def label(self) -> str:
         """Class of the largest lesion, ``none`` where there is no lesion."""
         return self.lesions[0].label if self.lesions else "none"
+
+    @property
+    def outlined_by_reader(self) -> bool:
+        """Whether a reader outlined the lesions (``mtinet revise``), not the model."""
+        return any(finding.id == REVISED for finding in self.findings)
 
     def to_dict(self) -> dict[str, Any]:
         """The content of ``result.json``."""

@@ -133,7 +133,7 @@ def study_page(prediction: StudyPrediction, software: str, agent: str | None = "
         "whole": _tables(result.measurements, study.phases),
         "images": _image_rows(study, result.sources),
         "agent": None if agent is None else agent or "unknown",
-        "by_reader": any(finding.id == "revised-mask" for finding in result.findings),
+        "by_reader": result.outlined_by_reader,
         "facts": _facts(result, study, software),
         "classes": [class_name(name) for name in result.classes],
         "named": result.classes != UNNAMED,

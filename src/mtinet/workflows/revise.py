@@ -23,7 +23,7 @@ from mtinet.errors import UserError
 from mtinet.imaging.limits import image_limits, trusted_times
 from mtinet.imaging.masks import bounding_boxes, components
 from mtinet.inference.predictor import Predictor, StudyPrediction, with_findings
-from mtinet.results import Finding, Result, Severity
+from mtinet.results import REVISED, Finding, Result, Severity
 from mtinet.runs import Run
 from mtinet.volume import Volume
 from mtinet.workflows.predictions.audit import Audit, alone_in
@@ -224,7 +224,7 @@ def _about_outline(mask: Volume, prepared: PreparedStudy) -> list[Finding]:
         found.append(Finding(id, "predict", severity, meaning, action, prepared.study_id))
 
     add(
-        "revised-mask",
+        REVISED,
         "note",
         "the lesions were outlined by a reader, not found by the model",
         "Read their confidence as the model's opinion of the reader's outline.",

@@ -163,7 +163,7 @@ def refuse_place(
         )
     kinds = {line.get("outcome") == "revised" for line in lines}
     if result is not None:
-        kinds.add(any(finding.id == "revised-mask" for finding in result.findings))
+        kinds.add(result.outlined_by_reader)
     if not corrected and True in kinds:
         raise UserError(
             f"{place} holds a result of study {study_id} that a reader corrected; move it away, or give another folder "

@@ -199,7 +199,7 @@ class Prior:
             f"registered rigidly around the {found.around}",
             "Look at both studies: a lesion that moved with breathing or a changed liver may be taken for another.",
         )
-        then, now = _is_outlined(self.result), _is_outlined(result)
+        then, now = self.result.outlined_by_reader, result.outlined_by_reader
         if then != now:
             who = ("a reader", "the model") if then else ("the model", "a reader")
             note(
@@ -219,11 +219,6 @@ class Prior:
                 "Predict the prior study with the same model.",
             )
         return with_changes(replace(result, findings=tuple(findings)), self.result, to_now)
-
-
-def _is_outlined(result: Result) -> bool:
-    """Whether a reader outlined its lesions."""
-    return any(finding.id == "revised-mask" for finding in result.findings)
 
 
 def _without_growth(result: Result, reason: str) -> Result:
