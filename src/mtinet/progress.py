@@ -74,6 +74,10 @@ class StageProgress:
         )
         self._show("Training", step, total, text)
 
+    def say(self, text: str) -> None:
+        """A line that stays above the bars."""
+        self._console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
     def _show(self, title: str, done: int, total: int, text: str) -> None:
         if not self._console.is_terminal:
             if done == total or time.monotonic() - self._last >= QUIET_SECONDS:

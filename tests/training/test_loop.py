@@ -17,7 +17,7 @@ from mtinet.cohort import Cohort
 from mtinet.config import Config, resolve
 from mtinet.model import mdief
 from mtinet.runs import Run, RunError
-from mtinet.training.loop import TrainingError, loader_workers, mixed_precision
+from mtinet.training.loop import TrainingError, loader_workers
 from mtinet.training.optimization import moving_average
 from mtinet.workflows.train import TrainOptions, train
 
@@ -315,14 +315,6 @@ def test_bfloat16_trains_where_it_is_asked_for(toy_cohort: Cohort, tmp_path: Pat
     config = resolve_on(config, ["training.precision=bf16-mixed", "training.steps=3", *changes])
     run = train(toy_cohort.folder, tmp_path / "run", config, OPTIONS)
     assert run.finished
-
-
-@pytest.mark.parametrize("native", [False, True])
-def test_bfloat16_is_left_alone_on_a_device_that_only_emulates_it(monkeypatch, native: bool):
-    monkeypatch.setattr(
-        torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or native
-    )
-    assert mixed_precision(resolve("tiny"), torch.device("cuda")) is native
 
 
 def test_a_non_empty_folder_is_refused(toy_cohort: Cohort, tmp_path: Path, config: Config):

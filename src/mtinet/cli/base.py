@@ -99,11 +99,17 @@ def names(text: str | None) -> list[str] | None:
     return None if text is None else [name for part in text.split(",") if (name := part.strip())]
 
 
+def finding_line(finding: Finding) -> str:
+    """A finding with its repair in one line."""
+    case = f"{finding.case}: " if finding.case else ""
+    return f"{finding.severity}: {case}{finding.meaning}. {finding.action}"
+
+
 def findings_text(findings: Iterable[Finding]) -> str:
     """Findings, worst first, and how many of each."""
     order = {"error": 0, "warning": 1, "note": 2}
     ranked = sorted(findings, key=lambda f: order[f.severity])
-    lines = [f"{f.severity}: {f.case + ': ' if f.case else ''}{f.meaning}. {f.action}" for f in ranked]
+    lines = [finding_line(finding) for finding in ranked]
     counts = ", ".join(
         f"{n} {name}{'s' if n != 1 else ''}"
         for name in order

@@ -28,6 +28,7 @@ from mtinet.cli.base import (
     Workers,
     app,
     exit_for,
+    finding_line,
     findings_text,
     names,
     progress,
@@ -116,7 +117,15 @@ def train(
     )
     keep_freed_memory()
     with stages() as progress:
-        finished = run(cohort, out, resolved, options, on_prepared=progress.prepared, on_step=progress.step)
+        finished = run(
+            cohort,
+            out,
+            resolved,
+            options,
+            on_prepared=progress.prepared,
+            on_step=progress.step,
+            on_finding=lambda found: progress.say(f"step {found.step or 0}: {finding_line(found)}"),
+        )
     findings = finished.findings()
     show(
         {"run": str(out), "findings": [f.to_dict() for f in findings]},

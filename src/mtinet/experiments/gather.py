@@ -203,8 +203,8 @@ def made_otherwise(
                 "warning",
                 f"{len(elsewhere)} of the runs have a record on another cohort or another state of it "
                 f"({theirs}; here {content}), and will be done again",
-                "Stop, if they were to be one table.  Virtual patients have the same bytes on every processor "
-                "if they are simulated with OPENBLAS_CORETYPE=Haswell (docs/experiments.md).",
+                "Stop, if they were to be one table.  Virtual patients have the same bytes where they are "
+                "simulated with the same kernels of OpenBLAS and NumPy (docs/experiments.md).",
             )
         )
     if otherwise:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import cast
@@ -38,11 +38,13 @@ from mtinet.training.optimization import (
     moving_average,
     projected_gradients,
 )
+from mtinet.training.precision import mixed_precision, precision_findings
 from mtinet.training.regions import TrainingForward, training_regions
 
 STREAM_TORCH, STREAM_PCGRAD = 501, 503
 
 Progress = Callable[[int, dict[str, float]], None]
+OnFinding = Callable[[Finding], None]
 
 
 class TrainingError(UnusableError):
@@ -69,6 +71,8 @@ class Trainer:
         Devices and processes.
     progress : callable, optional
         Called as ``progress(step, numbers)`` after every step.
+    on_finding : callable, optional
+        Called with a finding as soon as it is made.
 
     Raises
     ------
@@ -84,6 +88,7 @@ class Trainer:
     held_out: Sequence[PreparedStudy]
     fabric: Fabric
     progress: Progress | None = None
+    on_finding: OnFinding | None = None
     _step: int = field(default=0, init=False)
     _since_logged: dict[str, list[float]] = field(default_factory=dict, init=False)
 
@@ -107,6 +112,7 @@ class Trainer:
         self.set_up()
         if resume:
             self._restore()
+        self._tell_once(precision_findings(self.config, self.fabric.device))
         settings = self.config.training
         for batch in self.batches():
             numbers = self.step(batch)
@@ -174,7 +180,7 @@ class Trainer:
             self._since_logged = checkpoint.state.get("since_logged", {})  # none in older checkpoints
         if self.fabric.is_global_zero:
             self.run.truncate_metrics(self._step)
-            self.run.add_findings(findings)
+        self.tell(findings)
         self.fabric.barrier()
 
     def _save(self) -> None:
@@ -315,18 +321,32 @@ class Trainer:
             step=self._step + 1,
         )
         if self.fabric.is_global_zero:
-            self.run.add_findings([finding])
+            self.run.add_findings([finding])  # the error says it
         raise TrainingError(f"step {self._step + 1}: {finding.meaning}. {finding.action}")
+
+    def tell(self, findings: Iterable[Finding]) -> None:
+        """Keep findings with the run, and say them."""
+        findings = list(findings)
+        if not findings or not self.fabric.is_global_zero:
+            return
+        self.run.add_findings(findings)
+        for finding in findings:
+            if self.on_finding is not None:
+                self.on_finding(finding)
+
+    def _tell_once(self, findings: Iterable[Finding]) -> None:
+        """Tell what no earlier part of a resumed training has told."""
+        told = {finding.id for finding in self.run.findings()}
+        self.tell(finding for finding in findings if finding.id not in told)
 
     def _after_step(self, numbers: dict[str, float]) -> None:
         settings = self.config.training
         findings = self.diagnostics.observe(self._step, numbers | {"tasks": self.objective.of_tasks(numbers)})
         last = self._step == settings.steps
         validates = last or (settings.validate_every > 0 and self._step % settings.validate_every == 0)
+        self.tell(findings)
         if not self.fabric.is_global_zero:
             return
-        if findings:
-            self.run.add_findings(findings)
         for name, value in numbers.items():
             self._since_logged.setdefault(name, []).append(value)
         looked = "class_chance" in numbers
@@ -360,17 +380,6 @@ class Trainer:
 
     def _averaged_network(self) -> MultiTaskNetwork:
         return cast("MultiTaskNetwork", self.average.module) if self.config.training.ema > 0 else self.network
-
-
-def mixed_precision(config: Config, device: torch.device) -> bool:
-    """Whether the forward pass runs in bfloat16 where that is safe: as asked, or where the device has it.
-
-    A device that only emulates it is slower with it than without.
-    Half precision (float16) is not offered: it needs a loss scale, which is a state of its own.
-    """
-    if config.training.precision == "auto":
-        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return config.training.precision == "bf16-mixed"
 
 
 def loader_workers(asked: int) -> int:

@@ -10,12 +10,18 @@ BUSY = 0.5
 """Load a core, before the run, from which the machine counts as busy."""
 
 
-def processor() -> str:
-    """Name of the processor, as the system gives it."""
-    info = Path("/proc/cpuinfo")
+_INSTRUCTIONS = {"avx512_bf16": "AVX-512 with bfloat16", "avx512f": "AVX-512", "avx2": "AVX2"}
+"""What decides about kernels, by Linux' flag, the latest first."""
+
+
+def processor(info: Path = Path("/proc/cpuinfo")) -> str:
+    """Name of the processor, as the system gives it, and the instructions for which libraries choose kernels."""
     lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
+    told = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in reversed(lines))}
+    name = told.get("model name") or platform.processor()
+    flags = told.get("flags", "").split()
+    known = next((meaning for flag, meaning in _INSTRUCTIONS.items() if flag in flags), "")
+    return f"{name} ({known})" if known else name
 
 
 def busy_warnings() -> list[str]:

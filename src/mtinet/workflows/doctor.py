@@ -55,9 +55,14 @@ def doctor() -> tuple[dict[str, Any], list[Finding]]:
             )
     if facts["torch"] != "missing":
         torch = importlib.import_module("torch")
+        native_bfloat16 = importlib.import_module("mtinet.training.precision").native_bfloat16
         facts["threads"] = torch.get_num_threads()
         facts["gpu"] = (
             torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none (the CPU is used)"
+        )
+        native = native_bfloat16(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        facts["bfloat16"] = (
+            "yes" if native else "no (training.precision=bf16-mixed would be slower, not faster)"
         )
     for extra, (modules, purpose) in EXTRAS.items():
         there = all(importlib.util.find_spec(module) is not None for module in modules)

@@ -29,7 +29,7 @@ from mtinet.model.build import build_discriminator, build_network
 from mtinet.model.network import MultiTaskNetwork
 from mtinet.model.tdd import TaskDiscriminator
 from mtinet.runs import RUN_FORMAT, Run, RunError
-from mtinet.training.loop import Progress, Trainer
+from mtinet.training.loop import OnFinding, Progress, Trainer
 from mtinet.workflows.fine_tuning import initialise, refuse_start_that_saw, start_of
 from mtinet.workflows.prepare import prepare
 from mtinet.workflows.unseen import training_sets
@@ -84,6 +84,7 @@ def train(
     *,
     on_prepared: OnPrepared | None = None,
     on_step: OnStep | None = None,
+    on_finding: OnFinding | None = None,
 ) -> Run:
     """Train a network on a cohort and return the finished run.
 
@@ -97,6 +98,8 @@ def train(
     options : TrainOptions, optional
     on_prepared, on_step : callable, optional
         Called as ``on_prepared(done, total)`` and ``on_step(step, steps, numbers)``.
+    on_finding : callable, optional
+        Called with what goes wrong while it trains, as soon as that shows; the run's findings keep it.
 
     Raises
     ------
@@ -119,7 +122,7 @@ def train(
             if on_step is not None:
                 on_step(step, steps, numbers)
 
-        trainer = _trainer(fabric, run, cohort, options, progress, on_prepared, resumes=resumes)
+        trainer = _trainer(fabric, run, cohort, options, progress, on_prepared, on_finding, resumes=resumes)
     with logger:
         trainer.fit(resume=resumes)
     return run
@@ -143,6 +146,7 @@ def _trainer(
     options: TrainOptions,
     progress: Progress,
     on_prepared: OnPrepared | None,
+    on_finding: OnFinding | None,
     *,
     resumes: bool,
 ) -> Trainer:
@@ -168,13 +172,14 @@ def _trainer(
     if harmoniser := harmonisation_of(run, training, write=fabric.is_global_zero):
         training, held_out = ([harmoniser.apply(s) for s in side] for side in (training, held_out))
     network, discriminator = networks(training, config, cohort.classes)
+    data = PatchDataset(training, config, cohort.classes, config.training.seed)
+    trainer = Trainer(run, config, network, discriminator, data, held_out, fabric, progress, on_finding)
     # a resumed training that reached no checkpoint starts where the first try did
     if run.manifest["init"] is not None and not (resumes and run.latest_checkpoint()[0] is not None):
         findings = initialise(network, start_of(run), cohort.classes)
-        if fabric.is_global_zero and not resumes:
-            run.add_findings(findings)
-    data = PatchDataset(training, config, cohort.classes, config.training.seed)
-    return Trainer(run, config, network, discriminator, data, held_out, fabric, progress)
+        if not resumes:
+            trainer.tell(findings)
+    return trainer
 
 
 def refuse_changes(
