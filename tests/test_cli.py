@@ -170,6 +170,18 @@ def test_the_whole_way_by_command(toy_cohort, tmp_path: Path):
 
 
 @pytest.mark.slow
+def test_a_training_says_what_goes_wrong_at_that_step(toy_cohort, tmp_path: Path):
+    flat = ("--set", "mdief.tau=1e6", "--set", "training.diagnose_every=2", "--set", "training.steps=20")
+    words = ("train", toy_cohort.folder, "-o", tmp_path / "run", "--preset", "tiny", "--folds", "3")
+    done = mtinet(*words, *flat, "--workers", "1", "--json")
+    assert done.returncode == 0, done.stderr
+    (found,) = (f for f in json.loads(done.stdout)["findings"] if f["id"] == "fusion-inert")
+    said = f"step {found['step']}: warning: {found['meaning']}. {found['action']}\n"
+    assert said in done.stderr
+    assert done.stderr.index(said) < done.stderr.index("Training: 20/20")
+
+
+@pytest.mark.slow
 def test_doctor_finds_nothing_wrong_here():
     done = mtinet("doctor", "--json")
     assert done.returncode == 0, done.stderr
