@@ -44,7 +44,10 @@ def test_rows_of_one_study_do_not_accuse_each_other_of_sharing_files(append, ids
 
 @pytest.mark.parametrize(
     ("row", "finding"),
-    [("x,1,hcc", "unknown-study"), ("a,one,hcc", "lesion-number"), ("a,1,fnh", "duplicate-lesion")],
+    [
+        *[("x,1,hcc", "unknown-study"), ("a,one,hcc", "lesion-number"), ("a,1,fnh", "duplicate-lesion")],
+        ("b,1,HCC", "unknown-class"),
+    ],
 )
 def test_what_is_wrong_with_a_lesions_row_is_found(folder, append, ids, row, finding):
     (folder / "lesions.csv").write_text("study_id,lesion,label\na,1,hcc\n", encoding="utf-8")

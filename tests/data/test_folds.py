@@ -116,6 +116,7 @@ def test_a_fixed_division_is_read_and_a_wrong_one_refused(tmp_path):
     assert read_split(path, cohort) == split
     for wrong, told in (
         (split.to_dict() | {"test": ["s001"]}, "s001 on both sides; keep"),
+        (split.to_dict() | {"train": ["s000", "s001", "s000"]}, "names s000 more than once; keep"),
         (split.to_dict() | {"train": []}, "nobody to train on; list"),
         (split.to_dict() | {"test": ["s002", "s009"]}, r"split\.json: .*lacks: s009; correct"),
         (split.to_dict() | {"cohort_hash": "x"}, "another state.*remove its cohort_hash"),

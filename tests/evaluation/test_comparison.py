@@ -1,6 +1,7 @@
 """From records to verdicts."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -109,6 +110,18 @@ def test_families_are_corrected_apart_and_described_endpoints_not_tested(rows):
     beside = found(comparison, "poor", "relative_error_percent")
     assert (beside.verdict, beside.test) == ("described", "")
     assert math.isnan(beside.p)
+
+
+def test_a_test_that_cannot_be_made_stays_in_its_family(rows):
+    """DeLong's variance is 0 between a perfect row and one that found nothing: the others' p must not fall by that."""
+    comparison = compare(rows, "full", settings=QUICK)
+    cannot = {("poor", "auroc"): math.nan}
+    changed = tuple(
+        replace(item, p=cannot.get((item.row, item.endpoint), item.p)) for item in comparison.differences
+    )
+    assert replace(comparison, differences=changed).family_size("secondary") == comparison.family_size(
+        "secondary"
+    )
 
 
 def test_two_readings_of_the_same_runs_are_one_test_where_they_say_the_same(rows, record_maker):

@@ -74,6 +74,14 @@ def test_shifted_box(axis: int, steps: int) -> None:
     assert strict.nsd < 1.0
 
 
+def test_a_border_as_far_as_the_tolerance_is_within_it_however_the_affine_is_rounded() -> None:
+    cube = box((3, 7), (4, 8), (4, 8))
+    for angle in np.linspace(0.0, 0.6, 13):
+        turned = 2.0 * np.array([np.cos(angle), np.sin(angle), 0.0])
+        spacing = float(np.linalg.norm(turned.astype(np.float32).astype(np.float64)))
+        assert score_masks(cube, np.roll(cube, 1, 0), (spacing, 1.0, 1.0), 2.0).nsd == 1.0
+
+
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (2.0, 1.0, 1.0)])
 def test_concentric_balls(spacing: tuple[float, float, float]) -> None:
     shape = (int(50 / spacing[0]) | 1, 51, 51)

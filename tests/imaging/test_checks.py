@@ -89,8 +89,8 @@ def test_a_number_with_two_parts_is_noted(toy, findings_of):
 
 
 def test_rows_of_lesions_csv(toy, findings_of):
-    found = findings_of(toy, lesion_labels={1: "hcs", 2: "hcc"}, classes=("hcc",))
-    assert set(found) == {"unknown-class", "unknown-lesion"}
+    found = findings_of(toy, lesion_labels={1: "hcc", 2: "hcc"}, classes=("hcc",))
+    assert set(found) == {"unknown-lesion"}
 
 
 @pytest.mark.parametrize(
@@ -100,6 +100,7 @@ def test_rows_of_lesions_csv(toy, findings_of):
         ({1: "hcc", 2: "fnh"}, set()),
         ({1: "", 2: "fnh"}, set()),
         ({2: "fnh"}, set()),
+        ({1: "no class of the cohort", 2: "fnh"}, set()),
     ],
 )
 def test_the_studys_label_is_that_of_its_largest_lesion(toy, findings_of, labels, found):

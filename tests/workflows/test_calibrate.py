@@ -17,7 +17,7 @@ from mtinet.inference.predictor import Predictor
 from mtinet.results import Result
 from mtinet.runs import Run
 from mtinet.volume import read_nifti
-from mtinet.workflows.calibrate import calibrate, divide
+from mtinet.workflows.calibrate import calibrate, divide, one_a_patient
 from mtinet.workflows.predict import PredictOptions, predict
 from mtinet.workflows.prepare import prepare
 from mtinet.workflows.revise import revise
@@ -156,6 +156,16 @@ def test_no_patient_is_in_both_parts_and_another_seed_divides_otherwise(calibrat
     assert not {c.patient_id for c in first} & {c.patient_id for c in second}
     assert len(first) == 12
     assert [c.patient_id for c in divide(cases, 1)[0]] != [c.patient_id for c in first]
+
+
+def test_a_patient_with_follow_ups_counts_once_for_coverage():
+    from types import SimpleNamespace
+
+    cases = [
+        SimpleNamespace(patient_id=patient, study_id=study, main=main)
+        for patient, study, main in (("p", "c", 3), ("q", "d", None), ("p", "a", None), ("p", "b", 2))
+    ]
+    assert [c.study_id for c in one_a_patient(cases)] == ["b", "d"]
 
 
 def test_other_weights_or_opinions_do_not_take_over_the_calibration(calibrated: Run, tmp_path: Path, fresh):

@@ -163,10 +163,14 @@ def test_patients_that_trained_are_never_scored_even_in_an_edited_cohort(
 def test_classes_that_were_never_learned_do_not_stop_the_rest(run: Run, tmp_path: Path, toy_maker):
     folder = tmp_path / "other"
     studies = [toy_maker(50 + i).write(folder, f"y{i}", ("hcc", "fnh")[i]) for i in range(2)]
-    Cohort("more", tuple(studies), ("hcc", "fnh")).write(folder)
-    scored = evaluate(run.path, cohort=folder)
-    assert "class-not-learned" in {f.id for f in scored.findings}
-    assert scored.scored.find("segmentation", "dice").n == 2
+    of_lesions = pd.DataFrame([{"study_id": "y1", "lesion": 1, "label": "fnh"}])
+    for labels in (("hcc", "fnh"), ("hcc", "")):  # the study's class, or that of its lesion alone
+        rows = tuple(replace(study, label=label) for study, label in zip(studies, labels, strict=True))
+        Cohort("more", rows, ("hcc", "fnh"), lesions=of_lesions).write(folder)
+        scored = evaluate(run.path, cohort=folder)
+        (told,) = (f for f in scored.findings if f.id == "class-not-learned")
+        assert "fnh" in told.meaning
+        assert scored.scored.find("segmentation", "dice").n == 2
 
 
 def test_the_reference_mask_moves_with_the_phase_on_which_it_was_drawn(run: Run, toy_maker, tmp_path: Path):

@@ -232,13 +232,22 @@ def _check_mask_sources(cohort: Cohort, findings: Findings) -> None:
 
 
 def _check_lesions(cohort: Cohort, findings: Findings) -> None:
-    """Rows of ``lesions.csv`` that fit no study, are not numbered, or come twice."""
+    """Rows of ``lesions.csv`` that fit no study or class, are not numbered, or come twice."""
     if cohort.lesions.empty:
         return
     known = {study.study_id for study in cohort.studies}
     seen: set[tuple[str, str]] = set()
     numbers = cohort.lesions["lesion"].astype(str)
-    for study_id, lesion in zip(cohort.lesions["study_id"], numbers, strict=True):
+    labels = cohort.lesions["label"].astype(str)
+    for study_id, lesion, label in zip(cohort.lesions["study_id"], numbers, labels, strict=True):
+        if label and label not in cohort.classes:
+            findings.add(
+                "unknown-class",
+                "error",
+                f"lesions.csv calls lesion {lesion} {label!r}, which is not a class of this cohort",
+                f"Valid: {', '.join(cohort.classes)}; correct it or add the class to cohort.yaml.",
+                study_id,
+            )
         if study_id not in known:
             findings.add(
                 "unknown-study",

@@ -224,6 +224,9 @@ def read_split(path: Path, cohort: Cohort) -> Split:
             f"{path} was made for another state of cohort {cohort.name} (hash {split.cohort_hash}, now "
             f"{cohort.hash}); make it again, or remove its cohort_hash if the studies are still the same"
         )
+    twice = sorted(i for side in (split.train, split.test) for i, times in Counter(side).items() if times > 1)
+    if twice:
+        raise SplitError(f"{path} names {', '.join(twice)} more than once; keep each study once")
     both = sorted(set(split.train) & set(split.test))
     if both:
         raise SplitError(f"{path} has {', '.join(both)} on both sides; keep each study on one")

@@ -392,7 +392,9 @@ def _judged(
     judged = []
     for item in differences:
         level = settings.level / sizes.get(item.family, 1)
-        p_holm = adjusted.get((item.same_as or item.row, item.endpoint), math.nan)
+        p_holm = math.nan
+        if not math.isnan(item.p):
+            p_holm = adjusted.get((item.same_as or item.row, item.endpoint), math.nan)
         verdict, reason = _verdict(
             replace(item, p_holm=p_holm), rows[item.row], base, better[item.endpoint], settings.level
         )
@@ -413,12 +415,12 @@ def _judged(
 def _tests(
     differences: Sequence[PairedDifference], awaited: Sequence[tuple[str, str]], family: str
 ) -> dict[tuple[str, str], float]:
-    """The p-values of a family by row and endpoint, each test once; 1 where the row has no run yet."""
+    """The p-values of a family by row and endpoint, each test once; 1 where a run lacks, or nothing varies."""
     families = {endpoint.name: endpoint.family for endpoint in ENDPOINTS}
     done = {
-        (item.row, item.endpoint): item.p
+        (item.row, item.endpoint): 1.0 if math.isnan(item.p) else item.p
         for item in differences
-        if item.family == family and not item.same_as and not math.isnan(item.p)
+        if item.family == family and item.test and not item.same_as and not math.isnan(item.difference.value)
     }
     return done | {test: 1.0 for test in awaited if families[test[1]] == family}
 
@@ -437,7 +439,7 @@ def _verdict(
     if item.family == "described":
         return "described", ""
     if math.isnan(item.p):
-        return "not scored", "no test: too few patients, or nothing varies"
+        return "not scored", "no test: nothing varies between patients"
     # verdicts while runs come in would be many looks at one test
     unfinished = [name for name, one in (("row", row), ("reference", base)) if one.unfinished]
     if unfinished:

@@ -23,6 +23,9 @@ Outcome = Literal["scored", "missed", "hallucinated", "absent", "unlabelled"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 """What became of a study's mask; every table of results counts them."""
 
+_ROUNDING_MM = 1e-4
+"""A NIfTI affine holds single precision: a voxel of 2 mm may read as 2.0000001 and lies within 2 mm all the same."""
+
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]
 Content = Literal["lesion", "empty", "unknown", "any"]
@@ -133,7 +136,7 @@ def score_masks(
         dice=2.0 * common_mm3 / (reference_mm3 + predicted_mm3),
         iou=common_mm3 / (reference_mm3 + predicted_mm3 - common_mm3),
         hd95_mm=float(max(np.percentile(of_reference, 95), np.percentile(of_predicted, 95))),
-        nsd=float(np.mean(both <= nsd_tolerance_mm)),
+        nsd=float(np.mean(both <= nsd_tolerance_mm + _ROUNDING_MM)),
         reference_volume_mm3=reference_mm3,
         predicted_volume_mm3=predicted_mm3,
     )

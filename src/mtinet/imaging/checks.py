@@ -52,7 +52,7 @@ def look_at(
     lesion_labels : mapping of int to str, optional
         Class by lesion number, from ``lesions.csv``.
     classes : collection of str
-        Classes of the cohort; empty = the lesions' classes are not checked.
+        Classes of the cohort; empty = all of the labels count.
 
     Returns
     -------

@@ -13,7 +13,6 @@ from mtinet.data.prepared import PreparedStudy
 from mtinet.imaging.masks import bounding_boxes, equivalent_diameter_mm, voxel_counts
 from mtinet.inference.forward import Reading
 from mtinet.inference.lesions import measured_signal
-from mtinet.inference.observed import shows
 from mtinet.results import Lesion, Measurement, relative_enhancement
 from mtinet.volume import Volume
 
@@ -33,7 +32,7 @@ def describe_lesions(
     learned no enhancement has no regressed signal; of one that learned no classes ``classes`` is the one name of
     them all.
     """
-    image, measured = study.image, measured_signal(study, labels)
+    measured = measured_signal(study, labels)
     sizes = voxel_counts(mask.array)
     lesions = []
     boxes = bounding_boxes(labels)
@@ -45,7 +44,7 @@ def describe_lesions(
         centre = np.array([s.start for s in box]) + np.array(ndimage.center_of_mass(inside))
         world = study.affine @ np.array([*centre[::-1], 1.0])
         reading = readings[number]
-        shown = [n for n, present in enumerate(study.present) if present and shows(image[n][box][inside])]
+        shown = np.flatnonzero(np.isfinite(measured[number]))
         regressed = reading.enhancement
         enhancement = {} if regressed is None else _by_phase(study, regressed, shown)
         lesions.append(
@@ -65,7 +64,7 @@ def describe_lesions(
     return tuple(lesions)
 
 
-def _by_phase(study: PreparedStudy, values: NDArray[Any], chosen: Sequence[int]) -> dict[str, float]:
+def _by_phase(study: PreparedStudy, values: NDArray[Any], chosen: NDArray[np.intp]) -> dict[str, float]:
     """Normalised values [P] of the chosen phases, in the study's own units."""
     return {study.phases[n]: float(values[n] * study.gain) for n in chosen}
 

@@ -12,6 +12,7 @@ from scipy import ndimage
 from mtinet.config import InferenceSettings
 from mtinet.data.prepared import PreparedStudy, to_source_grid
 from mtinet.imaging.masks import bounding_boxes, components, equivalent_diameter_mm, voxel_counts
+from mtinet.inference.observed import shows
 from mtinet.volume import Volume
 
 
@@ -52,13 +53,18 @@ def numbered_as_written(labels: NDArray[np.int32], mask: Volume) -> tuple[NDArra
 
 
 def measured_signal(study: PreparedStudy, labels: NDArray[Any]) -> dict[int, NDArray[np.float64]]:
-    """Mean normalised signal [P] under each lesion; NaN where the study lacks the phase."""
-    image, present = study.image, np.asarray(study.present)
+    """Mean normalised signal [P] under each lesion; NaN where a phase lacks or does not show the lesion."""
+    image = study.image
     found = {}
     for number, box in bounding_boxes(labels).items():
         inside = labels[box] == number
-        means = np.array([part[inside].mean(dtype=np.float64) for part in image[(slice(None), *box)]])
-        found[number] = np.where(present, means, np.nan)
+        voxels = [part[inside] for part in image[(slice(None), *box)]]
+        found[number] = np.array(
+            [
+                signal.mean(dtype=np.float64) if present and shows(signal) else np.nan
+                for signal, present in zip(voxels, study.present, strict=True)
+            ]
+        )
     return found
 
 

@@ -197,7 +197,8 @@ def calibrate(
     calibration = fit_calibration(cases, predictor, coverage, seed, cohort=cohort.name, hash=cohort.hash)
     name = document_name(predictor.facts)
     runs[0].write_document(name, calibration.to_dict())
-    lesions = tuple(case.main.lesion for case in divide(cases, seed)[1] if case.main is not None)
+    second = one_a_patient(divide(cases, seed)[1])
+    lesions = tuple(case.main.lesion for case in second if case.main is not None)
     return Calibrated(runs[0].path / f"{name}.json", calibration, lesions, tuple(findings))
 
 
@@ -251,6 +252,18 @@ def divide(cases: Sequence[StudyCase], seed: int) -> tuple[list[StudyCase], list
     return [c for c in cases if c.patient_id in first], [c for c in cases if c.patient_id not in first]
 
 
+def one_a_patient(cases: Sequence[StudyCase]) -> list[StudyCase]:
+    """Each patient's first study by name, where the model found a lesion if there is one.
+
+    Follow-ups of one patient err alike: with them some patients would count several times, and coverage would scatter
+    more than the number of cases says.
+    """
+    chosen: dict[str, StudyCase] = {}
+    for case in sorted(cases, key=lambda case: (case.main is None, case.study_id)):
+        chosen.setdefault(case.patient_id, case)
+    return sorted(chosen.values(), key=lambda case: case.study_id)
+
+
 def fit_calibration(
     cases: Sequence[StudyCase], predictor: Predictor, coverage: float, seed: int, **facts: Any
 ) -> Calibration:
@@ -262,6 +275,7 @@ def fit_calibration(
         No component is a lesion in one of the two parts.
     """
     first, second = divide(cases, seed)
+    second = one_a_patient(second)
     mains = [case.main for case in second if case.main is not None]
     if not mains:
         raise UnusableError(

@@ -389,7 +389,10 @@ def _finish(
     study_s: float,
 ) -> Evaluation:
     config = run.config
-    unknown = sorted({s.label for s in cohort.studies} - {"", NO_LESION, *run.classes})
+    named = {s.label for s in cohort.studies} | {
+        label for s in cohort.studies for label in cohort.lesion_labels(s).values()
+    }
+    unknown = sorted(named - {"", NO_LESION, *run.classes})
     if unknown:
         findings = [*findings, _unknown_classes(unknown)]
     summary = summarise(
