@@ -151,3 +151,17 @@ def test_only_the_part_under_the_patch_is_read():
     assert np.isfinite(patch.image).all()
     box, _ = augmentation._needed(np.eye(2), np.array([95.0, 95.0]), (20, 20), (200, 200))
     assert all(s.stop - s.start < 25 for s in box)
+
+
+@pytest.mark.parametrize("shape", [(20, 24), (6, 20, 24)])
+def test_tissue_at_the_edge_of_a_study_keeps_its_level_wherever_a_label_lies(shape):
+    """The signal under a label is a truth: it must not fade into the 0 outside the study."""
+    image, labels = np.ones((2, *shape), dtype=np.float32), np.ones(shape, dtype=np.uint8)
+    unmoved = identity(2, len(shape))
+    turned = replace(unmoved, angle_rad=0.2, zoom=0.9, shift=(0.05,) * len(shape))
+    centre = tuple((n - 1) / 2 for n in shape)
+    patch = apply(turned, image, labels, None, centre, shape, (1.0,) * len(shape))
+    inside = patch.labels == 1
+    assert 0 < np.count_nonzero(~inside)
+    assert patch.image[:, inside] == pytest.approx(1.0)
+    assert not patch.image[:, ~inside].any()

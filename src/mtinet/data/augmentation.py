@@ -238,9 +238,12 @@ def _sampling_grid(
 def _resampled(
     arrays: NDArray[Any], grid: torch.Tensor, mode: Literal["bilinear", "nearest"]
 ) -> NDArray[np.float32]:
-    """Several arrays [C, *S] at the places of one grid; 0 outside.  Bilinear is trilinear in 3-D."""
+    """Several arrays [C, *S] at the places of one grid; 0 outside.  Bilinear is trilinear in 3-D.
+
+    The outermost voxels reach to their outer faces, as labels do: they do not fade towards the 0 outside.
+    """
     if 0 in arrays.shape:
         return np.zeros((len(arrays), *grid.shape[:-1]), dtype=np.float32)
     source = torch.from_numpy(np.array(arrays, dtype=np.float32))
-    out = functional.grid_sample(source[None], grid[None], mode, "zeros", align_corners=False)
-    return np.asarray(out[0].numpy())
+    out = functional.grid_sample(source[None], grid[None], mode, "border", align_corners=False)[0]
+    return np.asarray((out * (grid.abs() <= 1).all(dim=-1)).numpy())
