@@ -402,6 +402,58 @@ def test_phases_come_from_one_of_two_reconstructions(first, lost):
     assert uids == [s.series_uid for s in (corrected if lost is None else other)]
 
 
+AT_S = (36000.0, 36075.0, 36115.0, 36240.0)
+WORDS = ("pre", "art", "pv", "delayed")
+
+
+def copied(first, numbers, name="t1_vibe_{}", gain=1.2):
+    """A dynamic study, and every acquisition again in another series of the same image type: by UID."""
+    again = [(gain * vessel, gain * liver) for vessel, liver in EXTRACELLULAR]
+    names = [name.format(word) for word in WORDS]
+    original = volume_series(EXTRACELLULAR, first, [f"t1_vibe_{word}" for word in WORDS], AT_S)
+    copies = volume_series(again, numbers, names, AT_S)
+    return original, [replace(s, series_uid=f"0.{n}") for n, s in enumerate(copies)]
+
+
+@pytest.mark.parametrize(
+    ("first", "numbers", "name"),
+    [
+        pytest.param((5, 6, 7, 8), (105, 106, 107, 108), "PU:t1_vibe_{}", id="a word more"),
+        pytest.param((5, 6, 7, 8), (105, 106, 107, 108), "t1_vibe_{}", id="the same names"),
+        pytest.param((5, 7, 9, 11), (6, 8, 10, 12), "t1_vibe_{}", id="the same names, number by number"),
+        pytest.param((5, 6, 7, 8), (105, 106, 107, 108), "t1_vibe", id="names that lost the phase"),
+    ],
+)
+@pytest.mark.parametrize("pixels", [True, False])
+def test_phases_come_from_one_of_two_series_of_each_acquisition(first, numbers, name, pixels):
+    original, copies = copied(first, numbers, name)
+    found = identify([*copies, *original], use_pixels=pixels)
+    expected = ["pre", "arterial", "portal_venous", "delayed"]
+    assert [found.phases[p].series_uid for p in expected] == [s.series_uid for s in original]
+    aside = {item.series_uid: item.reason for item in found.excluded}
+    assert all("another reconstruction" in aside[s.series_uid] for s in copies)
+    # without the copies they are as sure
+    alone = identify(original, use_pixels=pixels).phases
+    assert [found.phases[p].confidence for p in expected] == [alone[p].confidence for p in expected]
+
+
+@pytest.mark.parametrize("lost", range(4))
+def test_of_two_series_of_each_acquisition_those_are_taken_that_are_all_there(lost):
+    original, copies = copied((5, 6, 7, 8), (105, 106, 107, 108), "PU:t1_vibe_{}")
+    del original[lost]
+    found = identify([*original, *copies]).phases
+    assert [found[p].series_uid for p in ("pre", "arterial", "portal_venous", "delayed")] == [
+        s.series_uid for s in copies
+    ]
+
+
+@pytest.mark.parametrize("name", ["t1_vibe_{}", "t1_vibe"])
+def test_parts_of_a_series_that_keep_the_time_of_its_beginning_are_not_copies(name):
+    times = (36000.0, 36075.0, 36075.0, 36075.0)
+    series = volume_series(EXTRACELLULAR, (5, 6, 7, 8), [name.format(w) for w in WORDS], times)
+    assert answers(series) == {"pre": "5", "arterial": "6", "portal_venous": "7", "delayed": "8"}
+
+
 def test_one_time_for_all_series_is_that_of_none():
     series = volume_series(EXTRACELLULAR, (1, 2, 3, 4), times=[0.0] * 4)
     kinds = [

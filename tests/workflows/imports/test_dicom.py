@@ -7,6 +7,7 @@ import zipfile
 import numpy as np
 import pydicom
 import pytest
+from pydicom.uid import generate_uid
 from typer.testing import CliRunner
 
 from mtinet.cli import app
@@ -378,6 +379,29 @@ def test_phases_that_are_corrected_in_different_ways_are_said(scanned, imported,
     outcome = bring_in(tmp_path / "source", tmp_path / "out")
     (said,) = [f for f in outcome.findings if f.id == "mixed-reconstructions"]
     assert "arterial ND, portal_venous ND NORM" in said.meaning
+
+
+def test_phases_come_from_one_of_two_reconstructions_of_one_image_type(scanned, imported, tmp_path):
+    folder, exams = scanned
+    shutil.copytree(folder / "Q0815", tmp_path / "source")
+    for path in sorted((tmp_path / "source").rglob("*.dcm")):
+        dataset = pydicom.dcmread(path)
+        if not dataset.get("SeriesDescription", "").startswith("t1_vibe"):
+            continue
+        dataset.SeriesDescription = "PU:" + dataset.SeriesDescription
+        dataset.SeriesNumber += 100
+        dataset.SeriesInstanceUID = generate_uid(entropy_srcs=[dataset.SeriesInstanceUID])
+        dataset.SOPInstanceUID = generate_uid(entropy_srcs=[dataset.SOPInstanceUID])
+        dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+        brighter = dataset.pixel_array * np.linspace(1.1, 1.5, dataset.Columns)
+        dataset.PixelData = brighter.astype(dataset.pixel_array.dtype).tobytes()
+        path = path.with_name(f"again-{path.name}")
+        dataset.save_as(path)
+    outcome = bring_in(tmp_path / "source", tmp_path / "out")
+    alone = study_of(imported, exams, "Q0815")["phases"]
+    taken = study_of(outcome, exams, "Q0815")["phases"]
+    for phase in ("pre", *TIMES_S):
+        assert taken[phase]["series"] == alone[phase]["series"]
 
 
 @pytest.mark.parametrize("habit", ["siemens", "ge", "philips"])
