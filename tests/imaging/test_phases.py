@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtinet.dicom.series import Grid, SeriesInfo, VolumeInfo
+from mtinet.errors import UserError
 from mtinet.imaging.phases import identify
 from mtinet.volume import Volume
 
@@ -452,6 +453,43 @@ def test_parts_of_a_series_that_keep_the_time_of_its_beginning_are_not_copies(na
     times = (36000.0, 36075.0, 36075.0, 36075.0)
     series = volume_series(EXTRACELLULAR, (5, 6, 7, 8), [name.format(w) for w in WORDS], times)
     assert answers(series) == {"pre": "5", "arterial": "6", "portal_venous": "7", "delayed": "8"}
+
+
+def broken(series):
+    """The series without one of its slices, so that they make no volume."""
+
+    def refuse() -> Volume:
+        raise UserError("1 slices are missing")
+
+    (info,) = series.volumes
+    info = replace(info, n_slices=info.n_slices - 1, grid=None, load=refuse)
+    return replace(series, volumes=(info,))
+
+
+@pytest.mark.parametrize("places", [(0,), (1,), (2,), (3,), (0, 1, 2, 3)])
+@pytest.mark.parametrize("copy_all", [True, False])
+def test_a_whole_copy_goes_before_a_volume_that_lacks_a_slice(places, copy_all):
+    original, copies = copied((5, 6, 7, 8), (105, 106, 107, 108), gain=1.0)
+    study = [broken(s) if n in places else s for n, s in enumerate(original)]
+    found = identify([*study, *(s for n, s in enumerate(copies) if copy_all or n in places)])
+    without = {original[n].series_uid for n in places}
+    taken = [found.phases[p].series_uid for p in ("pre", "arterial", "portal_venous", "delayed")]
+    assert not without & {*taken}
+    assert all(found.phases[p].confidence > 0.9 for p in ("pre", "arterial", "portal_venous", "delayed"))
+    aside = {item.series_uid: item.reason for item in found.excluded}
+    assert all("make no volume" in aside[uid] for uid in without)
+
+
+def test_a_volume_that_lacks_a_slice_keeps_its_place_where_there_is_no_other():
+    original, _ = copied((5, 6, 7, 8), (105, 106, 107, 108))
+    original[2] = broken(original[2])
+    assert answers(original)["portal_venous"] == "7"
+    # nor is it another acquisition's copy because a console gave both one time
+    times = [36000.0, 36075.0, 36075.0, 36240.0]
+    names = [f"t1_vibe_{word}" for word in WORDS]
+    timed = volume_series(EXTRACELLULAR, (5, 6, 7, 8), names, times)
+    timed[1] = broken(timed[1])
+    assert answers(timed) == {"pre": "5", "arterial": "6", "portal_venous": "7", "delayed": "8"}
 
 
 def test_one_time_for_all_series_is_that_of_none():

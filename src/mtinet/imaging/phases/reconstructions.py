@@ -45,12 +45,14 @@ def copies(found: Sequence[Candidate]) -> dict[tuple[str, int], str]:
     """Which volumes another one of their acquisition (they have one time) makes needless, by key with the reason.
 
     Consoles write images with and without correction of distortion or intensity, and archives keep copies; phases
-    from both would not be comparable.  The family of most acquisitions is
-    kept, of two alike the corrected one, else the first.
+    from both would not be comparable.  Whole volumes go before those that lack a slice; of these the family of most
+    acquisitions is kept, of two alike the corrected one, else the first.
     """
     at = list(_at_once(found).values())
     family_of = _families(at)
-    members: dict[Family, _Acquisitions] = dict(_apart(at, lambda c: family_of[c.key]))
+    broken = _broken(at)
+    groups = [[c for c in group if c.key not in broken] for group in at]
+    members: dict[Family, _Acquisitions] = dict(_apart(groups, lambda c: family_of[c.key]))
 
     def rank(family: Family) -> tuple[float, ...]:
         distorted = "ND" in (*family.kind, family.suffix)
@@ -59,10 +61,27 @@ def copies(found: Sequence[Candidate]) -> dict[tuple[str, int], str]:
 
     order = sorted(members, key=lambda family: (rank(family), family))
     others: set[tuple[str, int]] = set()
-    for group in at:
+    for group in groups:
         best = min(order.index(family_of[c.key]) for c in group)
         others |= {c.key for c in group if order.index(family_of[c.key]) != best}
-    return dict.fromkeys(others, "another reconstruction of the same acquisitions")
+    return {
+        **dict.fromkeys(
+            broken, "its slices make no volume, those of another series of the same acquisition do"
+        ),
+        **dict.fromkeys(others, "another reconstruction of the same acquisitions"),
+    }
+
+
+def _broken(at: Sequence[list[Candidate]]) -> set[tuple[str, int]]:
+    """Volumes that no grid holds (a slice is missing) where a whole one of their acquisition is there."""
+    return {
+        broken.key
+        for group in at
+        for broken in group
+        for whole in group
+        if broken.info and whole.info and broken.info.grid is None and whole.info.grid is not None
+        if broken.series is not whole.series and not _told_apart(broken, whole)
+    }
 
 
 def _at_once(found: Sequence[Candidate]) -> dict[float, list[Candidate]]:
