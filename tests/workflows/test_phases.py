@@ -121,12 +121,43 @@ def test_a_table_that_cannot_be_read_says_why(tmp_path, content, message):
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"), [("101530.25", 36930.25), ("10:15:30", 36930.0), ("", None), ("about ten", None)]
+    ("text", "expected"),
+    [
+        ("101530.25", 36930.25),
+        ("10:15:30", 36930.0),
+        ("9:50", 35400.0),
+        ("095012", 35412.0),
+        ("95012", 35412.0),  # a spreadsheet ate the zero, or made it a number
+        ("95012.0", 35412.0),
+        ("000000", 0.0),
+        ("", None),
+    ],
 )
 def test_a_table_may_hold_times(tmp_path, text, expected):
     path = tmp_path / "timed.csv"
     path.write_text(HEADER.strip() + f",SeriesTime\n1,2,vibe,3,96,{text}\n", encoding="utf-8")
     assert read_series_table(path)["1"][0].time_s == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["about ten", "nan", "1015", "12", "25:00:00", "10:75", "106030", "2026-01-02"]
+)
+def test_a_time_that_cannot_be_read_is_named_with_its_line(tmp_path, text):
+    path = tmp_path / "timed.csv"
+    rows = f"1,2,vibe,3,96,101500,\n1,3,vibe,4,96,,{text}\n"
+    path.write_text(HEADER.strip() + ",AcquisitionTime,SeriesTime\n" + rows, encoding="utf-8")
+    with pytest.raises(UserError, match=f"line 3: SeriesTime is '{text}'; write it like"):
+        read_series_table(path)
+
+
+def test_times_without_their_zero_keep_the_order(tmp_path):
+    path = tmp_path / "timed.csv"
+    times = {7: "95012", 4: "95958", 6: "100040", 5: "100300"}
+    rows = "".join(f"1,1.{n},t1_vibe,{n},96,{time}\n" for n, time in times.items())
+    path.write_text(HEADER.strip() + ",AcquisitionTime\n" + rows, encoding="utf-8")
+    (study,) = identify_phases(path)[0]
+    stated = {phase: c.series_number for phase, c in study.identification.phases.items() if c is not None}
+    assert stated == {"pre": "7", "arterial": "4", "portal_venous": "6", "delayed": "5"}
 
 
 @pytest.mark.reference
