@@ -145,13 +145,16 @@ def _time_s(cells: dict[str, str], path: Path, line: int) -> float | None:
 
 
 def _read_dicom(source: Path, on_read: Advance | None) -> tuple[dict[str, list[SeriesInfo]], list[Finding]]:
-    from mtinet.dicom.study import no_study, read_studies
+    from mtinet.dicom.study import no_study, read_studies, study_keys
 
     studies, findings = read_studies(source, on_read)
     if not studies:
         raise no_study(source, findings)
-    by_key = {study.study_uid: [series.info for series in study.series] for study in studies}
-    return by_key, [*findings, *(finding for study in studies for finding in study.findings)]
+    by_key = {
+        key: [series.info for series in study.series] for key, study in zip(study_keys(studies), studies)
+    }
+    said = dict.fromkeys(finding for study in studies for finding in study.findings)
+    return by_key, [*findings, *said]
 
 
 def to_json(studies: list[IdentifiedStudy]) -> dict[str, Any]:
