@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtinet.dicom.series import Grid, SeriesInfo, VolumeInfo
+from mtinet.errors import UserError
 from mtinet.imaging.phases import identify
 from mtinet.volume import Volume
 
@@ -79,6 +80,11 @@ def test_a_series_that_holds_several_phases_comes_apart(series, expected):
         ("Smart Prep", "bolus"),
         ("realtime", "bolus"),
         ("AX T2 HASTE post", "T2"),
+        ("AX FASE", "T2"),
+        ("Ax 3D FASE FS", "T2"),
+        ("T2 FASE ARTERIAL", "T2"),
+        ("AX PDW FS", "T2"),
+        ("pd_tse_fs_tra", "T2"),
         ("ep2d_diff_b50_400_800_ADC", "diffusion"),
         ("IN/OUT PHASE AXIAL", "phase"),
         ("t1_vibe_dixon_tra_opp", "phase"),
@@ -100,6 +106,9 @@ def test_look_alikes_are_set_aside_with_the_reason(name, reason):
         ("VIBE sans inj", "VIBE artériel", "VIBE portal", "VIBE tardif"),
         ("THRIVE sin contraste", "THRIVE arterial", "THRIVE venosa", "THRIVE tardia"),
         ("LAVA basale senza mdc", "LAVA arteriosa", "LAVA portale", "LAVA ritardata"),
+        ("AX T1 VIBE SIN CONTRASTE", "T1 VIBE FASE ARTERIAL", "T1 VIBE FASE PORTAL", "T1 VIBE FASE TARDIA"),
+        ("FASE SEM CONTRASTE", "FASE ARTERIAL", "FASE PORTAL", "FASE DE EQUILIBRIO"),
+        ("VIBE SANS PDC", "VIBE PDC ART", "VIBE PDC PORTAL", "VIBE PDC TARDIF"),
         ("eTHRIVE blanco", "eTHRIVE arterieel", "eTHRIVE veneus portaal", "eTHRIVE laat"),
         ("LAVA 平扫", "LAVA 动脉期", "LAVA 门脉期", "LAVA 延迟期"),
         ("LAVA C-", "LAVA C+A", "LAVA C+V", "LAVA C+Delay"),
@@ -392,6 +401,95 @@ def test_phases_come_from_one_of_two_reconstructions(first, lost):
     found = identify([*corrected, *other]).phases
     uids = [found[phase].series_uid for phase in ("pre", "arterial", "portal_venous", "delayed")]
     assert uids == [s.series_uid for s in (corrected if lost is None else other)]
+
+
+AT_S = (36000.0, 36075.0, 36115.0, 36240.0)
+WORDS = ("pre", "art", "pv", "delayed")
+
+
+def copied(first, numbers, name="t1_vibe_{}", gain=1.2):
+    """A dynamic study, and every acquisition again in another series of the same image type: by UID."""
+    again = [(gain * vessel, gain * liver) for vessel, liver in EXTRACELLULAR]
+    names = [name.format(word) for word in WORDS]
+    original = volume_series(EXTRACELLULAR, first, [f"t1_vibe_{word}" for word in WORDS], AT_S)
+    copies = volume_series(again, numbers, names, AT_S)
+    return original, [replace(s, series_uid=f"0.{n}") for n, s in enumerate(copies)]
+
+
+@pytest.mark.parametrize(
+    ("first", "numbers", "name"),
+    [
+        pytest.param((5, 6, 7, 8), (105, 106, 107, 108), "PU:t1_vibe_{}", id="a word more"),
+        pytest.param((5, 6, 7, 8), (105, 106, 107, 108), "t1_vibe_{}", id="the same names"),
+        pytest.param((5, 7, 9, 11), (6, 8, 10, 12), "t1_vibe_{}", id="the same names, number by number"),
+        pytest.param((5, 6, 7, 8), (105, 106, 107, 108), "t1_vibe", id="names that lost the phase"),
+    ],
+)
+@pytest.mark.parametrize("pixels", [True, False])
+def test_phases_come_from_one_of_two_series_of_each_acquisition(first, numbers, name, pixels):
+    original, copies = copied(first, numbers, name)
+    found = identify([*copies, *original], use_pixels=pixels)
+    expected = ["pre", "arterial", "portal_venous", "delayed"]
+    assert [found.phases[p].series_uid for p in expected] == [s.series_uid for s in original]
+    aside = {item.series_uid: item.reason for item in found.excluded}
+    assert all("another reconstruction" in aside[s.series_uid] for s in copies)
+    # without the copies they are as sure
+    alone = identify(original, use_pixels=pixels).phases
+    assert [found.phases[p].confidence for p in expected] == [alone[p].confidence for p in expected]
+
+
+@pytest.mark.parametrize("lost", range(4))
+def test_of_two_series_of_each_acquisition_those_are_taken_that_are_all_there(lost):
+    original, copies = copied((5, 6, 7, 8), (105, 106, 107, 108), "PU:t1_vibe_{}")
+    del original[lost]
+    found = identify([*original, *copies]).phases
+    assert [found[p].series_uid for p in ("pre", "arterial", "portal_venous", "delayed")] == [
+        s.series_uid for s in copies
+    ]
+
+
+@pytest.mark.parametrize("name", ["t1_vibe_{}", "t1_vibe"])
+def test_parts_of_a_series_that_keep_the_time_of_its_beginning_are_not_copies(name):
+    times = (36000.0, 36075.0, 36075.0, 36075.0)
+    series = volume_series(EXTRACELLULAR, (5, 6, 7, 8), [name.format(w) for w in WORDS], times)
+    assert answers(series) == {"pre": "5", "arterial": "6", "portal_venous": "7", "delayed": "8"}
+
+
+def broken(series):
+    """The series without one of its slices, so that they make no volume."""
+
+    def refuse() -> Volume:
+        raise UserError("1 slices are missing")
+
+    (info,) = series.volumes
+    info = replace(info, n_slices=info.n_slices - 1, grid=None, load=refuse)
+    return replace(series, volumes=(info,))
+
+
+@pytest.mark.parametrize("places", [(0,), (1,), (2,), (3,), (0, 1, 2, 3)])
+@pytest.mark.parametrize("copy_all", [True, False])
+def test_a_whole_copy_goes_before_a_volume_that_lacks_a_slice(places, copy_all):
+    original, copies = copied((5, 6, 7, 8), (105, 106, 107, 108), gain=1.0)
+    study = [broken(s) if n in places else s for n, s in enumerate(original)]
+    found = identify([*study, *(s for n, s in enumerate(copies) if copy_all or n in places)])
+    without = {original[n].series_uid for n in places}
+    taken = [found.phases[p].series_uid for p in ("pre", "arterial", "portal_venous", "delayed")]
+    assert not without & {*taken}
+    assert all(found.phases[p].confidence > 0.9 for p in ("pre", "arterial", "portal_venous", "delayed"))
+    aside = {item.series_uid: item.reason for item in found.excluded}
+    assert all("make no volume" in aside[uid] for uid in without)
+
+
+def test_a_volume_that_lacks_a_slice_keeps_its_place_where_there_is_no_other():
+    original, _ = copied((5, 6, 7, 8), (105, 106, 107, 108))
+    original[2] = broken(original[2])
+    assert answers(original)["portal_venous"] == "7"
+    # nor is it another acquisition's copy because a console gave both one time
+    times = [36000.0, 36075.0, 36075.0, 36240.0]
+    names = [f"t1_vibe_{word}" for word in WORDS]
+    timed = volume_series(EXTRACELLULAR, (5, 6, 7, 8), names, times)
+    timed[1] = broken(timed[1])
+    assert answers(timed) == {"pre": "5", "arterial": "6", "portal_venous": "7", "delayed": "8"}
 
 
 def test_one_time_for_all_series_is_that_of_none():

@@ -6,12 +6,16 @@ import json
 import sys
 from pathlib import Path
 
+import pydicom
 import pytest
 from typer.testing import CliRunner
 
 from mtinet.cli import app, main
 from mtinet.config import PHASES
+from mtinet.dicom.exam import Exam
+from mtinet.dicom.write import write_exam
 from mtinet.errors import UserError
+from mtinet.workflows.ingest import IngestOptions, ingest
 from mtinet.workflows.phases import identify_phases, read_series_table, to_json
 
 HEADER = "StudyKey,SeriesInstanceUID,SeriesDescription,SeriesNumber,NumberOfInstances\n"
@@ -121,12 +125,71 @@ def test_a_table_that_cannot_be_read_says_why(tmp_path, content, message):
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"), [("101530.25", 36930.25), ("10:15:30", 36930.0), ("", None), ("about ten", None)]
+    ("text", "expected"),
+    [
+        ("101530.25", 36930.25),
+        ("10:15:30", 36930.0),
+        ("9:50", 35400.0),
+        ("095012", 35412.0),
+        ("95012", 35412.0),  # a spreadsheet ate the zero, or made it a number
+        ("95012.0", 35412.0),
+        ("000000", 0.0),
+        ("", None),
+    ],
 )
 def test_a_table_may_hold_times(tmp_path, text, expected):
     path = tmp_path / "timed.csv"
     path.write_text(HEADER.strip() + f",SeriesTime\n1,2,vibe,3,96,{text}\n", encoding="utf-8")
     assert read_series_table(path)["1"][0].time_s == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["about ten", "nan", "1015", "12", "25:00:00", "10:75", "106030", "2026-01-02"]
+)
+def test_a_time_that_cannot_be_read_is_named_with_its_line(tmp_path, text):
+    path = tmp_path / "timed.csv"
+    rows = f"1,2,vibe,3,96,101500,\n1,3,vibe,4,96,,{text}\n"
+    path.write_text(HEADER.strip() + ",AcquisitionTime,SeriesTime\n" + rows, encoding="utf-8")
+    with pytest.raises(UserError, match=f"line 3: SeriesTime is '{text}'; write it like"):
+        read_series_table(path)
+
+
+def test_times_without_their_zero_keep_the_order(tmp_path):
+    path = tmp_path / "timed.csv"
+    times = {7: "95012", 4: "95958", 6: "100040", 5: "100300"}
+    rows = "".join(f"1,1.{n},t1_vibe,{n},96,{time}\n" for n, time in times.items())
+    path.write_text(HEADER.strip() + ",AcquisitionTime\n" + rows, encoding="utf-8")
+    (study,) = identify_phases(path)[0]
+    stated = {phase: c.series_number for phase, c in study.identification.phases.items() if c is not None}
+    assert stated == {"pre": "7", "arterial": "4", "portal_venous": "6", "delayed": "5"}
+
+
+def test_two_patients_with_one_study_uid_are_two_studies(thick_toy, tmp_path):
+    images = thick_toy(31).images
+    source, uid = tmp_path / "export", ""
+    for patient_id in ("Q4711", "Q0815"):
+        exam = Exam(
+            patient_id, "st", "siemens", images, {"arterial": 22.0, "portal_venous": 65.0, "delayed": 180.0}
+        )
+        write_exam(source / patient_id, exam)
+        uid = uid or exam.uid("study")
+    for path in source.rglob("*.dcm"):
+        dataset = pydicom.dcmread(path)
+        dataset.StudyInstanceUID = uid
+        dataset.save_as(path)
+    found, findings = identify_phases(source, use_pixels=False)
+    assert [study.study_key for study in found] == [f"{uid}/Q0815", f"{uid}/Q4711"]
+    assert [finding.id for finding in findings].count("two-patients") == 1
+    # what was found may be corrected, and given to an import, study by study
+    told = to_json(found)
+    told[f"{uid}/Q0815"] = {"delayed": None}
+    (tmp_path / "phases.json").write_text(json.dumps(told), encoding="utf-8")
+    options = IngestOptions(key=tmp_path / "key", phases=tmp_path / "phases.json", keep_ids=True)
+    cohort = ingest(source, tmp_path / "cohort", options, workers=1).cohort
+    assert {study.patient_id: "delayed" in study.images for study in cohort.studies} == {
+        "Q4711": True,
+        "Q0815": False,
+    }
 
 
 @pytest.mark.reference

@@ -21,7 +21,7 @@ from mtinet.dicom.volumes import DicomSeries, DicomVolume, Source, build_series
 from mtinet.errors import UnusableError
 from mtinet.results import Finding
 
-__all__ = ["DicomSeries", "DicomStudy", "DicomVolume", "no_study", "read_studies"]
+__all__ = ["DicomSeries", "DicomStudy", "DicomVolume", "no_study", "read_studies", "study_keys"]
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,12 @@ def read_studies(
         findings += empty.findings
     studies = _name_shared_uids([study for study in studies if study.series or study.masks])
     return sorted(studies, key=lambda s: (s.patient_id, s.study_date, s.study_uid)), findings
+
+
+def study_keys(studies: Sequence[DicomStudy]) -> list[str]:
+    """What tells each of the studies from the others: its UID, with the patient's id where several share one."""
+    uids = Counter(study.study_uid for study in studies)
+    return [s.study_uid if uids[s.study_uid] == 1 else f"{s.study_uid}/{s.patient_id}" for s in studies]
 
 
 def no_study(source: Path, findings: Sequence[Finding]) -> UnusableError:

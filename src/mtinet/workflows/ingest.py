@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mtinet.cohort import Cohort
-from mtinet.dicom.study import DicomStudy
+from mtinet.dicom.study import DicomStudy, study_keys
 from mtinet.errors import UserError
 from mtinet.imaging.liver import check_liver_command
 from mtinet.results import Finding
@@ -188,17 +188,16 @@ def _jobs(
     """A job a study, in the order of the cohort's ids, and what a study is called by its UID."""
     patient_of, study_of, series_of = _namers(options)
     refuse_unsafe([study_of(study.study_uid) for study in studies])
-    uids = [study.study_uid for study in studies]
     jobs = []
-    for study in studies:
-        shared = uids.count(study.study_uid) > 1
-        study_id = study_of(f"{study.study_uid}/{study.patient_id}" if shared else study.study_uid)
-        if shared and options.keep_ids:
+    for study, key in zip(studies, study_keys(studies)):
+        study_id = study_of(key)
+        if key != study.study_uid and options.keep_ids:
             study_id = study_id.replace("/", "-")
         # studies without patient id are not one patient
         patient_id = patient_of(study.patient_id) if study.patient_id.strip() else study_id
         series_ids = {s.info.series_uid: series_of(s.info.series_uid) for s in study.series}
-        told = _original_series(overruling.get(study.study_uid, overruling.get(study_id)), series_ids)
+        named = (overruling[name] for name in (key, study.study_uid, study_id) if name in overruling)
+        told = _original_series(next(named, None), series_ids)
         try:
             named_volumes(study, told)
         except UserError as error:
@@ -251,6 +250,7 @@ def _original_series(told: Overruling | None, series_ids: Mapping[str, str]) -> 
 
 def _unused(overruling: Mapping[str, Overruling], jobs: Sequence[StudyJob]) -> list[Finding]:
     known = {key for job in jobs for key in (job.study_id, job.study.study_uid)}
+    known.update(study_keys([job.study for job in jobs]))
     return [
         import_finding(
             "phases-without-study",

@@ -18,6 +18,10 @@ from mtinet.results import Finding
 SCHEMA = 1
 """Version of the JSON that ``mtinet phases`` writes."""
 
+_TIME = re.compile(r"(\d\d?):(\d\d)(?::(\d\d(?:\.\d+)?))?|(\d\d?)(\d\d)(\d\d(?:\.\d+)?)")
+_TIME_BELOW = (24.0, 60.0, 61.0)
+"""Hours, minutes and seconds are below; a leap second is the 61st."""
+
 _NEEDED = ("StudyKey", "SeriesInstanceUID", "SeriesDescription", "NumberOfInstances")
 
 
@@ -79,7 +83,7 @@ def read_series_table(path: Path) -> dict[str, list[SeriesInfo]]:
     Raises
     ------
     UserError
-        No such file, not a table, a column is absent, or a count is not a whole number.
+        No such file, not a table, a column is absent, a count is not a whole number, or a time is none.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -117,25 +121,40 @@ def _series(cells: dict[str, str], path: Path, line: int, row: int) -> SeriesInf
         model=cells.get("ManufacturerModelName", ""),
         n_images=int(count),
         agent=cells.get("ContrastBolusAgent", ""),
-        time_s=_seconds(cells.get("AcquisitionTime") or cells.get("SeriesTime") or ""),
+        time_s=_time_s(cells, path, line),
         row=row,
     )
 
 
-def _seconds(text: str) -> float | None:
-    """Seconds from midnight of a DICOM time (``101530.25``) or a written one (``10:15:30``); None if neither."""
-    match = re.fullmatch(r"(\d\d):?(\d\d):?(\d\d(?:\.\d+)?)", text)
-    return None if match is None else 3600.0 * int(match[1]) + 60.0 * int(match[2]) + float(match[3])
+def _time_s(cells: dict[str, str], path: Path, line: int) -> float | None:
+    """Seconds from midnight of a DICOM time (``101530.25``) or a written one (``10:15:30``, ``10:15``).
+
+    A spreadsheet takes a number's leading zero: five digits are those of a time before ten.
+    """
+    column = "AcquisitionTime" if cells.get("AcquisitionTime") else "SeriesTime"
+    text = cells.get(column, "")
+    if not text:
+        return None
+    match = _TIME.fullmatch(text)
+    parts = [float(part) for part in match.groups() if part is not None] if match else []
+    if not parts or any(part >= most for part, most in zip(parts, _TIME_BELOW)):
+        raise UnusableError(
+            f"{path}, line {line}: {column} is {text!r}; write it like 101530.25 or 10:15:30, or leave it empty"
+        )
+    return sum(part * unit for part, unit in zip(parts, (3600.0, 60.0, 1.0)))
 
 
 def _read_dicom(source: Path, on_read: Advance | None) -> tuple[dict[str, list[SeriesInfo]], list[Finding]]:
-    from mtinet.dicom.study import no_study, read_studies
+    from mtinet.dicom.study import no_study, read_studies, study_keys
 
     studies, findings = read_studies(source, on_read)
     if not studies:
         raise no_study(source, findings)
-    by_key = {study.study_uid: [series.info for series in study.series] for study in studies}
-    return by_key, [*findings, *(finding for study in studies for finding in study.findings)]
+    by_key = {
+        key: [series.info for series in study.series] for key, study in zip(study_keys(studies), studies)
+    }
+    said = dict.fromkeys(finding for study in studies for finding in study.findings)
+    return by_key, [*findings, *said]
 
 
 def to_json(studies: list[IdentifiedStudy]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import zipfile
 import numpy as np
 import pydicom
 import pytest
+from pydicom.uid import generate_uid
 from typer.testing import CliRunner
 
 from mtinet.cli import app
@@ -239,6 +240,39 @@ def test_an_import_from_a_zip_goes_on_where_it_stopped(scanned, tmp_path):
     assert files_of(tmp_path / "out") == before
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_files_that_were_corrected_under_their_uids_are_imported_again(thick_toy, tmp_path, packed):
+    source, private = tmp_path / "export", {}
+    for seed, patient_id in enumerate(("Q4711", "Q0815"), start=31):
+        images = {p: v.like_axes_of(LPS) for p, v in thick_toy(seed).images.items()}
+        write_exam(source / patient_id, Exam(patient_id, "st", "philips", images, TIMES_S))
+    for path in (source / "Q4711").rglob("*.dcm"):
+        private[path] = path.read_bytes()
+        dataset = pydicom.dcmread(path)
+        dataset.remove_private_tags()
+        dataset.save_as(path)
+
+    def again():
+        if not packed:
+            return bring_in(source, tmp_path / "out")
+        with zipfile.ZipFile(tmp_path / "export.zip", "w") as archive:
+            for path in sorted(source.rglob("*.dcm")):
+                archive.write(path, str(path.relative_to(source)))
+        return bring_in(tmp_path / "export.zip", tmp_path / "out")
+
+    first = again()
+    assert "enhancement-unverified" in {f.id for f in first.findings}
+    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.nii.gz")}
+    for path, content in private.items():
+        path.write_bytes(content)
+    second = again()
+    assert "enhancement-unverified" not in {f.id for f in second.findings}
+    changed = {path.parent.name for path, at in written.items() if path.stat().st_mtime_ns != at}
+    (corrected,) = {f.case for f in first.findings if f.id == "enhancement-unverified"}
+    # the other study is complete
+    assert changed == {corrected}
+
+
 def test_a_mask_in_a_zip_is_named_by_its_place_there(scanned, tmp_path):
     folder, _ = scanned
     archive = tmp_path / "export.zip"
@@ -378,6 +412,29 @@ def test_phases_that_are_corrected_in_different_ways_are_said(scanned, imported,
     outcome = bring_in(tmp_path / "source", tmp_path / "out")
     (said,) = [f for f in outcome.findings if f.id == "mixed-reconstructions"]
     assert "arterial ND, portal_venous ND NORM" in said.meaning
+
+
+def test_phases_come_from_one_of_two_reconstructions_of_one_image_type(scanned, imported, tmp_path):
+    folder, exams = scanned
+    shutil.copytree(folder / "Q0815", tmp_path / "source")
+    for path in sorted((tmp_path / "source").rglob("*.dcm")):
+        dataset = pydicom.dcmread(path)
+        if not dataset.get("SeriesDescription", "").startswith("t1_vibe"):
+            continue
+        dataset.SeriesDescription = "PU:" + dataset.SeriesDescription
+        dataset.SeriesNumber += 100
+        dataset.SeriesInstanceUID = generate_uid(entropy_srcs=[dataset.SeriesInstanceUID])
+        dataset.SOPInstanceUID = generate_uid(entropy_srcs=[dataset.SOPInstanceUID])
+        dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+        brighter = dataset.pixel_array * np.linspace(1.1, 1.5, dataset.Columns)
+        dataset.PixelData = brighter.astype(dataset.pixel_array.dtype).tobytes()
+        path = path.with_name(f"again-{path.name}")
+        dataset.save_as(path)
+    outcome = bring_in(tmp_path / "source", tmp_path / "out")
+    alone = study_of(imported, exams, "Q0815")["phases"]
+    taken = study_of(outcome, exams, "Q0815")["phases"]
+    for phase in ("pre", *TIMES_S):
+        assert taken[phase]["series"] == alone[phase]["series"]
 
 
 @pytest.mark.parametrize("habit", ["siemens", "ge", "philips"])

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mtinet.dicom.series import SeriesInfo, VolumeInfo
+from mtinet.dicom.series import SeriesInfo
+from mtinet.imaging.phases.candidate import Candidate
 from mtinet.imaging.phases.names import Reading, read_name
+from mtinet.imaging.phases.reconstructions import copies
 from mtinet.imaging.phases.setting_aside import reason_for_series, reason_for_volume
 
 _MOST_PARTS = 6
@@ -18,42 +18,8 @@ _FEWEST_SLICES = 20
 _USUAL_SLICES = 105.0
 """Images of a volumetric liver acquisition, interpolated through the slices as consoles do (80 to 130)."""
 
-_RECONSTRUCTED = re.compile(r"[ _](ND|NORM|DIS[23]D)$", re.IGNORECASE)
-
 _LONG_TR_MS = 30.0
 """A volumetric gradient echo repeats faster than that; slice-wise ones do not."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A volume that may be a phase.
-
-    Attributes
-    ----------
-    series : SeriesInfo
-    volume, n_volumes : int
-        Which of how many volumes of its series.
-    n_slices : int
-    reading : Reading
-        What the name says.
-    info : VolumeInfo or None
-        None where only a table is known.
-    counted : str
-        How the number of volumes was found, in words; empty for one volume.
-    """
-
-    series: SeriesInfo
-    volume: int
-    n_volumes: int
-    n_slices: int
-    reading: Reading
-    info: VolumeInfo | None = None
-    counted: str = ""
-
-    @property
-    def key(self) -> tuple[str, int]:
-        """Series and volume."""
-        return (self.series.series_uid, self.volume)
 
 
 @dataclass(frozen=True)
@@ -118,50 +84,12 @@ def _from_volumes(items: list[tuple[SeriesInfo, Reading]]) -> tuple[list[Candida
             if c.key in slow and c.volume == 0
         ]
         found = [c for c in found if c.key not in slow]
-    single = _one_reconstruction(found)
+    needless = copies(found)
+    single = [c for c in found if c.key not in needless]
     left = {c.series.series_uid for c in single}
-    twins = {c.series.series_uid: c.series for c in found if c.series.series_uid not in left}
-    excluded += [(series, "another reconstruction of the same acquisitions") for series in twins.values()]
+    gone = {c.series.series_uid: c for c in found if c.series.series_uid not in left}
+    excluded += [(c.series, needless[c.key]) for c in gone.values()]
     return single, excluded
-
-
-Family = tuple[tuple[str, ...], str]
-"""The kind of image, and what a console puts behind the name of one of several reconstructions."""
-
-
-def _family(candidate: Candidate) -> Family:
-    kind = () if candidate.info is None else tuple(part.upper() for part in candidate.info.image_type)
-    suffix = _RECONSTRUCTED.search(candidate.reading.text)
-    return kind, suffix.group(1).upper() if suffix else ""
-
-
-def _one_reconstruction(found: list[Candidate]) -> list[Candidate]:
-    """Of volumes that are reconstructed from one acquisition (they have one time), those of one family.
-
-    Siemens writes images with and without correction of distortion or intensity; phases from both would not be
-    comparable.  The family of most acquisitions is kept, of two alike the corrected one, else the first.
-    """
-    at: dict[float, list[Candidate]] = defaultdict(list)
-    families: dict[Family, list[tuple[float, Candidate]]] = defaultdict(list)
-    for candidate in found:
-        time = None if candidate.info is None else candidate.series.acquired_s(candidate.info)
-        if time is not None:
-            at[time].append(candidate)
-            families[_family(candidate)].append((time, candidate))
-    if len(at) < 2:  # one time for everything is that of nothing
-        return found
-
-    def rank(family: Family) -> tuple[float, ...]:
-        numbers = [
-            float(c.series.series_number) for _, c in families[family] if c.series.series_number.isdigit()
-        ]
-        distorted = "ND" in (*family[0], family[1])
-        return (-len({time for time, _ in families[family]}), distorted, min(numbers, default=math.inf))
-
-    order = sorted(families, key=lambda family: (rank(family), family))
-    best = {time: min(order.index(_family(c)) for c in group) for time, group in at.items()}
-    gone = {c.key for time, group in at.items() for c in group if order.index(_family(c)) != best[time]}
-    return [c for c in found if c.key not in gone]
 
 
 def _from_counts(items: list[tuple[SeriesInfo, Reading]], silent: bool) -> tuple[list[Candidate], Excluded]:

@@ -14,7 +14,8 @@ from mtinet.dicom.contrast import EXTRACELLULAR as EXTRACELLULAR_NAMES
 from mtinet.dicom.contrast import GADOXETATE
 from mtinet.dicom.series import SeriesInfo
 from mtinet.imaging.phases import words
-from mtinet.imaging.phases.counting import Candidate, Sorted, sort_out
+from mtinet.imaging.phases.candidate import Candidate
+from mtinet.imaging.phases.counting import Sorted, sort_out
 from mtinet.imaging.phases.deciding import (
     EXTRACELLULAR,
     HEPATOSPECIFIC,

@@ -84,7 +84,7 @@ T1_3D = pattern(
     ],
     "容积",
 )
-_T1 = pattern([rf"t1|spgr|fspgr|fgre|ffe|gre{END}|flash|mprage|tfl{END}|ge{END}"])
+T1 = pattern([rf"t1|spgr|fspgr|fgre|ffe|gre{END}|flash|mprage|tfl{END}|ge{END}"])
 
 _SECONDS = re.compile(r"(\d+(?:[.,]\d+)?)[ _-]*(?:sec\w*|seg\w*|sek\w*|s(?![^\W\d_])|秒)", re.IGNORECASE)
 _MINUTES = re.compile(r"(\d+(?:[.,]\d+)?)[ _-]*(?:min\w*|mn|m(?![^\W\d_])|'|分)", re.IGNORECASE)
@@ -173,7 +173,7 @@ def read_name(series: SeriesInfo) -> Reading:
         post=bool(POST.search(text)) or bool(phases) or bool(times),
         dynamic=bool(DYNAMIC.search(text)),
         ordinal=number,
-        t1=bool(_T1.search(text) or T1_3D.search(text)),
+        t1=bool(T1.search(text) or T1_3D.search(text)),
         volumetric=bool(T1_3D.search(text)),
     )
 

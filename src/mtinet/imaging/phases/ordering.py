@@ -16,7 +16,8 @@ from itertools import pairwise
 from typing import Any
 
 from mtinet.dicom.series import SeriesInfo
-from mtinet.imaging.phases.counting import Candidate, Sorted
+from mtinet.imaging.phases.candidate import Candidate
+from mtinet.imaging.phases.counting import Sorted
 from mtinet.imaging.phases.names import name_of, subtraction_sources
 from mtinet.imaging.phases.setting_aside import BOLUS, DERIVED
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 
 from mtinet.dicom.series import SeriesInfo, VolumeInfo
-from mtinet.imaging.phases.names import END, T1_3D, name_of, pattern
+from mtinet.imaging.phases.names import END, T1, T1_3D, Reading, pattern, read_name
 
 BOLUS = "test bolus or bolus tracking"
+FASE = "T2-weighted (FASE)"
 DERIVED = ("subtraction", "maximum intensity projection", "reformat")
 FEW_IMAGES = 12
 """A liver in fewer slices is a localizer, a bolus scan or a thick slab."""
@@ -99,11 +100,11 @@ _NAMED: tuple[tuple[str, re.Pattern[str]], ...] = (
                 r"(?:fs|ss|b|e)?-?t2|haste|ss ?-?fse|fr?fse|fse|tse|u?tse|blade|propeller|multi ?vane",
                 r"tru?e?fi",
                 r"true ?fisp|(?:fs)?fiesta|balanced|b-?(?:ffe|tfe)|mrcp|space|cube|stir|tirm|rare|flair",
-                r"cine|pd",
-                r"ssh|ssfp|single ?shot|jet{e}|fase{e}".replace("{e}", END),
+                rf"cine|pd(?:w|fs)?{END}|ssh|ssfp|single ?shot|jet{END}",
             ]
         ),
     ),
+    (FASE, pattern([rf"fase{END}"])),
     ("angiography", pattern([rf"angio\w*|mra{END}|ce-?mra|aort\w*|tof{END}|vasc{END}"])),
     (
         "coronal or sagittal",
@@ -145,9 +146,10 @@ def reason_for_series(series: SeriesInfo) -> str:
     """Why a series as a whole is none of the phases; empty when it may be one."""
     if series.modality and series.modality.upper() not in ("MR", "MRI"):
         return f"{series.modality}, not MR"
-    name = name_of(series)
+    reading = read_name(series)
+    name = reading.text
     for reason, words in _NAMED:
-        if words.search(name) and not _excused(reason, name):
+        if words.search(name) and not _excused(reason, reading):
             return reason
     part = _DIXON_PART.search(name)
     if part and _DIXON.search(name):
@@ -157,8 +159,12 @@ def reason_for_series(series: SeriesInfo) -> str:
     return ""
 
 
-def _excused(reason: str, name: str) -> bool:
+def _excused(reason: str, reading: Reading) -> bool:
     """Words that mean something else in this name."""
+    name = reading.text
+    if reason == FASE:  # Canon's fast spin echo, and in Spanish, Italian and Portuguese the word for phase
+        rest = re.sub("3d", " ", name, flags=re.IGNORECASE)  # the spin echo has 3D forms too
+        return bool(reading.phases or reading.pre or T1.search(rest) or T1_3D.search(rest))
     if reason == "another region":
         return bool(_LIVER.search(name))
     if reason == "angiography":  # "vascular phase" of a liver protocol

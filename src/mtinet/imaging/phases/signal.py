@@ -20,7 +20,7 @@ from scipy import ndimage
 from mtinet.config import PHASES, Phase
 from mtinet.errors import UserError
 from mtinet.imaging.masks import body_mask
-from mtinet.imaging.phases.counting import Candidate
+from mtinet.imaging.phases.candidate import Candidate
 from mtinet.imaging.phases.deciding import NONE
 from mtinet.imaging.resampling import resample
 from mtinet.volume import Volume

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtinet.config import PHASES, Phase
-from mtinet.imaging.phases.counting import Candidate
+from mtinet.imaging.phases.candidate import Candidate
 from mtinet.imaging.phases.deciding import NONE
 from mtinet.imaging.phases.names import DYNAMIC, POST, Reading
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mtinet.config import PHASES, Phase
-from mtinet.imaging.phases.counting import Candidate
+from mtinet.imaging.phases.candidate import Candidate
 from mtinet.imaging.phases.ordering import Order, number_of
 from mtinet.imaging.phases.signal import Signals
 from mtinet.imaging.phases.weighing import from_name

@@ -13,7 +13,8 @@ import numpy as np
 from mtinet.cohort import REFERENCE_ORDER
 from mtinet.config import PHASES, Phase
 from mtinet.dicom.contained import UnreadableError
-from mtinet.dicom.study import DicomStudy
+from mtinet.dicom.decode import VolumeLoader
+from mtinet.dicom.study import DicomStudy, DicomVolume
 from mtinet.errors import UserError
 from mtinet.imaging.resampling import overlap_fraction
 from mtinet.results import Finding
@@ -22,7 +23,7 @@ from mtinet.workflows.imports.dicom_phases import ChosenVolume, Overruling, Phas
 from mtinet.workflows.imports.screening import import_finding
 from mtinet.workflows.imports.scrubbing import Scrubber
 
-RECORD_REVISION = 3
+RECORD_REVISION = 4
 """To be raised whenever the same files would be imported differently."""
 
 MIN_PHASES = 2
@@ -75,11 +76,7 @@ class StudyJob:
         described = {
             "revision": RECORD_REVISION,
             "ids": [self.study_id, self.patient_id, self.keep_ids],
-            "series": sorted(
-                [s.info.series_uid, v.info.index, list(v.instance_uids), list(v.frame_numbers), v.refused]
-                for s in self.study.series
-                for v in s.volumes
-            ),
+            "volumes": sorted(volume_state(v) for s in self.study.series for v in s.volumes),
             "overruling": self.overruling,
             "liver_command": self.liver_command,
             "masks": [[p.name, file_hash(p)] for p in self.masks],
@@ -273,6 +270,13 @@ def acquisition_of(study: DicomStudy, chosen: Mapping[Phase, ChosenVolume]) -> d
         values["tr_ms"], values["te_ms"] = info.repetition_time_ms, info.echo_time_ms
         values["flip_deg"] = info.flip_angle_deg
     return {name: round(value, 6) for name, value in values.items() if value is not None}
+
+
+def volume_state(volume: DicomVolume) -> str:
+    """What is another text where a volume's files are others, or hold something else under the same UIDs."""
+    slices = volume.info.load.slices if isinstance(volume.info.load, VolumeLoader) else ()
+    versions = [(one.file.size, one.file.version) for one in slices]
+    return repr((volume.instance_uids, volume.frame_numbers, volume.refused, versions))
 
 
 def file_hash(path: Path) -> str:

@@ -14,7 +14,7 @@ from mtinet.dicom.origin import Origin
 from mtinet.dicom.study import DicomStudy
 from mtinet.errors import UnusableError, UserError
 from mtinet.results import Finding, PhaseSource
-from mtinet.workflows.imports.dicom_loading import StudyJob, acquisition_of, load_phases
+from mtinet.workflows.imports.dicom_loading import StudyJob, acquisition_of, load_phases, volume_state
 from mtinet.workflows.imports.dicom_phases import ChosenVolume, Overruling
 from mtinet.workflows.imports.scrubbing import Scrubber
 from mtinet.workflows.predictions.jobs import Case, Job
@@ -59,10 +59,7 @@ class DicomJob:
         digest = hashlib.sha256(json.dumps(dict(self.told), sort_keys=True).encode())
         for series in self.study.series:
             for volume in series.volumes:
-                digest.update(repr((volume.instance_uids, volume.frame_numbers, volume.refused)).encode())
-                for one in getattr(volume.info.load, "slices", ()):
-                    stat = one.file.path.stat()
-                    digest.update(repr((one.file.size, stat.st_size, stat.st_mtime_ns)).encode())
+                digest.update(volume_state(volume).encode())
         return digest.hexdigest()
 
     def read(self) -> Case:
