@@ -210,8 +210,8 @@ def _volume(index: int, stack: Stack, by_image: _ByImage, header: Header, notes:
     """The volume of a stack; refused ones are named."""
     images = stack.images
     sources = [by_image[image.uid, image.frame][1] for image in images]
-    # a CT of Philips has its Hounsfield units in the rescale alone
-    manufacturer = header.series["manufacturer"] if header.series["modality"] == "MR" else ""
+    # a CT of Philips has its Hounsfield units in the rescale alone; no modality is one that somebody took away
+    manufacturer = header.series["manufacturer"] if header.series["modality"] in ("MR", "") else ""
     scales = [scaling(image, manufacturer) for image in images]
     first = images[0]
     times = [i.time_s for i in images if i.time_s is not None]
