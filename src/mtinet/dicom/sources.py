@@ -49,6 +49,8 @@ class SourceFile:
     claims : bool
         It says itself that it is DICOM (the letters ``DICM``, or the suffix): if it cannot be read, that is
         named.  Others that turn out not to be DICOM are passed over.
+    version : int
+        Another one where the content is another: time of the last change, ns; the checksum of a zip's member.
     """
 
     path: Path
@@ -56,6 +58,7 @@ class SourceFile:
     name: str
     size: int
     claims: bool
+    version: int = 0
 
 
 def find_files(source: Path) -> tuple[list[SourceFile], list[Finding]]:
@@ -113,7 +116,7 @@ def _take(path: Path, name: str, files: list[SourceFile], findings: list[Finding
     elif _is_archive(name):
         findings.append(_archive(name))
     elif (claims := claims_dicom(head, name)) is not None:
-        files.append(SourceFile(path, "", name, status.st_size, claims))
+        files.append(SourceFile(path, "", name, status.st_size, claims, status.st_mtime_ns))
 
 
 def claims_dicom(head: bytes, name: str) -> bool | None:
@@ -197,7 +200,7 @@ def _take_member(
         findings.append(unreadable(name, f"cannot be unpacked ({error})", "Export or copy the zip again."))
         return
     if (claims := claims_dicom(head, member.filename)) is not None:
-        files.append(SourceFile(path, member.filename, name, member.file_size, claims))
+        files.append(SourceFile(path, member.filename, name, member.file_size, claims, member.CRC))
 
 
 def _unsafe(member: zipfile.ZipInfo) -> str:

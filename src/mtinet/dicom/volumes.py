@@ -50,6 +50,12 @@ class DicomVolume:
     comparable: bool = True
     refused: str = ""
 
+    @property
+    def files(self) -> tuple[SourceFile, ...]:
+        """Those that hold its slices, each once; none where it is refused."""
+        load = self.info.load
+        return tuple(dict.fromkeys(s.file for s in load.slices)) if isinstance(load, VolumeLoader) else ()
+
 
 @dataclass(frozen=True)
 class DicomSeries:

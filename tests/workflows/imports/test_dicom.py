@@ -3,6 +3,7 @@
 import json
 import shutil
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -237,6 +238,44 @@ def test_an_import_from_a_zip_goes_on_where_it_stopped(scanned, tmp_path):
     before = files_of(tmp_path / "out")
     bring_in(archive, tmp_path / "out")
     assert files_of(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_files_that_were_exported_again_under_the_same_uids_are_taken_in(thick_toy, tmp_path, packed):
+    """The repair that a missing scale slope asks for: the export is repeated with private attributes."""
+    images = {p: v.like_axes_of(LPS) for p, v in thick_toy(38).images.items()}
+    place = tmp_path / "in"
+
+    def exported():
+        return shutil.make_archive(tmp_path / "export", "zip", place) if packed else place
+
+    write_exam(place, Exam("Q7", "st", "philips", images, TIMES_S))
+    whole = {path: path.read_bytes() for path in place.rglob("*.dcm")}
+    for path in whole:
+        dataset = pydicom.dcmread(path)
+        dataset.remove_private_tags()
+        dataset.save_as(path)
+    display = bring_in(Path(exported()), tmp_path / "out")
+    assert "enhancement-unverified" in {f.id for f in display.findings}
+    for path, content in whole.items():
+        path.write_bytes(content)
+    again, fresh = (bring_in(Path(exported()), tmp_path / name) for name in ("out", "new"))
+    assert "enhancement-unverified" not in {f.id for f in again.findings}
+    for phase, path in fresh.cohort.studies[0].images.items():
+        assert np.array_equal(read_nifti(again.cohort.studies[0].images[phase]).array, read_nifti(path).array)
+
+
+def test_a_zip_that_grew_leaves_the_studies_that_were_in_it_as_they_are(scanned, tmp_path):
+    folder, _ = scanned
+    archive = tmp_path / "export.zip"
+    known: dict = {}
+    for patient in ("Q4711", "Q0815"):
+        with zipfile.ZipFile(archive, "a") as packed:
+            for path in sorted((folder / patient).rglob("*.dcm")):
+                packed.write(path, path.relative_to(folder).as_posix())
+        bring_in(archive, tmp_path / "out")
+        assert known.items() <= files_of(tmp_path / "out").items()
+        known = files_of(tmp_path / "out")
 
 
 def test_a_mask_in_a_zip_is_named_by_its_place_there(scanned, tmp_path):

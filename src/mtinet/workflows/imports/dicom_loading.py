@@ -75,8 +75,12 @@ class StudyJob:
         described = {
             "revision": RECORD_REVISION,
             "ids": [self.study_id, self.patient_id, self.keep_ids],
+            # files may be exported again under the same UIDs, with private attributes or another agent
             "series": sorted(
-                [s.info.series_uid, v.info.index, list(v.instance_uids), list(v.frame_numbers), v.refused]
+                [
+                    *(s.info.series_uid, v.info.index, list(v.instance_uids), list(v.frame_numbers), v.refused),
+                    [[file.size, file.version] for file in v.files],
+                ]
                 for s in self.study.series
                 for v in s.volumes
             ),
