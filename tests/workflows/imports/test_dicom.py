@@ -314,6 +314,18 @@ def test_masks_that_belong_to_no_study_are_named(scanned, tmp_path):
     assert kept["meaning"] == "2 mask(s) belong to no study"
 
 
+def test_masks_in_a_linked_folder_are_found(scanned, tmp_path):
+    folder, exams = scanned
+    grid = exams["Q0815"].images["portal_venous"]
+    voxels = np.zeros(grid.shape, np.uint8)
+    voxels[2:4, 2:4, 1] = 1
+    grid.with_array(voxels).write_nifti(tmp_path / "elsewhere" / "lesions.nii.gz")
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "masks" / "Q0815").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    outcome = bring_in(folder / "Q0815", tmp_path / "out", masks=tmp_path / "masks")
+    assert outcome.cohort.studies[0].mask is not None
+
+
 def test_masks_that_lie_in_the_source_and_in_the_folder_are_read_once(scanned, imported, tmp_path):
     folder, exams = scanned
     outcome = bring_in(folder, tmp_path / "out", masks=folder)
