@@ -279,6 +279,16 @@ def test_the_liver_stays_whole_beside_lesions_and_other_organs_are_none(siemens,
     assert found.findings == ()
 
 
+@pytest.mark.parametrize(("lesion", "taken"), [("HCC", ["HCC"]), ("Segment_1", ["Segment_1", "trapezius"])])
+def test_names_that_tell_nothing_are_lesions_where_no_other_is_called_one(siemens, tmp_path, lesion, taken):
+    drawn = {lesion: square(4.5, 7.5), "trapezius": square(10.5, 16.5)}
+    structure_set(tmp_path / "rt.dcm", siemens, {name: [(1, corners)] for name, corners in drawn.items()})
+    found = read_masks(tmp_path / "rt.dcm", siemens.study.series)
+    assert list(found.names.values()) == taken
+    assert int(found.labels.array.max()) == len(taken)
+    assert found.kinds["trapezius"] == ("unknown" if len(taken) > 1 else "passed over")
+
+
 def test_contours_of_another_slice_spacing_are_refused_and_never_cancel_each_other(siemens, tmp_path):
     # two contours for each slice, which parity would make nothing of
     structure_set(tmp_path / "rt.dcm", siemens, {"a": [(1, square(2.5, 6.5))] * 2})

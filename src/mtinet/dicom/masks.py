@@ -21,7 +21,7 @@ from mtinet.dicom.mask_images import read_layers
 from mtinet.dicom.pieces import MaskError, Piece, Sources, mask_finding, number_pieces, place
 from mtinet.dicom.quiet import silence
 from mtinet.dicom.series import SeriesInfo
-from mtinet.dicom.structures import Kind, kind_of
+from mtinet.dicom.structures import Kind, kind_of, names_lesion
 from mtinet.dicom.study import DicomSeries, DicomVolume
 from mtinet.errors import UserError
 from mtinet.results import Finding
@@ -41,7 +41,7 @@ class MaskOnVolume:
     volume_index : int
     labels : Volume
         ``uint8``, lesions numbered 1..K in the order of the file; empty ones are left out.  A structure whose
-        name tells nothing is a lesion.
+        name tells nothing is a lesion where no other is called one.
     names : dict
         The lesions' names by number.
     source : str
@@ -225,7 +225,9 @@ def number(
     findings: Sequence[Finding],
 ) -> MaskOnVolume:
     """Lesions numbered on a volume of a study, and the liver; other structures are left out."""
-    kinds = {piece.called: kind_of(piece.name, piece.code) for piece in pieces}
+    kinds: dict[str, Kind] = {piece.called: kind_of(piece.name, piece.code) for piece in pieces}
+    if any(names_lesion(piece.name, piece.code) for piece in pieces if piece.voxels.any()):
+        kinds |= {called: "passed over" for called, kind in kinds.items() if kind == "unknown"}
     marked = [p for p in pieces if kinds[p.called] in ("lesion", "unknown") or not p.voxels.any()]
     labels, names, notes = number_pieces(path, grid, marked)
     whole = [p.voxels for p in pieces if kinds[p.called] == "liver" and p.voxels.any()]

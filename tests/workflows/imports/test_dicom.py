@@ -379,7 +379,7 @@ def test_an_image_among_the_masks_is_refused_without_reading_each_value_as_a_les
 
 @pytest.mark.parametrize(
     ("name", "kept"),
-    [("HCC_liver", "mask"), ("tumor_liver", "mask"), ("liver", "liver_mask"), ("spleen", None)],
+    [("HCC_liver", "mask"), ("tumor_liver", "mask"), ("liver", "liver_mask"), ("spleen", None), ("spot", "mask")],
 )
 def test_a_mask_image_is_what_its_name_says(scanned, tmp_path, name, kept):
     folder, exams = scanned
@@ -390,9 +390,13 @@ def test_a_mask_image_is_what_its_name_says(scanned, tmp_path, name, kept):
     outcome = bring_in(folder / "Q0815", tmp_path / "out", masks=tmp_path / "masks")
     (record,) = outcome.studies
     assert [what for what in ("mask", "liver_mask") if what in record["files"]] == ([kept] if kept else [])
-    said = [f.meaning for f in outcome.findings if f.id == "mask-structures"]
-    expected = {"liver": ["'liver': liver"], "spleen": ["'spleen': neither"]}.get(name, [])
-    assert [text.split(": ", 1)[1] for text in said] == expected
+    said = [(f.severity, f.meaning.split(": ", 1)[1]) for f in outcome.findings if f.id == "mask-structures"]
+    expected = {
+        "liver": [("note", "'liver': liver")],
+        "spleen": [("note", "'spleen': neither")],
+        "spot": [("warning", "'spot': lesion (its name tells nothing)")],
+    }
+    assert said == expected.get(name, [])
 
 
 def test_files_that_a_patient_is_called_by_are_counted_not_named(scanned, tmp_path):

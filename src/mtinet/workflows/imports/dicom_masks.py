@@ -199,12 +199,14 @@ def _name_structures(masks: StudyMasks) -> None:
         "liver": "liver",
         "lesion": "lesion",
         "unknown": "lesion (its name tells nothing)",
+        "passed over": "neither (its name tells nothing, and others are called lesions)",
         "other": "neither",
     }
+    guessed = not {"unknown", "passed over"}.isdisjoint(masks.kinds.values())
     masks.findings.append(
         import_finding(
             "mask-structures",
-            "note",
+            "warning" if guessed else "note",
             "structures of the masks were taken for: "
             + "; ".join(f"{name!r}: {told[kind]}" for name, kind in masks.kinds.items()),
             "Where one is wrong, rename it (liver, lesion) or remove it from the file, and import again.",
