@@ -20,7 +20,13 @@ def test_linked_folders_are_walked_each_place_once(tmp_path):
         folder.mkdir(parents=True)
         (folder / "file").touch()
     (outside / "deep" / "back").symlink_to(outside)
-    for name, target in (("a", outside), ("b", outside / "deep"), ("c", root / "own"), ("d", tmp_path), ("e", root)):
+    for name, target in (
+        ("a", outside),
+        ("b", outside / "deep"),
+        ("c", root / "own"),
+        ("d", tmp_path),
+        ("e", root),
+    ):
         (root / name).symlink_to(target)
     found = [path.relative_to(root).as_posix() for path in files.walk(root)]
     assert sorted(path for path in found if path.endswith("file")) == ["b/file", "own/file"]

@@ -148,7 +148,7 @@ _ByImage = dict[Hashable, tuple[Image, Source]]
 
 
 def _identity(image: Image) -> Hashable:
-    """What copies of an image have in common: with the uid its place and time, for some anonymisers give all one uid."""
+    """What copies of an image have in common: place and time too, for some anonymisers give all images one uid."""
     place = (image.file_number, image.position, image.orientation)
     return image.uid, image.frame, place, image.time_s, image.trigger_ms, image.temporal_position
 
@@ -195,7 +195,7 @@ def _usable(sources: Iterable[Source], notes: _Notes) -> _ByImage:
             "warning",
             f"holds {shared} images that have the SOPInstanceUID of another one, or none; place and time tell them "
             "apart",
-            "Compare the phases on the quality page; anonymise the files again so that each image has a UID of its own.",
+            "Compare the phases on the quality page; anonymise the files again, with a UID for each image.",
         )
     if colour:
         notes.add("colour", "note", f"holds {colour} colour images; they are left out", "Nothing to do.")

@@ -379,7 +379,13 @@ def test_an_image_among_the_masks_is_refused_without_reading_each_value_as_a_les
 
 @pytest.mark.parametrize(
     ("name", "kept"),
-    [("HCC_liver", "mask"), ("tumor_liver", "mask"), ("liver", "liver_mask"), ("spleen", None), ("spot", "mask")],
+    [
+        ("HCC_liver", "mask"),
+        ("tumor_liver", "mask"),
+        ("liver", "liver_mask"),
+        ("spleen", None),
+        ("spot", "mask"),
+    ],
 )
 def test_a_mask_image_is_what_its_name_says(scanned, tmp_path, name, kept):
     folder, exams = scanned

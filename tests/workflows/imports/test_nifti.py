@@ -59,7 +59,10 @@ def test_a_linked_patient_is_imported(source, tmp_path, one):
     (source / "NO").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     run(source, tmp_path / "out", one)
     studies = Cohort.read(tmp_path / "out").studies
-    assert [(s.study_id, len(s.images), s.mask is not None) for s in studies] == [("007", 3, True), ("NO", 3, True)]
+    assert [(s.study_id, len(s.images), s.mask is not None) for s in studies] == [
+        ("007", 3, True),
+        ("NO", 3, True),
+    ]
 
 
 def test_hepatobiliary_is_stored_as_delayed_only_on_the_users_word(source, tmp_path, one):

@@ -78,7 +78,13 @@ class StudyJob:
             # files may be exported again under the same UIDs, with private attributes or another agent
             "series": sorted(
                 [
-                    *(s.info.series_uid, v.info.index, list(v.instance_uids), list(v.frame_numbers), v.refused),
+                    *(
+                        s.info.series_uid,
+                        v.info.index,
+                        list(v.instance_uids),
+                        list(v.frame_numbers),
+                        v.refused,
+                    ),
                     [[file.size, file.version] for file in v.files],
                 ]
                 for s in self.study.series

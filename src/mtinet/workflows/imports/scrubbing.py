@@ -14,7 +14,8 @@ from mtinet.results import Finding
 
 REMOVED = "[removed]"
 _SHORTEST = 3
-"""Characters from which an id, or a piece of a double name, is looked for: shorter ones are ordinary numbers and words."""
+"""Characters from which an id, or a piece of a double name, is looked for: a shorter one would hit ordinary numbers
+and words."""
 
 _SHORTEST_NAME = 2
 _JOINED = re.compile(r"[-\u2010-\u2013'\u2018\u2019\u02bc`\u00b4]+")
