@@ -14,6 +14,24 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
+def test_linked_folders_are_walked_each_place_once(tmp_path):
+    outside, root = tmp_path / "outside", tmp_path / "root"
+    for folder in (outside / "deep", root / "own"):
+        folder.mkdir(parents=True)
+        (folder / "file").touch()
+    (outside / "deep" / "back").symlink_to(outside)
+    for name, target in (
+        ("a", outside),
+        ("b", outside / "deep"),
+        ("c", root / "own"),
+        ("d", tmp_path),
+        ("e", root),
+    ):
+        (root / name).symlink_to(target)
+    found = [path.relative_to(root).as_posix() for path in files.walk(root)]
+    assert sorted(path for path in found if path.endswith("file")) == ["b/file", "own/file"]
+
+
 def break_off(writing):
     """Begin to write, and be interrupted."""
     with writing as temporary:

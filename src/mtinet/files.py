@@ -1,4 +1,4 @@
-"""Files that are never half written: a temporary name in the same folder, then a rename."""
+"""Files that are never half written (a temporary name in the same folder, then a rename), and those of a folder."""
 
 from __future__ import annotations
 
@@ -6,13 +6,41 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
+
+
+def walk(folder: Path, on_error: Callable[[OSError], None] | None = None) -> Iterator[Path]:
+    """Every file in a folder and in all folders in it, in a stable order.
+
+    Links to folders are followed, to each place once: not to what lies in ``folder`` itself, nor to what it lies in.
+
+    Parameters
+    ----------
+    folder : Path
+    on_error : callable, optional
+        Called with what a folder that cannot be listed raises; None = such a folder is passed over.
+    """
+    root = folder.resolve()
+    seen: set[Path] = set()
+
+    def leads_on(path: Path) -> bool:
+        place = path.resolve()
+        round_about = place.is_relative_to(root) or root.is_relative_to(place)
+        if place in seen or (path.is_symlink() and round_about):
+            return False
+        seen.add(place)
+        return True
+
+    for place, folders, names in os.walk(folder, onerror=on_error, followlinks=True):
+        folders[:] = [name for name in sorted(folders) if leads_on(Path(place) / name)]
+        for name in sorted(names):
+            yield Path(place) / name
 
 
 @contextmanager

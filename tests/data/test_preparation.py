@@ -240,6 +240,22 @@ def test_a_mask_drawn_on_a_moved_phase_moves_with_it(toy_maker, tmp_path):
     assert 2 * (truth & (mask > 0)).sum() / (truth.sum() + (mask > 0).sum()) > 0.9
 
 
+@pytest.mark.parametrize("lesions", [True, False])
+def test_a_liver_drawn_on_a_phase_that_the_network_does_not_read_moves_with_it(toy_maker, tmp_path, lesions):
+    toy = toy_maker(shape=(70, 56, 8), spacing_mm=(4.5, 4.5, 8.0))
+    moved = shifted_toy(toy)
+    affine = moved.images["arterial"].affine
+    drawn = type(toy)(moved.images, Volume(toy.mask.array, affine), Volume(toy.liver.array, affine))
+    study = replace(drawn.write(tmp_path, "s"), mask_phase="arterial")
+    study = study if lesions else replace(study, mask=None)
+    settings = PreparationSettings(spacing_mm=(None, None, None), registration="rigid")
+    read = tuple(phase for phase in DEFAULT_PHASES if phase != "arterial")
+    prepared = prepare_study(study, read, settings, tmp_path / "c")
+    assert prepared.registrations["arterial"]["applied"] == "rigid"
+    truth = toy.liver.array.T > 0
+    assert 2 * (truth & (prepared.liver > 0)).sum() / (truth.sum() + (prepared.liver > 0).sum()) > 0.97
+
+
 def deformed(monkeypatch, motion):
     """Let every registration find this motion."""
     found = Registration("bspline", "applied", motion=motion)

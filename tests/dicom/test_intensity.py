@@ -98,8 +98,27 @@ def test_scale_slope_stored_as_unknown_bytes_or_without_its_creator(series_write
     np.testing.assert_allclose(volume.info.load().array, 200.0)
 
 
-def test_missing_scale_slope_is_said(series_writer):
-    writer = series_writer(common={"Manufacturer": PHILIPS, "RescaleSlope": 2.0, "RescaleIntercept": 5.0})
+@pytest.mark.parametrize(
+    "common",
+    [{"Manufacturer": ""}, {"Manufacturer": "ANONYMIZED"}, {"Manufacturer": PHILIPS, "Modality": ""}],
+)
+def test_scale_slope_counts_whatever_an_anonymiser_has_left_of_the_manufacturer(series_writer, common):
+    writer = series_writer(common={"RescaleSlope": 2.0, "RescaleIntercept": 0.0, **common})
+    for place in range(2):
+        path = writer.add(place, 100)
+        dataset = pydicom.dcmread(path)
+        dataset.private_block(0x2005, CREATOR, create=True).add_new(0x0E, "FL", 0.25)
+        dataset.save_as(path)
+    volume, findings = only_volume(writer.folder)
+    assert volume.comparable
+    assert findings == set()
+    np.testing.assert_allclose(volume.info.load().array, 400.0)
+
+
+@pytest.mark.parametrize("modality", ["MR", ""])
+def test_missing_scale_slope_is_said(series_writer, modality):
+    common = {"Manufacturer": PHILIPS, "RescaleSlope": 2.0, "RescaleIntercept": 5.0, "Modality": modality}
+    writer = series_writer(common=common)
     for place in range(3):
         writer.add(place, 100)
     volume, findings = only_volume(writer.folder)

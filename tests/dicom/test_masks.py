@@ -12,6 +12,7 @@ from matplotlib.path import Path as Outline
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
+from mtinet.dicom.decode import VolumeLoader
 from mtinet.dicom.masks import MaskError, read_mask_image, read_masks
 from mtinet.dicom.rtstruct import fill
 from mtinet.dicom.segment import write_lesions
@@ -277,6 +278,25 @@ def test_the_liver_stays_whole_beside_lesions_and_other_organs_are_none(siemens,
     assert int(found.liver.array.sum()) == 121
     assert found.kinds == {"GTV": "lesion", "Liver": "liver", "Spleen": "other"}
     assert found.findings == ()
+
+
+@pytest.mark.parametrize(("lesion", "taken"), [("HCC", ["HCC"]), ("Segment_1", ["Segment_1", "trapezius"])])
+def test_names_that_tell_nothing_are_lesions_where_no_other_is_called_one(siemens, tmp_path, lesion, taken):
+    drawn = {lesion: square(4.5, 7.5), "trapezius": square(10.5, 16.5)}
+    structure_set(tmp_path / "rt.dcm", siemens, {name: [(1, corners)] for name, corners in drawn.items()})
+    found = read_masks(tmp_path / "rt.dcm", siemens.study.series)
+    assert list(found.names.values()) == taken
+    assert int(found.labels.array.max()) == len(taken)
+    assert found.kinds["trapezius"] == ("unknown" if len(taken) > 1 else "passed over")
+
+
+def test_to_know_a_masks_volume_no_voxels_of_the_images_are_read(siemens, tmp_path, monkeypatch):
+    structure_set(tmp_path / "rt.dcm", siemens, {"GTV": [(1, square(4.5, 7.5))]})
+    siemens.mask.write_nifti(tmp_path / "mask.nii.gz")
+    volumes = [volume for series in siemens.study.series for volume in series.volumes]
+    monkeypatch.setattr(VolumeLoader, "__call__", None)
+    assert int(read_masks(tmp_path / "rt.dcm", siemens.study.series).labels.array.sum()) == 9
+    assert_same_places(read_mask_image(tmp_path / "mask.nii.gz", volumes).labels, siemens.mask)
 
 
 def test_contours_of_another_slice_spacing_are_refused_and_never_cancel_each_other(siemens, tmp_path):

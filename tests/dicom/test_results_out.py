@@ -302,6 +302,22 @@ def test_instances_that_lack_what_is_needed_are_named_by_attribute(study, tmp_pa
         segmentation(result, origin, SOFTWARE, {})
 
 
+def test_images_that_no_file_can_refer_to_one_by_one_are_refused(tmp_path, exam_maker):
+    exam = exam_maker("ge", phases=PHASES)
+    write_exam(tmp_path / "in", exam)
+    for path in (tmp_path / "in").rglob("*.dcm"):
+        dataset = pydicom.dcmread(path)
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4"
+        dataset.save_as(path)
+    grid = exam.images["portal_venous"]
+    result = result_of(grid.with_array(drawn(grid.shape)))
+    origin = origin_of(tmp_path / "in", exam)
+    with pytest.raises(OriginError, match="share a SOPInstanceUID"):
+        segmentation(result, origin, SOFTWARE, {})
+    with pytest.raises(OriginError, match="share a SOPInstanceUID"):
+        structured_report(result, origin, SOFTWARE, {}, None)
+
+
 def test_a_fault_of_mtinet_is_not_told_as_one_of_the_images(study):
     _exam, result, origin = study
     # every lesion has probabilities, if only an empty table of them

@@ -155,6 +155,17 @@ def test_pipes_and_looping_links_do_not_hang(volume):
     assert findings == []
 
 
+def test_linked_folders_are_read(series_writer, tmp_path):
+    for name in ("here", "elsewhere/there"):
+        writer = series_writer(name, study_uid=f"1.2.{len(name)}")
+        for place in range(3):
+            writer.add(place)
+    (tmp_path / "here" / "linked").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    studies, findings = read_studies(tmp_path / "here")
+    assert findings == []
+    assert [study.series[0].info.n_images for study in studies] == [3, 3]
+
+
 def test_a_missing_source_is_an_error(tmp_path):
     with pytest.raises(UnusableError, match="does not exist"):
         read_studies(tmp_path / "nothing")

@@ -128,6 +128,41 @@ def test_patients_and_studies_come_apart_and_progress_is_told(series_writer):
     assert told == [(k + 1, 12) for k in range(12)]
 
 
+def rewrite(folder, change):
+    for path in sorted(folder.iterdir()):
+        dataset = pydicom.dcmread(path)
+        change(dataset)
+        dataset.save_as(path, enforce_file_format=False)
+
+
+def test_images_that_an_anonymiser_gave_one_uid_are_all_kept_and_said(series_writer):
+    writer = series_writer()
+    for position in range(2):
+        for place in range(4):
+            writer.add(place, 10 * position + place, TemporalPositionIdentifier=position + 1)
+    rewrite(writer.folder, lambda ds: setattr(ds, "SOPInstanceUID", "1.2.3.4"))
+    first = min(writer.folder.iterdir())
+    (writer.folder / "copy.dcm").write_bytes(first.read_bytes())
+    ((study,), _) = read_studies(writer.folder)
+    arrays = [v.info.load().array[0, 0].tolist() for v in study.series[0].volumes]
+    assert arrays == [[0, 1, 2, 3], [10, 11, 12, 13]]
+    said = {f.id: f for f in study.findings}
+    assert said["shared-uid"].severity == "warning"
+    assert "7 images" in said["shared-uid"].meaning
+    assert "1 images twice" in said["duplicate-file"].meaning
+
+
+def test_the_uid_of_the_files_meta_information_stands_for_one_that_is_missing(series_writer):
+    writer = series_writer()
+    write_volume(writer, 4)
+    uids = tuple(str(pydicom.dcmread(path).SOPInstanceUID) for path in sorted(writer.folder.iterdir()))
+    rewrite(writer.folder, lambda ds: setattr(ds, "SOPInstanceUID", ""))
+    ((study,), _) = read_studies(writer.folder)
+    (volume,) = study.series[0].volumes
+    assert volume.instance_uids == uids
+    assert study.findings == ()
+
+
 def test_one_study_under_two_patients_is_named(series_writer):
     for patient in ("A", "B"):
         write_volume(series_writer(common={"PatientID": patient}))

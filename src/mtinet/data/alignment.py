@@ -44,7 +44,7 @@ class Aligned:
 def align(
     study: Study, phases: tuple[Phase, ...], reference: Volume, grid: Grid, settings: PreparationSettings
 ) -> Aligned:
-    """Register and resample the phases that are asked for, and the one on which the mask was drawn.
+    """Register and resample the phases that are asked for, and the one on which the masks were drawn.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def align(
     """
     aligned = Aligned()
     target: Target | None = None
-    drawn_on = {study.mask_phase} if study.mask and study.mask_phase else set()
+    drawn_on = {study.mask_phase} if study.mask or study.liver_mask else set()
     for phase in [p for p in study.images if p in phases or p in drawn_on]:
         volume = reference if phase == study.reference_phase else study.image(phase)
         if not np.isfinite(volume.array).all():

@@ -21,7 +21,7 @@ from mtinet.cohort import Study
 from mtinet.config import Phase, PreparationSettings
 from mtinet.data.prepared import PreparedStudy
 
-PREPARATION_REVISION = 2
+PREPARATION_REVISION = 3
 """To be raised whenever the same files and settings would be prepared differently."""
 
 

@@ -51,6 +51,13 @@ class VolumeLoader:
     slices: tuple[SliceSource, ...]
     affine: tuple[tuple[float, ...], ...]
 
+    @property
+    def grid(self) -> Volume:
+        """The volume's grid without reading anything: its voxels are 0 and take no memory."""
+        form = self.slices[0].format
+        shape = (form.columns, form.rows, len(self.slices))
+        return Volume(np.broadcast_to(np.uint8(0), shape), np.array(self.affine))
+
     def __call__(self) -> Volume:
         """The volume, ``float32``, axes (columns, rows, slices).
 

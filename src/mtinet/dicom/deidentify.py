@@ -135,37 +135,30 @@ class Dropped:
     action : str
         The profile's code: X removed, Z emptied, D replaced, U UID replaced; ``X/Z`` and the like depend on
         the object.
-    files : int or None
-        Files that have it; None = not counted.
+    files : int
+        Files that have it.
     """
 
     tag: int
     keyword: str
     action: str
-    files: int | None = None
+    files: int
 
     def __str__(self) -> str:
         place = "(odd groups)" if self.tag < 0 else f"({self.tag >> 16:04X},{self.tag & 0xFFFF:04X})"
-        count = "" if self.files is None else f", {self.files} files"
-        return f"{self.keyword} {place}: {MEANING[self.action[0]]} ({self.action}){count}"
+        return f"{self.keyword} {place}: {MEANING[self.action[0]]} ({self.action}), {self.files} files"
 
 
-def dropped_attributes(files: Mapping[int, int] | None = None) -> list[Dropped]:
+def dropped_attributes(files: Mapping[int, int]) -> list[Dropped]:
     """Attributes that the profile removes or replaces, by tag; private ones last.
 
     Parameters
     ----------
-    files : mapping, optional
-        Number of files by tag (see :func:`profile_tags`): only attributes that occur are listed.  None = all
-        that the profile names.
+    files : mapping
+        Number of files by tag (see :func:`profile_tags`).
     """
     from pydicom.datadict import keyword_for_tag
 
-    if files is None:
-        listed = [
-            Dropped(tag, keyword_for_tag(tag) or "retired", action) for tag, action in _profile().items()
-        ]
-        return [*listed, Dropped(-1, "private attributes", "X")]
     listed = [
         Dropped(tag, keyword_for_tag(tag) or "unknown", action, files[tag])
         for tag in sorted(files)

@@ -229,7 +229,7 @@ def _image(places: Sequence[Any], dataset: Any, study_date: str) -> dict[str, An
     acquisition = first(places, "FrameAcquisitionNumber", "AcquisitionNumber")
     frame_type = next((t for p in places if (t := text(p, "FrameType"))), "") or text(dataset, "ImageType")
     return {
-        "uid": text(dataset, "SOPInstanceUID"),
+        "uid": text(dataset, "SOPInstanceUID") or text(dataset.file_meta, "MediaStorageSOPInstanceUID"),
         "number": whole(dataset, "InstanceNumber", 0),
         "file_number": whole(dataset, "InstanceNumber", 0),
         "position": position,

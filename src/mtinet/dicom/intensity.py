@@ -44,12 +44,13 @@ def scaling(image: Image, manufacturer: str) -> Scaling:
     """
     slope, intercept = image.rescale or (1.0, 0.0)
     slope = slope or 1.0
+    # only Philips writes it, whatever name an anonymiser has left of the manufacturer
+    if image.scale_slope is not None and image.scale_slope > 0:
+        return Scaling(1.0 / image.scale_slope, intercept / (slope * image.scale_slope))
     if "philips" not in manufacturer.lower():
         if image.rescale is None and image.real_world is not None:
             return Scaling(*image.real_world)
         return Scaling(slope, intercept)
-    if image.scale_slope is not None and image.scale_slope > 0:
-        return Scaling(1.0 / image.scale_slope, intercept / (slope * image.scale_slope))
     if image.real_world is not None and image.real_world_unit.lower() not in _NO_UNIT:
         return Scaling(*image.real_world)
     return Scaling(slope, intercept, comparable=False)

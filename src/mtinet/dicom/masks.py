@@ -8,7 +8,7 @@ of reference and the geometry do.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mtinet.dicom import rtstruct, seg
+from mtinet.dicom.decode import VolumeLoader
 from mtinet.dicom.headers import MASK_CLASSES
 from mtinet.dicom.mask_images import read_layers
 from mtinet.dicom.pieces import MaskError, Piece, Sources, mask_finding, number_pieces, place
 from mtinet.dicom.quiet import silence
 from mtinet.dicom.series import SeriesInfo
-from mtinet.dicom.structures import Kind, kind_of
+from mtinet.dicom.structures import Kind, kind_of, names_lesion
 from mtinet.dicom.study import DicomSeries, DicomVolume
-from mtinet.errors import UserError
 from mtinet.results import Finding
 from mtinet.volume import Volume
 
@@ -41,7 +41,7 @@ class MaskOnVolume:
     volume_index : int
     labels : Volume
         ``uint8``, lesions numbered 1..K in the order of the file; empty ones are left out.  A structure whose
-        name tells nothing is a lesion.
+        name tells nothing is a lesion where no other is called one.
     names : dict
         The lesions' names by number.
     source : str
@@ -85,11 +85,12 @@ class Target:
         """Series and number of the volume."""
         return self.series.info.series_uid, self.index
 
-    def load(self) -> Volume:
-        """Its voxels; a ``UserError`` where it cannot be used."""
-        if self.volume.info.load is None:
-            raise MaskError(f"series {self.series.info.series_number} has no voxels; give its DICOM files")
-        return self.volume.info.load()
+    @property
+    def grid(self) -> Volume:
+        """Where its voxels lie; they are not read."""
+        load = self.volume.info.load
+        assert isinstance(load, VolumeLoader), "volumes that cannot be used are no targets"
+        return load.grid
 
 
 def read_masks(path: Path, series: Sequence[DicomSeries]) -> MaskOnVolume:
@@ -116,16 +117,17 @@ def read_masks(path: Path, series: Sequence[DicomSeries]) -> MaskOnVolume:
     kind = MASK_CLASSES[dataset.SOPClassUID]
     reader = seg if kind == "SEG" else rtstruct
     targets = find_targets(path, reader.sources_of(dataset), series)
-    problems: list[str] = []
-    for target, grid in _loaded(targets):
+    problems: list[MaskError] = []
+    for target in targets:
+        grid = target.grid
         try:
             pieces, notes = reader.pieces_of(dataset, grid, path)
         except MaskError as error:
-            problems.append(str(error))
+            problems.append(error)
             continue
-        certain = [t.key for t in targets if t.key == target.key or _same_grid(t, grid)]
+        certain = [t.key for t in targets if t.grid.corner_distance_mm(grid) < 0.01]
         return number(path, kind, target, grid, pieces, tuple(certain), notes)
-    raise MaskError(problems[0] if problems else f"{path}: none of the study's volumes can be read")
+    raise problems[0]
 
 
 def read_mask_image(path: Path, volumes: Sequence[DicomVolume], name: str = "") -> MaskOnVolume:
@@ -155,10 +157,12 @@ def read_mask_image(path: Path, volumes: Sequence[DicomVolume], name: str = "") 
     if len(named) == 1 and named[0][0].isdecimal():
         named = [(name, named[0][1])]
     group = DicomSeries(SeriesInfo("", ""), tuple(volumes))
-    targets = [Target(group, k) for k, volume in enumerate(volumes) if not volume.refused]
     found: list[tuple[Target, Volume, list[Piece]]] = []
-    shape = named[0][1].shape if named else ()
-    for target, grid in _loaded([t for t in targets if _same_count(t, shape)]):
+    for target in _targets([group]):
+        grid = target.grid
+        # looked at first: to place the voxels takes longer
+        if not named or sorted(grid.shape) != sorted(named[0][1].shape):
+            continue
         try:
             pieces = [
                 Piece(called, place(voxels, affine, grid, path, whole=True)) for called, voxels in named
@@ -183,7 +187,7 @@ def find_targets(path: Path, sources: Sources, series: Sequence[DicomSeries]) ->
     MaskError
         It refers to images of which the study has none, or the study has no volume in its frame of reference.
     """
-    targets = [Target(s, k) for s in series for k in range(len(s.volumes)) if not s.volumes[k].refused]
+    targets = _targets(series)
     votes: Counter[int] = Counter()
     wanted = {r.instance_uid: {q.frame for q in sources.references if q.instance_uid == r.instance_uid}
               for r in sources.references}  # fmt: skip
@@ -225,7 +229,9 @@ def number(
     findings: Sequence[Finding],
 ) -> MaskOnVolume:
     """Lesions numbered on a volume of a study, and the liver; other structures are left out."""
-    kinds = {piece.called: kind_of(piece.name, piece.code) for piece in pieces}
+    kinds: dict[str, Kind] = {piece.called: kind_of(piece.name, piece.code) for piece in pieces}
+    if any(names_lesion(piece.name, piece.code) for piece in pieces if piece.voxels.any()):
+        kinds |= {called: "passed over" for called, kind in kinds.items() if kind == "unknown"}
     marked = [p for p in pieces if kinds[p.called] in ("lesion", "unknown") or not p.voxels.any()]
     labels, names, notes = number_pieces(path, grid, marked)
     whole = [p.voxels for p in pieces if kinds[p.called] == "liver" and p.voxels.any()]
@@ -279,28 +285,11 @@ def read_dataset(path: Path) -> Dataset:
     return dataset
 
 
-def _loaded(targets: Sequence[Target]) -> Iterator[tuple[Target, Volume]]:
-    """Targets with their volumes; one that cannot be read is passed over, unless none can."""
-    problem, read = None, 0
-    for target in targets:
-        try:
-            grid = target.load()
-        except UserError as error:
-            problem = error
-            continue
-        read += 1
-        yield target, grid
-    if not read and problem is not None:
-        raise problem
-
-
-def _same_grid(target: Target, grid: Volume) -> bool:
-    try:
-        return target.load().corner_distance_mm(grid) < 0.01
-    except UserError:
-        return False
-
-
-def _same_count(target: Target, shape: Sequence[int]) -> bool:
-    grid = target.volume.info.grid
-    return grid is None or sorted(grid.shape) == sorted(shape)
+def _targets(series: Sequence[DicomSeries]) -> list[Target]:
+    """Every volume that can be used."""
+    return [
+        Target(one, k)
+        for one in series
+        for k, volume in enumerate(one.volumes)
+        if isinstance(volume.info.load, VolumeLoader)
+    ]

@@ -55,9 +55,15 @@ class Origin:
         Raises
         ------
         OriginError
-            The phase is not among them, or a file cannot be read any more.
+            The phase is not among them, a file cannot be read any more, or instances have no UID of their own.
         """
-        return [_header(file) for file in dict.fromkeys(one.file for one in self._loader(phase).slices)]
+        found = [_header(file) for file in dict.fromkeys(one.file for one in self._loader(phase).slices)]
+        if len({str(ds.SOPInstanceUID) for ds in found} - {""}) < len(found):
+            raise OriginError(
+                f"images of the {phase} phase share a SOPInstanceUID or have none, and a DICOM file that is made of "
+                "them refers to each; anonymise them again with a UID for each, or write formats without DICOM"
+            )
+        return found
 
     def others(self, reference: str) -> list[Dataset]:
         """Headers of the instances of all other phases, each once."""
@@ -129,6 +135,8 @@ def _header(file: SourceFile) -> Dataset:
         ) from None
     # texts are decoded: what is made of them is in Unicode, whatever set (or several of them) they were written in
     dataset.SpecificCharacterSet = "ISO_IR 192"
+    if not dataset.get("SOPInstanceUID"):
+        dataset.SOPInstanceUID = dataset.file_meta.get("MediaStorageSOPInstanceUID", "")
     for name in _TYPE_2:
         if name not in dataset:
             setattr(dataset, name, "")

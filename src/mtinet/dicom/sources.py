@@ -10,12 +10,12 @@ import os
 import stat
 import struct
 import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from mtinet.dicom.members import MAX_MEMBER_BYTES, ZIP_ERRORS
 from mtinet.errors import UnusableError
+from mtinet.files import walk
 from mtinet.results import Finding
 
 MAX_MEMBERS = 500_000
@@ -67,7 +67,7 @@ def find_files(source: Path) -> tuple[list[SourceFile], list[Finding]]:
     Parameters
     ----------
     source : Path
-        A folder (searched with all folders in it; links to folders are not followed), a zip, or one file.
+        A folder (searched with all folders in it, linked ones too), a zip, or one file.
 
     Raises
     ------
@@ -81,21 +81,15 @@ def find_files(source: Path) -> tuple[list[SourceFile], list[Finding]]:
     if not source.is_dir():
         _take(source, source.name, files, findings)
         return files, findings
-    for path in _walk(source, findings):
-        _take(path, path.relative_to(source).as_posix(), files, findings)
-    return files, findings
 
-
-def _walk(folder: Path, findings: list[Finding]) -> Iterator[Path]:
     def unlisted(error: OSError) -> None:
         findings.append(
             unreadable(str(error.filename), f"cannot be listed ({error.strerror})", "Check the permissions.")
         )
 
-    for place, folders, names in os.walk(folder, onerror=unlisted):
-        folders.sort()
-        for name in sorted(names):
-            yield Path(place) / name
+    for path in walk(source, unlisted):
+        _take(path, path.relative_to(source).as_posix(), files, findings)
+    return files, findings
 
 
 def _take(path: Path, name: str, files: list[SourceFile], findings: list[Finding]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -49,6 +49,12 @@ class DicomVolume:
     frame_numbers: tuple[int, ...] = ()
     comparable: bool = True
     refused: str = ""
+
+    @property
+    def files(self) -> tuple[SourceFile, ...]:
+        """Those that hold its slices, each once; none where it is refused."""
+        load = self.info.load
+        return tuple(dict.fromkeys(s.file for s in load.slices)) if isinstance(load, VolumeLoader) else ()
 
 
 @dataclass(frozen=True)
@@ -138,11 +144,17 @@ def build_series(study_key: str, sources: Sequence[Source]) -> tuple[DicomSeries
     return DicomSeries(info, tuple(volumes), text["frame_of_reference_uid"]), notes.findings
 
 
-_ByImage = dict[tuple[str, int], tuple[Image, Source]]
+_ByImage = dict[Hashable, tuple[Image, Source]]
+
+
+def _identity(image: Image) -> Hashable:
+    """What copies of an image have in common: place and time too, for some anonymisers give all images one uid."""
+    place = (image.file_number, image.position, image.orientation)
+    return image.uid, image.frame, place, image.time_s, image.trigger_ms, image.temporal_position
 
 
 def _usable(sources: Iterable[Source], notes: _Notes) -> _ByImage:
-    """Images that may be slices, by uid and frame; the others are named."""
+    """Images that may be slices, by what tells them apart; the others are named."""
     usable: _ByImage = {}
     twice, colour = 0, 0
     damaged: Counter[str] = Counter()
@@ -158,7 +170,7 @@ def _usable(sources: Iterable[Source], notes: _Notes) -> _ByImage:
             damaged[why] += 1
             continue
         for image in header.images:
-            key = (image.uid, image.frame)
+            key = _identity(image)
             if key in usable:
                 twice += 1
             else:
@@ -175,6 +187,15 @@ def _usable(sources: Iterable[Source], notes: _Notes) -> _ByImage:
             "note",
             f"holds {twice} images twice; one copy of each is used",
             "Nothing to do.",
+        )
+    shared = len(usable) - len({(image.uid, image.frame) for image, _ in usable.values()})
+    if shared:
+        notes.add(
+            "shared-uid",
+            "warning",
+            f"holds {shared} images that have the SOPInstanceUID of another one, or none; place and time tell them "
+            "apart",
+            "Compare the phases on the quality page; anonymise the files again, with a UID for each image.",
         )
     if colour:
         notes.add("colour", "note", f"holds {colour} colour images; they are left out", "Nothing to do.")
@@ -209,9 +230,9 @@ def _direction(image: Image) -> tuple[float, ...]:
 def _volume(index: int, stack: Stack, by_image: _ByImage, header: Header, notes: _Notes) -> DicomVolume:
     """The volume of a stack; refused ones are named."""
     images = stack.images
-    sources = [by_image[image.uid, image.frame][1] for image in images]
-    # a CT of Philips has its Hounsfield units in the rescale alone
-    manufacturer = header.series["manufacturer"] if header.series["modality"] == "MR" else ""
+    sources = [by_image[_identity(image)][1] for image in images]
+    # a CT of Philips has its Hounsfield units in the rescale alone; no modality is one that somebody took away
+    manufacturer = header.series["manufacturer"] if header.series["modality"] in ("MR", "") else ""
     scales = [scaling(image, manufacturer) for image in images]
     first = images[0]
     times = [i.time_s for i in images if i.time_s is not None]

@@ -54,6 +54,17 @@ def test_files_become_a_cohort_that_points_to_them(source, tmp_path, one, no_err
     assert counts(outcome) == {"found": 2, "included": 2}
 
 
+def test_a_linked_patient_is_imported(source, tmp_path, one):
+    shutil.move(source / "NO", tmp_path / "elsewhere")
+    (source / "NO").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    run(source, tmp_path / "out", one)
+    studies = Cohort.read(tmp_path / "out").studies
+    assert [(s.study_id, len(s.images), s.mask is not None) for s in studies] == [
+        ("007", 3, True),
+        ("NO", 3, True),
+    ]
+
+
 def test_hepatobiliary_is_stored_as_delayed_only_on_the_users_word(source, tmp_path, one):
     outcome = run(source, tmp_path / "out", one, phases=["nativ=pre", "hbp=delayed", "T2=ignore"])
     assert Cohort.read(tmp_path / "out").phases == ("pre", "arterial", "delayed")

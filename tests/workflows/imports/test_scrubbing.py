@@ -45,6 +45,28 @@ def test_a_name_is_known_without_its_umlauts(written):
     assert scrubbed(f"vibe_{written}_art", study) == "vibe_[removed]_art"
 
 
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("Müller-Lüdenscheidt^Zoë", "Müller"),
+        ("Müller-Lüdenscheidt^Zoë", "MUELLER"),
+        ("Müller-Lüdenscheidt^Zoë", "Mueller_Luedenscheidt Zoe"),
+        ("Schmidt-Weber^Anna", "SCHMIDT"),
+        ("Schmidt-Weber^Anna", "Weber Anna"),
+        ("Al-Hassan^Omar", "HASSAN"),
+        ("Al-Hassan^Omar", "ALHASSAN"),
+        ("Al-Hassan^Omar", "al hassan"),
+        ("O'Brien^Pat", "OBRIEN"),
+        ("O\u2019Brien^Pat", "O'Brien"),
+        ("Kim^Min-Jun", "MINJUN"),
+        ("Kim^Min-Jun", "Kim min"),
+    ],
+)
+def test_a_double_name_is_known_by_its_pieces_and_however_they_are_joined(name, written):
+    study = replace(STUDY, patient_name=name)
+    assert scrubbed(f"vibe {written} 5 min AL art", study) == "vibe [removed] 5 min AL art"
+
+
 def test_words_of_descriptions_are_a_name_beside_another_part_only():
     study = replace(STUDY, patient_name="Art^Ax^X")
     assert scrubbed("t1_vibe_art_fs_ax x2", study) == "t1_vibe_art_fs_ax x2"

@@ -13,7 +13,6 @@ import numpy as np
 from mtinet.cohort import REFERENCE_ORDER
 from mtinet.config import PHASES, Phase
 from mtinet.dicom.contained import UnreadableError
-from mtinet.dicom.decode import VolumeLoader
 from mtinet.dicom.study import DicomStudy, DicomVolume
 from mtinet.errors import UserError
 from mtinet.imaging.resampling import overlap_fraction
@@ -274,8 +273,7 @@ def acquisition_of(study: DicomStudy, chosen: Mapping[Phase, ChosenVolume]) -> d
 
 def volume_state(volume: DicomVolume) -> str:
     """What is another text where a volume's files are others, or hold something else under the same UIDs."""
-    slices = volume.info.load.slices if isinstance(volume.info.load, VolumeLoader) else ()
-    versions = [(one.file.size, one.file.version) for one in slices]
+    versions = [(file.size, file.version) for file in volume.files]
     return repr((volume.instance_uids, volume.frame_numbers, volume.refused, versions))
 
 

@@ -17,6 +17,7 @@ from mtinet.dicom.masks import MaskOnVolume, read_mask_image, read_masks
 from mtinet.dicom.structures import Kind
 from mtinet.dicom.study import DicomStudy
 from mtinet.errors import UserError
+from mtinet.files import walk
 from mtinet.imaging.masks import components, voxel_counts
 from mtinet.results import Finding
 from mtinet.volume import SNAP_VOXELS, Volume
@@ -72,7 +73,7 @@ class MaskFolder:
         self.folder = folder
         self._by_name: dict[Path, set[str]] = {}
         self._by_uid: dict[Path, str] = {}
-        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        for path in sorted(p for p in walk(folder) if p.is_file()):
             if path.name.lower().endswith(IMAGE_SUFFIXES):
                 places = [*path.relative_to(folder).parts[:-1], _stem(path)]
                 self._by_name[path] = {*places, *(_PART_OF_A_NAME.split(place)[0] for place in places)}
@@ -198,12 +199,14 @@ def _name_structures(masks: StudyMasks) -> None:
         "liver": "liver",
         "lesion": "lesion",
         "unknown": "lesion (its name tells nothing)",
+        "passed over": "neither (its name tells nothing, and others are called lesions)",
         "other": "neither",
     }
+    guessed = not {"unknown", "passed over"}.isdisjoint(masks.kinds.values())
     masks.findings.append(
         import_finding(
             "mask-structures",
-            "note",
+            "warning" if guessed else "note",
             "structures of the masks were taken for: "
             + "; ".join(f"{name!r}: {told[kind]}" for name, kind in masks.kinds.items()),
             "Where one is wrong, rename it (liver, lesion) or remove it from the file, and import again.",

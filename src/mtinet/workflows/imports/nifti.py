@@ -10,6 +10,7 @@ from pathlib import Path
 from mtinet.cohort import Cohort, Study
 from mtinet.config import PHASES, Phase
 from mtinet.errors import UnusableError, UserError
+from mtinet.files import walk
 from mtinet.results import Finding
 from mtinet.workflows.imports.inclusion import Inclusion
 from mtinet.workflows.imports.labels import with_labels
@@ -82,7 +83,7 @@ def import_nifti(
     refuse_occupied(out)
     if mask_phase and mask_phase not in PHASES:
         raise UserError(f"--mask-phase {mask_phase} is not a phase; valid: {', '.join(PHASES)}")
-    paths = sorted(p.relative_to(src).as_posix() for p in src.rglob("*") if p.is_file())
+    paths = sorted(p.relative_to(src).as_posix() for p in walk(src) if p.is_file())
     paths = [p for p in paths if not any(part.startswith(".") for part in p.split("/"))]
     if out.resolve().is_relative_to(src):
         inside = out.resolve().relative_to(src).as_posix() + "/"

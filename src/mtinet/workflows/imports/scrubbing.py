@@ -14,16 +14,20 @@ from mtinet.results import Finding
 
 REMOVED = "[removed]"
 _SHORTEST = 3
-"""Characters from which an id is looked for: a shorter one would hit ordinary numbers."""
+"""Characters from which an id, or a piece of a double name, is looked for: a shorter one would hit ordinary numbers
+and words."""
 
 _SHORTEST_NAME = 2
+_JOINED = re.compile(r"[-\u2010-\u2013'\u2018\u2019\u02bc`\u00b4]+")
+"""Hyphens and apostrophes, which join the pieces of a double name."""
+
 _IDEOGRAPHIC = re.compile(r"[\u1100-\u11ff\u3040-\u30ff\u3130-\u318f\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]")
 """Scripts that write words without blanks between."""
 
 _ORDINARY = frozenset((
     "adc", "art", "ax", "axial", "bh", "ce", "cor", "del", "dixon", "dwi", "dyn", "dynamic", "fat", "fl",
-    "flash", "fs", "gd", "gre", "haste", "in", "inj", "iv", "km", "late", "lava", "liver", "mip", "mr",
-    "nat", "native", "op", "opp", "out", "pd", "ph", "phase", "post", "pre", "pv", "sag", "sat", "se",
+    "flash", "fs", "gd", "gre", "haste", "in", "inj", "iv", "km", "late", "lava", "liver", "min", "mip",
+    "mr", "nat", "native", "op", "opp", "out", "pd", "ph", "phase", "post", "pre", "pv", "sag", "sat", "se",
     "sub", "t1", "t2", "tfe", "tra", "trig", "tse", "ven", "venous", "vibe", "water",
 ))  # fmt: skip
 """Words of series' descriptions: a part of a name that is one is taken out beside another part only."""
@@ -121,18 +125,23 @@ def _written(date: str) -> set[str]:
 def _patterns(name: str) -> dict[str, str]:
     """Regular expressions for a person's name, by what they look for.
 
-    DICOM writes ``=`` between a name's scripts and ``^`` between its parts.  Words of descriptions and single
-    letters are a name beside another part only.
+    DICOM writes ``=`` between a name's scripts and ``^`` between its parts.  Of a double name (``Al-Hassan``,
+    ``O'Brien``) each piece is looked for, and the whole with any or no sign between them.  Words of descriptions,
+    single letters and the short pieces of double names are a name beside another part only.
     """
     found: dict[str, str] = {}
     for script in name.split("="):
         parts = [part for part in re.split(r"[\^\s,.]+", script) if part]
-        spelled = {part: _spellings(part) for part in parts}
-        for one, other in permutations(parts, 2):
+        pieces = {part: [piece for piece in _JOINED.split(part) if piece] for part in parts}
+        spelled = {part: r"[\W_]*".join(map(_spellings, pieces[part])) for part in parts if pieces[part]}
+        double = {piece: _spellings(piece) for part in parts for piece in pieces[part] if piece not in parts}
+        spelled |= double
+        for one, other in permutations(spelled, 2):
             between = r"[\W_]*" if _IDEOGRAPHIC.search(one + other) else r"[\W_]+"
             found[f"{one} {other}"] = spelled[one] + between + spelled[other]
-        for part in parts:
-            if len(part) >= _SHORTEST_NAME and part.lower() not in _ORDINARY:
+        for part in spelled:
+            shortest = _SHORTEST if part in double else _SHORTEST_NAME
+            if len(part) >= shortest and _JOINED.sub("", part).lower() not in _ORDINARY:
                 found[part] = spelled[part]
     return found
 
