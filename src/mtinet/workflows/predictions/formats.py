@@ -34,6 +34,19 @@ DEFAULT_FORMATS: tuple[Format, ...] = ("nifti", "json", "picture", "page")
 LIVER_FILE = "liver_mask.nii.gz"
 TABLE_FILE = "measurements.csv"
 TABLE_HEAD = ("study_id", "lesion", "quantity", "phase", "value", "unit", "finding", "reason")
+FILES: Mapping[Format, tuple[str, ...]] = {
+    "nifti": ("mask.nii.gz",),
+    "json": ("result.json",),
+    "csv": (TABLE_FILE,),
+    "maps": ("probability.nii.gz", "entropy.nii.gz", "information.nii.gz"),
+    "picture": ("picture.png",),
+    "page": ("page.html",),
+    "pdf": ("page.pdf", "page.dcm"),
+    "dicom-seg": ("segmentation.dcm",),
+    "dicom-sr": ("report.dcm",),
+}
+"""Files that each format may have of a result; a liver's outline beside them may be the user's own, and is not one."""
+
 DICOM_FORMATS: tuple[Format, ...] = ("dicom-seg", "dicom-sr")
 
 
