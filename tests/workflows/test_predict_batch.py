@@ -320,6 +320,43 @@ def test_a_full_disk_stops_cleanly_and_goes_on(toy_run, three, tmp_path, monkeyp
     assert [r.study_id for r in outcome.results] == ["s0", "s1", "s2"]
 
 
+def test_a_full_disk_is_told_with_what_is_finished(toy_run, three, tmp_path, monkeypatch):
+    write = writers.WRITERS["json"]
+    full = []
+
+    def filling(output, folder):
+        if output.result.study_id in full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(output, folder)
+
+    monkeypatch.setattr(writers, "WRITERS", {**writers.WRITERS, "json": filling})
+    words = [str(toy_run.path), str(three), "-o", str(tmp_path / "out"), "--format", "json"]
+    for first, code in (("s0", 3), ("s1", 1)):
+        full[:] = [first]
+        said = CliRunner().invoke(app, ["predict", *words, "--json"], obj={"debug": False})
+        assert said.exit_code == code, said.output
+        told = json.loads(said.stdout)
+        finished = [f"s{n}" for n in range(int(first[1]))]
+        assert [r["study_id"] for r in told["results"]] == finished
+        assert [f["id"] for f in told["findings"] if "No space left" in f["meaning"]] == ["not-written"]
+        # every study is among the results or among the findings
+        undone = [f["case"] for f in told["findings"] if f["id"] == "not-predicted"]
+        assert [*finished, *undone] == ["s0", "s1", "s2"]
+    in_words = CliRunner().invoke(app, ["predict", *words], obj={"debug": False})
+    assert in_words.exit_code == 1
+    assert "1 studies are finished and stay. Free space" in in_words.stdout
+
+
+def test_a_place_that_cannot_be_written_to_gives_a_document_and_nothing_usable(toy_run, three, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    words = [str(toy_run.path), str(three / "s0"), "-o", str(tmp_path / "file" / "out"), "--format", "json"]
+    said = CliRunner().invoke(app, ["predict", *words, "--json"], obj={"debug": False})
+    assert said.exit_code == 3, said.output
+    told = json.loads(said.stdout)
+    assert told["results"] == []
+    assert {f["id"]: f["case"] for f in told["findings"]} == {"not-written": "", "not-predicted": "s0"}
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """Mount a disk of so many bytes, and give what makes it larger."""
