@@ -25,6 +25,7 @@ from mtinet.volume import Volume
 from mtinet.workflows.predict import OutputError, PredictOptions, predict
 from mtinet.workflows.predictions import formats as writers
 from mtinet.workflows.predictions.formats import read_formats
+from mtinet.workflows.predictions.stored import read_result
 
 PHASES = ("pre", "arterial", "portal_venous", "delayed")
 QUICK = PredictOptions(formats=("nifti", "json"))
@@ -494,6 +495,29 @@ def test_a_line_of_the_audit_that_was_cut_short_does_no_harm(toy_run, three, tmp
     assert predict(toy_run.path, three, out, QUICK).kept == ("s0", "s1")
     assert counted == ["s2"]
     assert predict(toy_run.path, three, out, QUICK).kept == ("s0", "s1", "s2")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there a file's name may be any bytes")
+def test_a_name_that_is_not_utf8_costs_its_study_alone(toy_run, three, tmp_path, counted):
+    (three / "s0").rename(three / os.fsdecode(b"M\xfcller"))
+    (three / "s2" / "delayed.nii.gz").rename(three / "s2" / os.fsdecode(b"sp\xe4t.nii.gz"))
+    out = tmp_path / "out"
+    outcome = predict(toy_run.path, three, out, PredictOptions(formats=("json", "page")))
+    assert counted == ["s1", "s2"]
+    assert [r.study_id for r in outcome.results] == ["s1", "s2"]
+    (failed,) = [f for f in outcome.findings if f.id == "not-predicted"]
+    assert failed.case == r"M\udcfcller"
+    assert "not UTF-8" in failed.meaning
+    lines = [json.loads(line) for line in (out / "audit.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [(line["study_id"], line["outcome"]) for line in lines] == [
+        (failed.case, "failed"),
+        ("s1", "predicted"),
+        ("s2", "predicted"),
+    ]
+    # a file that is not used is named all the same
+    assert r"sp\udce4t.nii.gz" in (out / "s2" / "page.html").read_text(encoding="utf-8")
+    assert any(r"sp\udce4t.nii.gz" in f.meaning for f in read_result(out / "s2").findings)
+    assert predict(toy_run.path, three, out, PredictOptions(formats=("json",))).kept == ("s1", "s2")
 
 
 def test_an_unforeseen_failure_of_one_study_does_not_stop_the_others(toy_run, three, tmp_path, monkeypatch):
