@@ -121,6 +121,6 @@ def plain(value: Any) -> Any:
         value = value.item()
     if isinstance(value, float) and not np.isfinite(value):
         return None
-    if isinstance(value, (str, Path)):
-        return readable(str(value))
-    return value
+    if isinstance(value, Path):
+        value = str(value)
+    return readable(value) if isinstance(value, str) else value
