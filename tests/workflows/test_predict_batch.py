@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,11 @@ import pydicom
 import pytest
 from typer.testing import CliRunner
 
+import mtinet
 from mtinet import files
 from mtinet.cli import app
 from mtinet.errors import UserError
-from mtinet.volume import Volume
+from mtinet.volume import Volume, read_nifti
 from mtinet.workflows.predict import OutputError, PredictOptions, predict
 from mtinet.workflows.predictions import formats as writers
 from mtinet.workflows.predictions.formats import read_formats
@@ -597,6 +599,14 @@ def test_the_table_of_a_batch_says_what_it_lacks(toy_run, three, tmp_path):
 def test_memory_holds_no_masks_of_a_batch(toy_run, three, tmp_path):
     outcome = predict(toy_run.path, three, tmp_path / "out", QUICK)
     assert [r.mask for r in outcome.results] == [None] * 3
+    # which is no reason to save them without a word
+    result = outcome.results[0]
+    with pytest.raises(UserError, match=r"s0: the result has no mask.*read it with its mask\.nii\.gz"):
+        mtinet.save(result, tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
+    mask = read_nifti(tmp_path / "out" / "s0" / "mask.nii.gz", labels=True)
+    mtinet.save(replace(result, mask=mask), tmp_path / "saved")
+    assert {path.name for path in (tmp_path / "saved").iterdir()} == {"mask.nii.gz", "result.json"}
 
 
 def test_formats_that_cannot_be_are_refused_before_any_work(toy_run, three, tmp_path, monkeypatch):

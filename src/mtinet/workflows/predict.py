@@ -94,7 +94,8 @@ class Predictions:
     Attributes
     ----------
     results : tuple of Result
-        Of this call and of earlier ones whose files are kept.
+        Of this call and of earlier ones whose files are kept.  Of several studies they have no mask: masks lie on the
+        disk, ``mask.nii.gz`` in each study's folder, and memory does not grow with the number of studies.
     findings : tuple of Finding
         Of all results, and why the other studies have none.
     kept : tuple of str

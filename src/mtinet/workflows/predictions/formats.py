@@ -174,8 +174,13 @@ def write_output(output: Output, folder: Path, formats: Sequence[Format]) -> lis
 
 # ---------------------------------------------------------------------- writers
 def _nifti(output: Output, folder: Path) -> None:
-    if output.result.mask is not None:
-        output.result.mask.write_nifti(folder / "mask.nii.gz")
+    mask = output.result.mask
+    if mask is None:
+        raise UserError(
+            f"study {output.result.study_id}: the result has no mask to write; read it with its mask.nii.gz (of a "
+            "batch it lies in the study's folder), or leave nifti out"
+        )
+    mask.write_nifti(folder / "mask.nii.gz")
     if output.liver is not None:
         shutil.copyfile(output.liver, folder / LIVER_FILE)
 
