@@ -22,7 +22,7 @@ from mtinet.dicom.origin import Origin
 from mtinet.errors import UserError
 from mtinet.inference.certainty import method_key
 from mtinet.inference.predictor import StudyPrediction
-from mtinet.results import Measurement, Result
+from mtinet.results import Lesion, Measurement, Result
 from mtinet.volume import Volume
 
 if TYPE_CHECKING:
@@ -207,9 +207,18 @@ def write_table(path: Path, results: Iterable[Result]) -> None:
             if lesion.is_named:
                 named = [Measurement(f"probability_{name}", p) for name, p in lesion.probabilities.items()]
                 named.insert(0, Measurement("class", finding=lesion.label))
-            for item in (*named, *codes.lesion_quantities(lesion)):
+            for item in (*named, *_class_set(lesion), *codes.lesion_quantities(lesion)):
                 writer.writerow(_row(result.study_id, number, item))
     files.write_text(path, text.getvalue())
+
+
+def _class_set(lesion: Lesion) -> list[Measurement]:
+    """The conformal set, an entry a class; of an empty one, which says something too, an entry without a class."""
+    chosen = None if lesion.certainty is None else lesion.certainty.class_set
+    if chosen is None:
+        return []
+    empty = Measurement("class_set", reason="empty: the lesion is unlike those of every class")
+    return [Measurement("class_set", finding=name) for name in chosen] or [empty]
 
 
 def _row(study_id: str, lesion: str, item: Measurement) -> tuple[str, ...]:
