@@ -188,6 +188,18 @@ def test_results_are_saved_to_a_path_given_as_text(toy_run: Run, tmp_path: Path,
     assert (tmp_path / "saved" / "mask.nii.gz").is_file()
 
 
+def test_formats_may_be_one_text(toy_run: Run, tmp_path: Path, toy_maker):
+    result = mtinet.load(toy_run.path)(write_folder(toy_maker(9), tmp_path / "study"))
+    mtinet.save(result, tmp_path / "one", formats="json")
+    assert {path.name for path in (tmp_path / "one").iterdir()} == {"result.json"}
+    mtinet.save(result, tmp_path / "two", formats="json, csv")
+    assert {path.name for path in (tmp_path / "two").iterdir()} == {"result.json", "measurements.csv"}
+    with pytest.raises(UserError, match=r"^unknown formats: 'docx'; choose from nifti, json"):
+        mtinet.save(result, tmp_path / "none", formats="docx")
+    with pytest.raises(UserError, match=r"^no format is given; choose from"):
+        mtinet.save(result, tmp_path / "none", formats=())
+
+
 def test_the_table_has_class_set_and_intervals_with_their_coverage(toy_run: Run, tmp_path: Path, toy_maker):
     result = mtinet.load(toy_run.path)(write_folder(toy_maker(77), tmp_path / "study"))
     lesion = result.lesions[0]

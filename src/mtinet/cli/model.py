@@ -30,7 +30,6 @@ from mtinet.cli.base import (
     exit_for,
     finding_line,
     findings_text,
-    names,
     progress,
     show,
     stages,
@@ -251,7 +250,7 @@ def predict(
     from mtinet.workflows.predictions.supplied import Supplied
 
     options = PredictOptions(
-        formats=read_formats(names(format_)),
+        formats=read_formats(format_),
         phase_names=parse_phase_names(phase_names),
         key=key,
         images=images,

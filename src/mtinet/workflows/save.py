@@ -24,7 +24,7 @@ from mtinet.workflows.predictions.places import refuse_other_study
 def save(
     result: Result | StudyPrediction,
     folder: Path | str,
-    formats: Iterable[str] = ("nifti", "json"),
+    formats: str | Iterable[str] = ("nifti", "json"),
     images: Path | str | None = None,
 ) -> None:
     """Write the files of a result; all of them appear together.
@@ -36,8 +36,8 @@ def save(
     folder : Path
         Where to write.  Files of these formats that this result does not have (a segmentation without a lesion) are
         removed there; others stay.
-    formats : iterable of str
-        Some of ``nifti, json, csv, maps, picture, page, pdf, dicom-seg, dicom-sr``.
+    formats : str or iterable of str
+        One or some (``"nifti,json"`` will do) of ``nifti, json, csv, maps, picture, page, pdf, dicom-seg, dicom-sr``.
     images : Path, optional
         DICOM folder or zip that the study came from; ``dicom-seg`` and ``dicom-sr`` refer to its instances.
 

@@ -125,19 +125,28 @@ def software_of(model: Mapping[str, Any], reader: str = "") -> Software:
     return Software(provenance.versions()["mtinet"], digest, reader)
 
 
-def read_formats(names: Iterable[str] | None) -> tuple[Format, ...]:
+def read_formats(names: str | Iterable[str] | None) -> tuple[Format, ...]:
     """The formats of these names, each once, in the order in which they are written.
+
+    Parameters
+    ----------
+    names : str or iterable of str or None
+        Names, also in one text with commas; None = the default ones.
 
     Raises
     ------
     UserError
         An unknown name, or ``pdf`` without WeasyPrint.
     """
+    if isinstance(names, str):
+        names = [name for part in names.split(",") if (name := part.strip())]
     wanted = list(DEFAULT_FORMATS if names is None else names)
     unknown = [name for name in wanted if name not in FORMATS]
     if unknown or not wanted:
         raise UserError(
-            f"--format: {', '.join(map(repr, unknown)) or 'nothing given'}; choose from {', '.join(FORMATS)}"
+            f"unknown formats: {', '.join(map(repr, unknown))}; choose from {', '.join(FORMATS)}"
+            if unknown
+            else f"no format is given; choose from {', '.join(FORMATS)}"
         )
     if "pdf" in wanted:
         from mtinet.reporting.pdf import check_weasyprint
