@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+
+from mtinet.cli.base import show
 
 SMALL = (
     "--set",
@@ -125,6 +128,24 @@ def test_simulate_takes_preset_file_options_and_assignments_in_that_order(tmp_pa
 
 def test_debug_shows_the_traceback(tmp_path: Path):
     assert "Traceback" in mtinet("--debug", "evaluate", "nowhere", cwd=tmp_path).stderr
+
+
+def test_what_is_printed_does_not_hang_on_the_encoding_of_stdout(toy_cohort):
+    table = toy_cohort.folder / "cohort.csv"
+    table.write_text(table.read_text(encoding="utf-8").replace("s0,", "Łódź,", 1), encoding="utf-8")
+    (toy_cohort.folder / "images" / "s0" / "delayed.nii.gz").unlink()
+    narrow = {"env": {**os.environ, "PYTHONIOENCODING": "cp1252"}, "encoding": "cp1252"}
+    document = mtinet("check", toy_cohort.folder, "--json", **narrow)
+    assert document.returncode == 1, document.stderr
+    assert "Łódź" in {finding["case"] for finding in json.loads(document.stdout)}
+    text = mtinet("check", toy_cohort.folder, **narrow)
+    assert text.returncode == 1, text.stderr
+    assert r"\u0141ód\u017a: " in text.stdout
+
+
+def test_a_document_has_no_number_that_json_lacks(capsys):
+    show({"value": float("nan"), "path": Path("a")}, "", as_json=True)
+    assert json.loads(capsys.readouterr().out) == {"value": None, "path": "a"}
 
 
 def test_config_diff_and_schema():

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
 from mtinet.config import PHASES
 from mtinet.errors import UnusableError
+from mtinet.inference.ensemble import Ensemble
+from mtinet.inference.panel import Opinions
+from mtinet.inference.predictor import Predictor
 from mtinet.results import RESULT_FORMAT, Certainty, Finding, Lesion, Measurement, PhaseSource, Result
 
 
@@ -26,7 +29,8 @@ def result() -> Result:
     plain = Lesion(2, 500.0, 9.8, (0.0, 0.0, 0.0), 0.6, {"hcc": 1.0}, {}, {}, {})
     finding = Finding("missing-phase", "predict", "note", "m", "a", "007")
     return Result(
-        "007", ("pre",), "pre", ("hcc", "fnh"), (lesion, plain), None, (finding,), {"run": "x"},
+        "007", ("pre",), "pre", ("hcc", "fnh"), (lesion, plain), None, (finding,),
+        {"run": "x", "digest": "ab", "mtinet": "0.1.0"},
         (Measurement("liver_signal", 50.0, phase="pre"),),
         {"pre": PhaseSource("5", 1, 3, 0.75, ("its name 'nativ' says before contrast",))},
     )  # fmt: skip
@@ -68,7 +72,14 @@ def test_results_follow_the_published_schema():
     without = {name: value for name, value in values.items() if name != "sources"}
     jsonschema.validate(without, published)
     assert Result.from_dict(without).sources == {}
-    for path, wrong in (("label", 3), ("phases", ["venous"]), ("lesions", [{}]), ("format", 1), ("more", 1)):
+    for path, wrong in (
+        ("label", 3),
+        ("phases", ["venous"]),
+        ("lesions", [{}]),
+        ("format", 1),
+        ("more", 1),
+        ("model", {}),
+    ):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate({**values, path: wrong}, published)
 
@@ -87,3 +98,16 @@ def test_the_schema_knows_every_field(kind, name):
     described = set(schema()["$defs"][name]["properties"])
     assert described - {"label"} == {field.name for field in fields(kind)}
     assert set(schema()["$defs"]["phase"]["enum"]) == set(PHASES)
+
+
+def test_the_schema_knows_every_fact_about_the_model(monkeypatch):
+    jsonschema = pytest.importorskip("jsonschema")
+    # the reference was trained without dropout; how many networks were asked is told all the same
+    monkeypatch.setattr("mtinet.inference.panel.dropout_layers", lambda network: [network])
+    one = Predictor.load("reference", "cpu")
+    several = Ensemble([one, one], Opinions(flips=True, dropout=2))
+    published = schema()
+    # a backend other than torch needs its package
+    assert set(published["$defs"]["model"]["properties"]) == {*one.facts, *several.facts, "backend"}
+    for facts in (one.facts, several.facts, {**one.facts, "backend": "openvino"}):
+        jsonschema.validate(replace(result(), model=facts).to_dict(), published)

@@ -41,7 +41,7 @@ def load(model: Path | str, device: str = "auto", backend: str = "torch") -> Pre
     model : Path or str
         Run folder, or ``reference``: the small model that comes with the package, trained on virtual patients.
     device : str
-        ``auto``, ``cpu`` or ``cuda``.
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
     backend : str
         Who computes the network: ``torch``, ``onnxruntime`` (extra ``onnx``) or ``openvino`` (extra ``openvino``).
     """

@@ -124,7 +124,7 @@ def atomic_files(folder: Path) -> Iterator[Path]:
 def write_text(path: Path, text: str) -> None:
     """Write text atomically, as UTF-8."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(readable(text), encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -132,10 +132,15 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def readable(text: str) -> str:
+    """Text that UTF-8 can hold: what a file's name has beside it (a name of Latin-1) becomes an escape."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def plain(value: Any) -> Any:
     """``value`` in JSON's own types: NumPy scalars and arrays unpacked, paths as text, non-finite as None."""
     if isinstance(value, dict):
-        return {str(k): plain(v) for k, v in value.items()}
+        return {readable(str(k)): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(v) for v in value]
     if isinstance(value, np.ndarray):
@@ -145,5 +150,5 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not np.isfinite(value):
         return None
     if isinstance(value, Path):
-        return str(value)
-    return value
+        value = str(value)
+    return readable(value) if isinstance(value, str) else value

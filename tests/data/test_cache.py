@@ -1,5 +1,6 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -98,5 +99,9 @@ def test_the_cache_lies_where_it_was_asked_for_else_in_the_cohort_else_with_the_
     assert cache.cache_folder(tmp_path / "given", tmp_path) == tmp_path / "given"
     assert cache.cache_folder(None, tmp_path) == tmp_path / ".cache"
     monkeypatch.setattr("os.access", lambda *_: False)
-    assert cache.cache_folder(None, tmp_path).parts[-2:] == (".cache", "mtinet")
     assert cache.cache_folder().parts[-2:] == (".cache", "mtinet")
+    places = {cache.cache_folder(None, tmp_path / name / "cohort") for name in ("a", "b")}
+    assert len(places) == 2
+    assert all(place.is_relative_to(cache.cache_folder()) for place in places)
+    monkeypatch.chdir(tmp_path)
+    assert cache.cache_folder(None, Path("a/cohort")) in places

@@ -1,5 +1,7 @@
 """The table of codes: complete, within the lengths of DICOM, and never without a concept."""
 
+from pathlib import Path
+
 import pytest
 from pydicom.sr.codedict import codes as standard
 
@@ -134,6 +136,8 @@ def test_intervals_and_the_probability_of_a_lesion_come_from_its_certainty():
     sure = Certainty(0.9, (900.0, 1200.0), ("hcc",), {"arterial": (200.0, 300.0)}, 0.9)
     found = {(m.name, m.phase): m.value for m in codes.lesion_quantities(lesion(certainty=sure))}
     assert found["lesion_probability", ""] == pytest.approx(90.0)
+    # an interval is told with how often it is meant to hold the truth
+    assert found["interval_coverage", ""] == pytest.approx(90.0)
     assert (found["volume_low", ""], found["volume_high", ""]) == (0.9, 1.2)
     assert (found["predicted_signal_low", "arterial"], found["predicted_signal_high", "arterial"]) == (
         200,
@@ -144,3 +148,10 @@ def test_intervals_and_the_probability_of_a_lesion_come_from_its_certainty():
     assert plain["mask_confidence"] == pytest.approx(80.0)
     assert "lesion_probability" not in plain
     assert "volume_low" not in plain
+    assert "interval_coverage" not in plain
+
+
+def test_the_documentation_describes_every_name():
+    page = (Path(__file__).parents[2] / "docs" / "measurements.md").read_text(encoding="utf-8")
+    named = {*codes.MEASUREMENTS, "class", "class_set", "probability_<class>"}
+    assert {name for name in named if f"`{name}`" not in page} == set()

@@ -14,6 +14,7 @@ import numpy as np
 import pydicom
 import pytest
 
+import mtinet
 from mtinet.dicom import codes
 from mtinet.dicom.made import Software
 from mtinet.dicom.masks import read_masks
@@ -23,8 +24,11 @@ from mtinet.dicom.seg_out import segmentation
 from mtinet.dicom.sr_out import structured_report
 from mtinet.dicom.study import read_studies
 from mtinet.dicom.write import save, write_exam
+from mtinet.errors import UserError
 from mtinet.results import Certainty, Finding, Lesion, Measurement, Result
 from mtinet.volume import Volume
+from mtinet.workflows.predictions.formats import FILES
+from mtinet.workflows.predictions.stored import read_result
 
 SOFTWARE = Software("1.2.3", "ab" * 32)
 PHASES = ("pre", "arterial", "portal_venous")
@@ -216,6 +220,32 @@ def test_without_lesion_there_is_a_report_and_no_segmentation(study, tmp_path, v
     read = hd.sr.Comprehensive3DSR.from_dataset(pydicom.dcmread(paths["report"]))
     (whole,) = read.content.get_image_measurement_groups()
     assert codes.NO_LESION.meaning in [e.value.meaning for e in whole.get_qualitative_evaluations()]
+
+
+def test_no_file_of_an_earlier_result_stays_beside_one_without_lesion(study, tmp_path, monkeypatch):
+    _exam, result, origin = study
+    # which phases the images are is not the matter here
+    monkeypatch.setattr("mtinet.workflows.save.origin_of_images", lambda _: origin)
+    out, formats = tmp_path / "out", ("nifti", "json", "dicom-seg", "dicom-sr")
+    mtinet.save(result, out, formats=formats, images=tmp_path / "in")
+    named = {name for form in formats for name in FILES[form]}
+    assert {path.name for path in out.iterdir()} == named
+    (out / "notes.txt").write_text("the user's own")
+    (out / "liver_mask.nii.gz").write_text("the user's own")
+    empty = replace(result, lesions=(), mask=result.mask.with_array(np.zeros_like(result.mask.array)))
+    mtinet.save(empty, out, formats=formats, images=tmp_path / "in")
+    assert read_result(out).lesions == ()
+    left = {path.name for path in out.iterdir()}
+    assert left == named - {"segmentation.dcm"} | {"notes.txt", "liver_mask.nii.gz"}
+
+
+def test_the_result_of_another_study_is_not_saved_over(study, tmp_path):
+    _exam, result, _origin = study
+    mtinet.save(result, tmp_path / "out")
+    before = (tmp_path / "out" / "result.json").read_bytes()
+    with pytest.raises(UserError, match="holds the result of study study-1, and this is study study-2"):
+        mtinet.save(replace(result, study_id="study-2"), tmp_path / "out")
+    assert (tmp_path / "out" / "result.json").read_bytes() == before
 
 
 def test_that_a_reader_left_no_lesion_is_not_said_of_the_software(study, tmp_path, verify):

@@ -247,6 +247,12 @@ def test_an_unknown_backend_names_the_known_ones(network):
         backends.open_passes(network, "tensorrt", "digest")
 
 
+@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+def test_a_device_that_is_not_there_is_named_with_its_repair(device):
+    with pytest.raises(UserError, match=f"device '{device}' cannot be used here .*; give auto or cpu"):
+        Predictor.load("reference", device)
+
+
 def test_a_network_that_follows_its_content_is_refused():
     network = build_network(resolve("tiny", None, ["model=unet_cnn"]), 2)
     with pytest.raises(UserError, match="unet_cnn cannot be exported"):

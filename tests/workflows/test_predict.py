@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import mtinet
 from mtinet.cohort import Cohort
 from mtinet.errors import UserError
 from mtinet.evaluation.tables import read_table
-from mtinet.results import RESULT_FORMAT, Result
+from mtinet.results import RESULT_FORMAT, Certainty, Result
 from mtinet.runs import Run
 from mtinet.volume import Volume, read_nifti
 from mtinet.workflows.predict import PredictOptions, predict
@@ -185,6 +186,35 @@ def test_results_are_saved_to_a_path_given_as_text(toy_run: Run, tmp_path: Path,
     result = mtinet.load(str(toy_run.path))(str(write_folder(toy_maker(9), tmp_path / "study")))
     mtinet.save(result, str(tmp_path / "saved"))
     assert (tmp_path / "saved" / "mask.nii.gz").is_file()
+
+
+def test_formats_may_be_one_text(toy_run: Run, tmp_path: Path, toy_maker):
+    result = mtinet.load(toy_run.path)(write_folder(toy_maker(9), tmp_path / "study"))
+    mtinet.save(result, tmp_path / "one", formats="json")
+    assert {path.name for path in (tmp_path / "one").iterdir()} == {"result.json"}
+    mtinet.save(result, tmp_path / "two", formats="json, csv")
+    assert {path.name for path in (tmp_path / "two").iterdir()} == {"result.json", "measurements.csv"}
+    with pytest.raises(UserError, match=r"^unknown formats: 'docx'; choose from nifti, json"):
+        mtinet.save(result, tmp_path / "none", formats="docx")
+    with pytest.raises(UserError, match=r"^no format is given; choose from"):
+        mtinet.save(result, tmp_path / "none", formats=())
+
+
+def test_the_table_has_class_set_and_intervals_with_their_coverage(toy_run: Run, tmp_path: Path, toy_maker):
+    result = mtinet.load(toy_run.path)(write_folder(toy_maker(77), tmp_path / "study"))
+    lesion = result.lesions[0]
+    for classes in (tuple(lesion.probabilities), ()):
+        sure = Certainty(0.9, (900.0, 1200.0), classes, {"arterial": (200.0, 300.0)}, 0.9)
+        certain = replace(result, lesions=(replace(lesion, certainty=sure),))
+        mtinet.save(certain, tmp_path / "saved", formats=("csv",))
+        with (tmp_path / "saved" / "measurements.csv").open(encoding="utf-8") as lines:
+            rows = [row for row in csv.DictReader(lines) if row["lesion"]]
+        sets = [row for row in rows if row["quantity"] == "class_set"]
+        assert [row["finding"] for row in sets if row["finding"]] == list(classes)
+        # an empty set is told apart from none
+        assert [bool(row["reason"]) for row in sets] == ([False] * len(classes) or [True])
+        (coverage,) = [row for row in rows if row["quantity"] == "interval_coverage"]
+        assert (float(coverage["value"]), coverage["unit"]) == (90.0, "%")
 
 
 def test_a_study_that_fails_does_not_stop_the_others(toy_run: Run, tmp_path: Path):

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +19,15 @@ import pydicom
 import pytest
 from typer.testing import CliRunner
 
+import mtinet
 from mtinet import files
 from mtinet.cli import app
 from mtinet.errors import UserError
-from mtinet.volume import Volume
+from mtinet.volume import Volume, read_nifti
 from mtinet.workflows.predict import OutputError, PredictOptions, predict
 from mtinet.workflows.predictions import formats as writers
 from mtinet.workflows.predictions.formats import read_formats
+from mtinet.workflows.predictions.stored import read_result
 
 PHASES = ("pre", "arterial", "portal_venous", "delayed")
 QUICK = PredictOptions(formats=("nifti", "json"))
@@ -320,6 +323,43 @@ def test_a_full_disk_stops_cleanly_and_goes_on(toy_run, three, tmp_path, monkeyp
     assert [r.study_id for r in outcome.results] == ["s0", "s1", "s2"]
 
 
+def test_a_full_disk_is_told_with_what_is_finished(toy_run, three, tmp_path, monkeypatch):
+    write = writers.WRITERS["json"]
+    full = []
+
+    def filling(output, folder):
+        if output.result.study_id in full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(output, folder)
+
+    monkeypatch.setattr(writers, "WRITERS", {**writers.WRITERS, "json": filling})
+    words = [str(toy_run.path), str(three), "-o", str(tmp_path / "out"), "--format", "json"]
+    for first, code in (("s0", 3), ("s1", 1)):
+        full[:] = [first]
+        said = CliRunner().invoke(app, ["predict", *words, "--json"], obj={"debug": False})
+        assert said.exit_code == code, said.output
+        told = json.loads(said.stdout)
+        finished = [f"s{n}" for n in range(int(first[1]))]
+        assert [r["study_id"] for r in told["results"]] == finished
+        assert [f["id"] for f in told["findings"] if "No space left" in f["meaning"]] == ["not-written"]
+        # every study is among the results or among the findings
+        undone = [f["case"] for f in told["findings"] if f["id"] == "not-predicted"]
+        assert [*finished, *undone] == ["s0", "s1", "s2"]
+    in_words = CliRunner().invoke(app, ["predict", *words], obj={"debug": False})
+    assert in_words.exit_code == 1
+    assert "1 studies are finished and stay. Free space" in in_words.stdout
+
+
+def test_a_place_that_cannot_be_written_to_gives_a_document_and_nothing_usable(toy_run, three, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    words = [str(toy_run.path), str(three / "s0"), "-o", str(tmp_path / "file" / "out"), "--format", "json"]
+    said = CliRunner().invoke(app, ["predict", *words, "--json"], obj={"debug": False})
+    assert said.exit_code == 3, said.output
+    told = json.loads(said.stdout)
+    assert told["results"] == []
+    assert {f["id"]: f["case"] for f in told["findings"]} == {"not-written": "", "not-predicted": "s0"}
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """Mount a disk of so many bytes, and give what makes it larger."""
@@ -459,6 +499,29 @@ def test_a_line_of_the_audit_that_was_cut_short_does_no_harm(toy_run, three, tmp
     assert predict(toy_run.path, three, out, QUICK).kept == ("s0", "s1", "s2")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only there a file's name may be any bytes")
+def test_a_name_that_is_not_utf8_costs_its_study_alone(toy_run, three, tmp_path, counted):
+    (three / "s0").rename(three / os.fsdecode(b"M\xfcller"))
+    (three / "s2" / "delayed.nii.gz").rename(three / "s2" / os.fsdecode(b"sp\xe4t.nii.gz"))
+    out = tmp_path / "out"
+    outcome = predict(toy_run.path, three, out, PredictOptions(formats=("json", "page")))
+    assert counted == ["s1", "s2"]
+    assert [r.study_id for r in outcome.results] == ["s1", "s2"]
+    (failed,) = [f for f in outcome.findings if f.id == "not-predicted"]
+    assert failed.case == r"M\udcfcller"
+    assert "not UTF-8" in failed.meaning
+    lines = [json.loads(line) for line in (out / "audit.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [(line["study_id"], line["outcome"]) for line in lines] == [
+        (failed.case, "failed"),
+        ("s1", "predicted"),
+        ("s2", "predicted"),
+    ]
+    # a file that is not used is named all the same
+    assert r"sp\udce4t.nii.gz" in (out / "s2" / "page.html").read_text(encoding="utf-8")
+    assert any(r"sp\udce4t.nii.gz" in f.meaning for f in read_result(out / "s2").findings)
+    assert predict(toy_run.path, three, out, PredictOptions(formats=("json",))).kept == ("s1", "s2")
+
+
 def test_an_unforeseen_failure_of_one_study_does_not_stop_the_others(toy_run, three, tmp_path, monkeypatch):
     from mtinet.inference.predictor import Predictor
 
@@ -536,6 +599,14 @@ def test_the_table_of_a_batch_says_what_it_lacks(toy_run, three, tmp_path):
 def test_memory_holds_no_masks_of_a_batch(toy_run, three, tmp_path):
     outcome = predict(toy_run.path, three, tmp_path / "out", QUICK)
     assert [r.mask for r in outcome.results] == [None] * 3
+    # which is no reason to save them without a word
+    result = outcome.results[0]
+    with pytest.raises(UserError, match=r"s0: the result has no mask.*read it with its mask\.nii\.gz"):
+        mtinet.save(result, tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
+    mask = read_nifti(tmp_path / "out" / "s0" / "mask.nii.gz", labels=True)
+    mtinet.save(replace(result, mask=mask), tmp_path / "saved")
+    assert {path.name for path in (tmp_path / "saved").iterdir()} == {"mask.nii.gz", "result.json"}
 
 
 def test_formats_that_cannot_be_are_refused_before_any_work(toy_run, three, tmp_path, monkeypatch):

@@ -103,3 +103,13 @@ def test_what_is_known_of_a_study_of_a_cohort_is_handed_on(tmp_path, toy):
     case = NiftiJob(study).read()
     assert case.study.times_s == study.times_s
     assert case.findings == ()
+
+
+def test_a_source_that_does_not_exist_is_wrong_usage_and_an_empty_one_holds_nothing(tmp_path):
+    with pytest.raises(UserError, match=r"nowhere does not exist; give the folder") as missing:
+        open_source(tmp_path / "nowhere")
+    assert missing.value.exit_code == 2
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="holds no study") as empty:
+        open_source(tmp_path / "empty", key=tmp_path / "key")
+    assert empty.value.exit_code == 3

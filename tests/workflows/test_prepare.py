@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 
 import nibabel as nib
@@ -85,6 +86,20 @@ def test_the_cohorts_own_cache_is_listed_and_cleared(toy_cohort):
     assert cache_entries(toy_cohort.folder) == []
     with pytest.raises(UserError, match="not a folder"):
         cache_entries(toy_cohort.folder / "nowhere")
+
+
+def test_cohorts_that_cannot_be_written_to_have_a_cache_each(toy_cohort, tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda *_: False)
+    monkeypatch.setattr("pathlib.Path.home", lambda: tmp_path / "home")
+    (tmp_path / "home").mkdir()
+    other = tmp_path / "other" / toy_cohort.folder.name
+    shutil.copytree(toy_cohort.folder, other)
+    (study, *_), _ = prepare_cohort(toy_cohort.folder, CONFIG, workers=0)
+    assert study.folder.is_relative_to(tmp_path / "home" / ".cache" / "mtinet")
+    assert cache_entries(other) == []
+    assert clear_cache(other) == 0
+    assert len(cache_entries(toy_cohort.folder)) == 6
+    assert clear_cache(toy_cohort.folder) == 6
 
 
 def test_a_cohort_of_another_program_is_prepared_with_no_step_by_hand(toy_cohort, tmp_path):

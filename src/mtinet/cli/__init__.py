@@ -7,6 +7,7 @@ application; the order of the imports is that of ``mtinet --help``.
 
 from __future__ import annotations
 
+import io
 import sys
 import traceback
 from typing import Annotated, NoReturn
@@ -36,6 +37,9 @@ def _options(
 
 def main() -> NoReturn:
     """Run the command line; a known error prints one clear message, never a traceback without --debug."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # as stderr has it: a name that the terminal's encoding lacks is escaped, and no work is lost over it
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app(standalone_mode=True)
     except errors.UserError as error:

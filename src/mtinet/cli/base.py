@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mtinet import config as settings
+from mtinet import files
 
 if TYPE_CHECKING:
     from mtinet.results import Finding
@@ -90,8 +91,8 @@ RunArgument = Annotated[Path, typer.Argument(help="Run folder (the --out of a tr
 
 
 def show(value: Any, text: str, as_json: bool) -> None:
-    """Print a result: as JSON, or as text."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str) if as_json else text.rstrip("\n"))
+    """Print a result: as text, or as JSON whose letters every encoding of stdout has."""
+    typer.echo(json.dumps(files.plain(value), indent=2, allow_nan=False) if as_json else text.rstrip("\n"))
 
 
 def names(text: str | None) -> list[str] | None:

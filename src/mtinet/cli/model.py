@@ -30,7 +30,6 @@ from mtinet.cli.base import (
     exit_for,
     finding_line,
     findings_text,
-    names,
     progress,
     show,
     stages,
@@ -243,7 +242,7 @@ def predict(
     """
     from mtinet.inference.panel import Opinions
     from mtinet.results import RESEARCH_USE
-    from mtinet.workflows.predict import PredictOptions
+    from mtinet.workflows.predict import OutputError, PredictOptions
     from mtinet.workflows.predict import predict as run
     from mtinet.workflows.predictions.formats import read_formats
     from mtinet.workflows.predictions.priors import PriorPaths
@@ -251,7 +250,7 @@ def predict(
     from mtinet.workflows.predictions.supplied import Supplied
 
     options = PredictOptions(
-        formats=read_formats(names(format_)),
+        formats=read_formats(format_),
         phase_names=parse_phase_names(phase_names),
         key=key,
         images=images,
@@ -264,11 +263,19 @@ def predict(
     )
     on_unforeseen = traceback.print_exception if context.obj["debug"] else None
     with progress("Predicting") as advance:
-        outcome = run(model, study, out, options, on_progress=advance, on_unforeseen=on_unforeseen)
+        try:
+            outcome = run(model, study, out, options, on_progress=advance, on_unforeseen=on_unforeseen)
+        except OutputError as error:
+            # what was finished before is told as always; the findings say what is not
+            outcome = error.outcome
+            if on_unforeseen is not None:
+                on_unforeseen(error)
+    usable = bool(outcome.results or outcome.kept)
     lines = [_result_line(result) for result in outcome.results]
     if outcome.kept:
         lines.append(f"kept from before: {', '.join(outcome.kept)}")
-    lines.append(f"written: {out}")
+    if usable:
+        lines.append(f"written: {out}")
     if outcome.table is not None:
         lines.append(f"measurements of all studies: {outcome.table}")
     if outcome.mapping is not None:
@@ -287,7 +294,7 @@ def predict(
         "\n".join([*lines, findings_text(outcome.findings), RESEARCH_USE]),
         json_,
     )
-    exit_for(outcome.findings, bool(outcome.results or outcome.kept))
+    exit_for(outcome.findings, usable)
 
 
 @app.command()

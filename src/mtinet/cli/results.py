@@ -18,7 +18,6 @@ from mtinet.cli.base import (
     app,
     exit_for,
     findings_text,
-    names,
     show,
 )
 
@@ -78,7 +77,7 @@ def revise(
         raise UserError("--label is for the cohort that keeps the case; give --keep too, or leave it out")
     options = ReviseOptions(
         keep=None if keep is None else TrainingCase(keep, label),
-        formats=read_formats(names(format_)),
+        formats=read_formats(format_),
         phase_names=parse_phase_names(phase_names),
         key=key,
         agent=agent,

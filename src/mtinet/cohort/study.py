@@ -9,6 +9,7 @@ from pathlib import Path
 from mtinet.cohort.phase_names import guess_phase
 from mtinet.config import DEFAULT_PHASES, PHASES, Phase
 from mtinet.errors import UnusableError
+from mtinet.files import readable
 from mtinet.volume import Volume, read_nifti
 
 NO_LESION = "none"
@@ -148,7 +149,7 @@ class Study:
         Raises
         ------
         CohortError
-            There is no such folder, no image of a phase, or two of one phase.
+            There is no such folder, its name is not UTF-8, or it holds no image of a phase, or two of one phase.
         """
         folder, known = Path(folder), dict(known or {})
         if not folder.is_dir():
@@ -163,8 +164,14 @@ class Study:
                 f"{folder} holds no <phase>.nii.gz{lies_there}; name the images {', '.join(DEFAULT_PHASES)}, or "
                 "say which is which with --phase-names"
             )
+        study_id = folder.resolve().name
+        if study_id != readable(study_id):
+            raise CohortError(
+                f"{readable(str(folder))}: the folder's name, by which the study is called, is not UTF-8 and can "
+                "stand in no result; rename the folder"
+            )
         return cls(
-            folder.resolve().name,
+            study_id,
             found,
             mask=_called("mask", free),
             liver_mask=_called("liver_mask", free),

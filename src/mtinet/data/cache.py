@@ -40,20 +40,25 @@ class CacheEntry:
 
 
 def cache_folder(given: Path | None = None, cohort_folder: Path | None = None) -> Path:
-    """Where prepared studies go: the folder given, else in the cohort, else in the user's cache.
+    """Where prepared studies go: the folder given, else in the cohort, else in a folder of the user's cache.
 
     Parameters
     ----------
     given : Path, optional
         From ``--cache``.
     cohort_folder : Path, optional
-        Used where it can be written to.
+        Used where it can be written to; else the user's cache has a folder for it alone, so that nothing is listed or
+        cleared with it that is another's.  None = the user's cache itself.
     """
     if given is not None:
         return given
     if cohort_folder is not None and cohort_folder.is_dir() and os.access(cohort_folder, os.W_OK):
         return cohort_folder / ".cache"
-    return Path.home() / ".cache" / "mtinet"
+    users = Path.home() / ".cache" / "mtinet"
+    if cohort_folder is None:
+        return users
+    place = cohort_folder.resolve()
+    return users / "cohorts" / f"{place.name}-{hashlib.sha256(os.fsencode(place)).hexdigest()[:12]}"
 
 
 def study_key(content: Mapping[str, Any], phases: tuple[Phase, ...], settings: PreparationSettings) -> str:

@@ -72,6 +72,7 @@ MEASUREMENTS: Mapping[str, tuple[Concept, str]] = {
     ),
     "lesion_probability": (Concept("111012", "DCM", "Certainty of Finding"), "%"),
     "mask_confidence": (private("mask-confidence", "Mean lesion probability of its voxels"), "%"),
+    "interval_coverage": (private("interval-coverage", "Nominal coverage of class set and intervals"), "%"),
     "volume_low": (private("volume-low", "Volume, lower end of the interval"), "mL"),
     "volume_high": (private("volume-high", "Volume, upper end of the interval"), "mL"),
     "signal": (private("signal", "Mean MR signal under the mask"), "[arb'U]"),
@@ -220,6 +221,9 @@ def lesion_quantities(lesion: Lesion) -> tuple[Measurement, ...]:
     ]
     if certainty is not None and certainty.existence is not None:
         found.append(Measurement("lesion_probability", 100.0 * certainty.existence, "%"))
+    if certainty is not None and certainty.coverage is not None:
+        # an interval says nothing without how often it is meant to hold the truth
+        found.append(Measurement("interval_coverage", 100.0 * certainty.coverage, "%"))
     if certainty is not None and certainty.volume_interval_mm3 is not None:
         low, high = certainty.volume_interval_mm3
         found += [

@@ -101,7 +101,7 @@ class Predictor(Reader):
         ----------
         run : Run, Path or str
         device : str
-            Of torch: ``auto``, ``cpu``, ``cuda``; the other backends compute on the CPU.
+            Of torch: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``; the other backends compute on the CPU.
         backend : str
             Who computes the network: ``torch``, ``onnxruntime`` or ``openvino``.  Their graphs are made at
             first use and kept in the user's cache.
@@ -111,13 +111,14 @@ class Predictor(Reader):
         RunError
             There is no finished run at that place.
         UserError
-            The backend is not installed, or cannot compute this network.
+            The backend is not installed, or cannot compute this network; or there is no such device.
         """
         run = run if isinstance(run, Run) else Run.find(run)
         here = device == "auto" and backend == "torch" and torch.cuda.is_available()
         chosen = ("cuda" if here else "cpu") if device == "auto" else device
         if backend != "torch" and chosen != "cpu":
             raise UserError(f"the backend {backend} computes on the CPU; leave device={device} out")
+        _check_device(chosen)
         network, facts = trained_network(run, chosen)
         manifest = run.manifest
         described = {
@@ -285,6 +286,18 @@ class Predictor(Reader):
                 study.study_id,
             )
         ]
+
+
+def _check_device(device: str) -> None:
+    """Refuse a device that torch does not know, or does not see here."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        why = str(error).partition("\n")[0]
+        raise UserError(
+            f"device {device!r} cannot be used here ({why}); give auto or cpu, or cuda (cuda:1 for the second GPU) "
+            "where mtinet doctor names one"
+        ) from None
 
 
 def _not_covered(study: PreparedStudy, lesions: Sequence[Lesion]) -> list[Finding]:

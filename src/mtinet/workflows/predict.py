@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -45,12 +45,6 @@ from mtinet.workflows.unseen import training_patients
 
 _LONGEST_MESSAGE = 300
 """Letters of an unforeseen error's message; some libraries write pages."""
-
-
-class OutputError(UserError):
-    """Results cannot be written: the disk is full, or the folder read-only."""
-
-    exit_code = 1
 
 
 @dataclass(frozen=True)
@@ -100,7 +94,8 @@ class Predictions:
     Attributes
     ----------
     results : tuple of Result
-        Of this call and of earlier ones whose files are kept.
+        Of this call and of earlier ones whose files are kept.  Of several studies they have no mask: masks lie on the
+        disk, ``mask.nii.gz`` in each study's folder, and memory does not grow with the number of studies.
     findings : tuple of Finding
         Of all results, and why the other studies have none.
     kept : tuple of str
@@ -116,6 +111,23 @@ class Predictions:
     kept: tuple[str, ...] = ()
     mapping: Path | None = None
     table: Path | None = None
+
+
+class OutputError(UserError):
+    """Results cannot be written: the disk is full, or the folder read-only.
+
+    Attributes
+    ----------
+    finding : Finding
+        What cannot be written, and why.
+    outcome : Predictions
+        What was finished before and stays; its findings tell what is not, study by study.
+    """
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(f"{finding.meaning}. {finding.action}")
+        self.finding = finding
+        self.outcome = Predictions((), (finding,))
 
 
 def predict(
@@ -152,7 +164,7 @@ def predict(
     Raises
     ------
     OutputError
-        The disk is full; what is finished stays, and the same command goes on.
+        The disk is full; what is finished stays (``error.outcome``), and the same command goes on.
     UserError
         Model, source or an option cannot be used, or another process predicts or revises into ``out``.
     """
@@ -201,26 +213,30 @@ def _predicted(
         options.supplied,
         on_unforeseen,
     )
-    moved = _before_the_first(out, who, places, audit)
-    for done, job in enumerate(opened.jobs, start=1):
-        batch.do(job)
-        if on_progress is not None:
-            on_progress(done, len(opened.jobs))
+    mapping = None if who is None else who.place
     table = out / TABLE_FILE if places.in_folders else None
+    findings = list(opened.findings)
     try:
-        lacking = [] if table is None else write_batch_table(table, audit)
+        findings += _before_the_first(out, who, places, audit)
+        for done, job in enumerate(opened.jobs, start=1):
+            batch.do(job)
+            if on_progress is not None:
+                on_progress(done, len(opened.jobs))
+        findings += [] if table is None else _tabled(table, audit, len(batch.results))
+    except OutputError as error:
+        findings += [error.finding, *batch.not_done(opened.jobs)]
+        told = mapping if mapping is not None and mapping.is_file() else None
+        error.outcome = batch.outcome(findings, told, None)
+        raise
+    return batch.outcome(findings, mapping, table)
+
+
+def _tabled(table: Path, audit: Audit, finished: int) -> list[Finding]:
+    """Write the table of all studies, and say what it lacks."""
+    try:
+        return write_batch_table(table, audit)
     except OSError as error:
-        raise _unwritable(out / TABLE_FILE, error, len(batch.results)) from error
-    findings = [
-        *opened.findings,
-        *moved,
-        *lacking,
-        *batch.failures,
-        *(f for r in batch.results for f in r.findings),
-    ]
-    return Predictions(
-        tuple(batch.results), tuple(findings), tuple(batch.kept), None if who is None else who.place, table
-    )
+        raise _unwritable(table, error, finished) from error
 
 
 def _before_the_first(out: Path, who: WhoIsWho | None, places: Places, audit: Audit) -> list[Finding]:
@@ -282,6 +298,27 @@ class _Batch:
                 self.on_unforeseen(error)
         else:
             self._keep(result)
+
+    def outcome(self, findings: Sequence[Finding], mapping: Path | None, table: Path | None) -> Predictions:
+        """What was predicted so far; ``findings`` are those that belong to no study."""
+        of_studies = (*self.failures, *(f for r in self.results for f in r.findings))
+        return Predictions(tuple(self.results), (*findings, *of_studies), tuple(self.kept), mapping, table)
+
+    def not_done(self, jobs: Sequence[Job]) -> list[Finding]:
+        """That studies have no result because the batch could not write on."""
+        done = {*(r.study_id for r in self.results), *self.kept, *(f.case for f in self.failures)}
+        return [
+            Finding(
+                "not-predicted",
+                "predict",
+                "error",
+                "nothing more could be written when its turn came",
+                "Give the same command again once there is room.",
+                job.study_id,
+            )
+            for job in jobs
+            if job.study_id not in done
+        ]
 
     def _done(self, job: Job, place: Path, seconds: Mapping[str, float]) -> Result | None:
         """A study's result, from now or from an earlier call."""
@@ -411,6 +448,11 @@ def _stored(place: Path) -> Result | None:
 
 def _unwritable(place: Path, error: OSError, finished: int) -> OutputError:
     return OutputError(
-        f"cannot write {place} ({error.strerror or error}); {finished} studies are finished and stay: free space or "
-        "correct the rights, then give the same command again and it goes on"
+        Finding(
+            "not-written",
+            "predict",
+            "error",
+            f"cannot write {place} ({error.strerror or error}); {finished} studies are finished and stay",
+            "Free space or correct the rights, then give the same command again and it goes on.",
+        )
     )

@@ -8,7 +8,9 @@ from pathlib import Path
 from mtinet import files
 from mtinet.inference.predictor import StudyPrediction
 from mtinet.results import Result
+from mtinet.workflows.predictions.audit import Audit
 from mtinet.workflows.predictions.formats import (
+    FILES,
     Output,
     check_instances,
     read_formats,
@@ -16,12 +18,13 @@ from mtinet.workflows.predictions.formats import (
     write_output,
 )
 from mtinet.workflows.predictions.origins import origin_of_images
+from mtinet.workflows.predictions.places import refuse_other_study
 
 
 def save(
     result: Result | StudyPrediction,
     folder: Path | str,
-    formats: Iterable[str] = ("nifti", "json"),
+    formats: str | Iterable[str] = ("nifti", "json"),
     images: Path | str | None = None,
 ) -> None:
     """Write the files of a result; all of them appear together.
@@ -31,16 +34,17 @@ def save(
     result : Result or StudyPrediction
         What a model gives for a study; ``maps``, ``page``, ``pdf`` and ``picture`` need ``model.explain(study)``.
     folder : Path
-        Where to write; other files in it stay.
-    formats : iterable of str
-        Some of ``nifti, json, csv, maps, picture, page, pdf, dicom-seg, dicom-sr``.
+        Where to write.  Files of these formats that this result does not have (a segmentation without a lesion) are
+        removed there; others stay.
+    formats : str or iterable of str
+        One or some (``"nifti,json"`` will do) of ``nifti, json, csv, maps, picture, page, pdf, dicom-seg, dicom-sr``.
     images : Path, optional
         DICOM folder or zip that the study came from; ``dicom-seg`` and ``dicom-sr`` refer to its instances.
 
     Raises
     ------
     UserError
-        An unknown format, or one that needs what is not given.
+        An unknown format, or one that needs what is not given; or the folder holds the result of another study.
     """
     wanted = read_formats(formats)
     check_instances(wanted, images is not None)
@@ -48,5 +52,10 @@ def save(
     plain = result.result if isinstance(result, StudyPrediction) else result
     origin = None if images is None else origin_of_images(Path(images))
     output = Output(plain, software_of(plain.model), prediction, origin, agent=None)
-    with files.atomic_files(Path(folder)) as temporary:
-        write_output(output, temporary, wanted)
+    place = Path(folder)
+    refuse_other_study(place, plain.study_id, Audit(place))
+    with files.atomic_files(place) as temporary:
+        written = write_output(output, temporary, wanted)
+    for name in {name for form in wanted for name in FILES[form]} - set(written):
+        # of an earlier result: a PACS would be sent a lesion that this one does not have
+        (place / name).unlink(missing_ok=True)

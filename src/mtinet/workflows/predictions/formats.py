@@ -22,7 +22,7 @@ from mtinet.dicom.origin import Origin
 from mtinet.errors import UserError
 from mtinet.inference.certainty import method_key
 from mtinet.inference.predictor import StudyPrediction
-from mtinet.results import Measurement, Result
+from mtinet.results import Lesion, Measurement, Result
 from mtinet.volume import Volume
 
 if TYPE_CHECKING:
@@ -34,6 +34,19 @@ DEFAULT_FORMATS: tuple[Format, ...] = ("nifti", "json", "picture", "page")
 LIVER_FILE = "liver_mask.nii.gz"
 TABLE_FILE = "measurements.csv"
 TABLE_HEAD = ("study_id", "lesion", "quantity", "phase", "value", "unit", "finding", "reason")
+FILES: Mapping[Format, tuple[str, ...]] = {
+    "nifti": ("mask.nii.gz",),
+    "json": ("result.json",),
+    "csv": (TABLE_FILE,),
+    "maps": ("probability.nii.gz", "entropy.nii.gz", "information.nii.gz"),
+    "picture": ("picture.png",),
+    "page": ("page.html",),
+    "pdf": ("page.pdf", "page.dcm"),
+    "dicom-seg": ("segmentation.dcm",),
+    "dicom-sr": ("report.dcm",),
+}
+"""Files that each format may have of a result; a liver's outline beside them may be the user's own, and is not one."""
+
 DICOM_FORMATS: tuple[Format, ...] = ("dicom-seg", "dicom-sr")
 
 
@@ -112,19 +125,28 @@ def software_of(model: Mapping[str, Any], reader: str = "") -> Software:
     return Software(provenance.versions()["mtinet"], digest, reader)
 
 
-def read_formats(names: Iterable[str] | None) -> tuple[Format, ...]:
+def read_formats(names: str | Iterable[str] | None) -> tuple[Format, ...]:
     """The formats of these names, each once, in the order in which they are written.
+
+    Parameters
+    ----------
+    names : str or iterable of str or None
+        Names, also in one text with commas; None = the default ones.
 
     Raises
     ------
     UserError
         An unknown name, or ``pdf`` without WeasyPrint.
     """
+    if isinstance(names, str):
+        names = [name for part in names.split(",") if (name := part.strip())]
     wanted = list(DEFAULT_FORMATS if names is None else names)
     unknown = [name for name in wanted if name not in FORMATS]
     if unknown or not wanted:
         raise UserError(
-            f"--format: {', '.join(map(repr, unknown)) or 'nothing given'}; choose from {', '.join(FORMATS)}"
+            f"unknown formats: {', '.join(map(repr, unknown))}; choose from {', '.join(FORMATS)}"
+            if unknown
+            else f"no format is given; choose from {', '.join(FORMATS)}"
         )
     if "pdf" in wanted:
         from mtinet.reporting.pdf import check_weasyprint
@@ -161,8 +183,13 @@ def write_output(output: Output, folder: Path, formats: Sequence[Format]) -> lis
 
 # ---------------------------------------------------------------------- writers
 def _nifti(output: Output, folder: Path) -> None:
-    if output.result.mask is not None:
-        output.result.mask.write_nifti(folder / "mask.nii.gz")
+    mask = output.result.mask
+    if mask is None:
+        raise UserError(
+            f"study {output.result.study_id}: the result has no mask to write; read it with its mask.nii.gz (of a "
+            "batch it lies in the study's folder), or leave nifti out"
+        )
+    mask.write_nifti(folder / "mask.nii.gz")
     if output.liver is not None:
         shutil.copyfile(output.liver, folder / LIVER_FILE)
 
@@ -189,9 +216,18 @@ def write_table(path: Path, results: Iterable[Result]) -> None:
             if lesion.is_named:
                 named = [Measurement(f"probability_{name}", p) for name, p in lesion.probabilities.items()]
                 named.insert(0, Measurement("class", finding=lesion.label))
-            for item in (*named, *codes.lesion_quantities(lesion)):
+            for item in (*named, *_class_set(lesion), *codes.lesion_quantities(lesion)):
                 writer.writerow(_row(result.study_id, number, item))
     files.write_text(path, text.getvalue())
+
+
+def _class_set(lesion: Lesion) -> list[Measurement]:
+    """The conformal set, an entry a class; of an empty one, which says something too, an entry without a class."""
+    chosen = None if lesion.certainty is None else lesion.certainty.class_set
+    if chosen is None:
+        return []
+    empty = Measurement("class_set", reason="empty: the lesion is unlike those of every class")
+    return [Measurement("class_set", finding=name) for name in chosen] or [empty]
 
 
 def _row(study_id: str, lesion: str, item: Measurement) -> tuple[str, ...]:

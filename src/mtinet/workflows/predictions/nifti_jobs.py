@@ -14,6 +14,7 @@ from mtinet.cohort.phase_names import guess_phase
 from mtinet.config import Phase
 from mtinet.dicom.origin import Origin
 from mtinet.errors import UserError
+from mtinet.files import readable
 from mtinet.imaging.liver import without_unusable_liver
 from mtinet.volume import read_nifti
 from mtinet.workflows.predictions.jobs import Case
@@ -60,8 +61,8 @@ class FolderJob:
 
     @property
     def study_id(self) -> str:
-        """Name of the folder."""
-        return self.folder.resolve().name
+        """Name of the folder; one that is not UTF-8, which cannot be read, in letters that can be written."""
+        return readable(self.folder.resolve().name)
 
     @property
     def folders(self) -> frozenset[Path]:

@@ -153,14 +153,8 @@ def refuse_place(
             f"{place} holds the images of study {study_id}, and a result beside them would be taken for a "
             "reader's mask or replace it; give another folder with -o"
         )
+    refuse_other_study(place, study_id, audit)
     result, lines = _result(place), _lines(place, audit)
-    held = [*(str(line["study_id"]) for line in lines), *([] if result is None else [result.study_id])]
-    other = next((name for name in held if name != study_id), "")
-    if other:
-        raise UserError(
-            f"{place} holds the result of study {other}, and this is study {study_id}; give another folder with -o"
-            f"{other_key(other, study_id)}"
-        )
     kinds = {line.get("outcome") == "revised" for line in lines}
     if result is not None:
         kinds.add(result.outlined_by_reader)
@@ -178,6 +172,26 @@ def refuse_place(
         raise UserError(
             f"{place} holds results with a folder each, among which a corrected one would be in the way of the next "
             "prediction and replace the table of all; give another folder with -o"
+        )
+
+
+def refuse_other_study(place: Path, study_id: str, audit: Audit) -> None:
+    """Refuse a folder that holds the result of another study, by its ``result.json`` or by an audit.
+
+    Raises
+    ------
+    UserError
+    """
+    result = _result(place)
+    held = [
+        *(str(line["study_id"]) for line in _lines(place, audit)),
+        *([] if result is None else [result.study_id]),
+    ]
+    other = next((name for name in held if name != study_id), "")
+    if other:
+        raise UserError(
+            f"{place} holds the result of study {other}, and this is study {study_id}; give another folder"
+            f"{other_key(other, study_id)}"
         )
 
 

@@ -65,8 +65,12 @@ def open_source(
     Raises
     ------
     UserError
-        There is no study, or ``phase_names`` does not fit the source.
+        The source does not exist or holds no study, or ``phase_names`` does not fit it.
     """
+    if not source.exists():
+        raise UserError(
+            f"{source} does not exist; give the folder or zip of a study, the folder of several, or a cohort"
+        )
     told = dict(phase_names or {})
     if (source / "cohort.csv").is_file():
         if told:
