@@ -173,6 +173,26 @@ def test_classes_that_were_never_learned_do_not_stop_the_rest(run: Run, tmp_path
         assert scored.scored.find("segmentation", "dice").n == 2
 
 
+def test_classes_of_training_lesions_that_were_corrected_since_are_said(run: Run, tmp_path: Path):
+    cohort = Cohort.read(Path(run.manifest["cohort_folder"]))
+    other = {"hcc": "hemangioma", "hemangioma": "hcc"}
+    train, test = (
+        next(i for i in run.document("split")[side] if cohort[i].label in other) for side in ("train", "test")
+    )
+
+    def corrected(study_id: str, label: str) -> list[str]:
+        rows = pd.DataFrame([{"study_id": study_id, "lesion": 1, "label": label}])
+        replace(cohort, lesions=rows).write(tmp_path / "cohort")
+        scored = evaluate(run.path, cohort=tmp_path / "cohort")
+        return [f.meaning for f in scored.findings if f.id == "training-relabelled"]
+
+    assert corrected(train, cohort[train].label) == []
+    # what was not learned may be corrected
+    assert corrected(test, other[cohort[test].label]) == []
+    (told,) = corrected(train, other[cohort[train].label])
+    assert train in told
+
+
 def test_the_reference_mask_moves_with_the_phase_on_which_it_was_drawn(run: Run, toy_maker, tmp_path: Path):
     toy = toy_maker(3)
     study = replace(toy.write(tmp_path, "m", "hcc"), mask_phase="arterial")

@@ -6,6 +6,7 @@ import math
 import shlex
 import statistics
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -119,7 +120,7 @@ def evaluate(
     """
     run = Run.open(run_folder)
     config = run.config
-    studies, names = _studies_to_score(run, cohort)
+    studies, names, relabelled = _studies_to_score(run, cohort)
     if predictions is not None:
         names = [*names, "-".join(predictions.resolve().parts[-2:])]
     variation = variation or ScoringVariation()
@@ -128,6 +129,7 @@ def evaluate(
     names = [*names, variation.name] if varied else names
     folder = run.predictions_on("-".join(names)) if names else run.predictions
     prepared, findings = prepare(studies, config, cache, workers)
+    findings = [*findings, *relabelled]
     runs = [run, *map(Run.open, others)]
     for one_run in runs:
         prepared, trained_on = never_seen(one_run, studies, prepared)
@@ -187,8 +189,8 @@ def key_figures(summary: Summary) -> str:
 
 
 # ---------------------------------------------------------------------- what is scored
-def _studies_to_score(run: Run, cohort_folder: Path | None) -> tuple[Cohort, list[str]]:
-    """The held-out studies, or another cohort with its name."""
+def _studies_to_score(run: Run, cohort_folder: Path | None) -> tuple[Cohort, list[str], list[Finding]]:
+    """The held-out studies, or another cohort with its name; and what changed of the studies that trained."""
     split = Split.from_dict(run.document("split"))
     cohort = Cohort.read(cohort_folder or Path(run.manifest["cohort_folder"]))
     if cohort.hash == split.cohort_hash:
@@ -196,7 +198,7 @@ def _studies_to_score(run: Run, cohort_folder: Path | None) -> tuple[Cohort, lis
             raise UnusableError(
                 f"{run.path} trained on everybody (--all): there is no held-out study; give another --cohort"
             )
-        return cohort.subset(list(split.test)), []
+        return cohort.subset(list(split.test)), [], _relabelled(run, cohort)
     if cohort_folder is None:
         folder = run.manifest["cohort_folder"]
         raise UnusableError(
@@ -204,7 +206,34 @@ def _studies_to_score(run: Run, cohort_folder: Path | None) -> tuple[Cohort, lis
             f"{cohort.hash}); restore its tables, or score all of it that did not train: "
             f"mtinet evaluate {shlex.quote(str(run.path))} --cohort {shlex.quote(folder)}"
         )
-    return cohort, [cohort.name]
+    return cohort, [cohort.name], []
+
+
+def _relabelled(run: Run, cohort: Cohort) -> list[Finding]:
+    """Training studies whose lesions had a class that they no longer have; the cohort's hash does not know of them."""
+    learned: dict[str, Counter[str]] = defaultdict(Counter)
+    for lesion in run.document("preparation")["lesions"]:
+        if lesion["label"]:
+            learned[lesion["study_id"]][lesion["label"]] += 1
+    changed = []
+    for study in cohort.studies:
+        given = Counter(label for label in cohort.lesion_labels(study).values() if label)
+        if given.total() < learned[study.study_id].total():
+            given[study.label] += 1  # of the largest lesion, where it has no class of its own
+        if learned[study.study_id] - given:
+            changed.append(study.study_id)
+    if not changed:
+        return []
+    return [
+        Finding(
+            "training-relabelled",
+            "evaluate",
+            "warning",
+            f"lesions of {len(changed)} training studies had another class when the model learned them "
+            f"({', '.join(changed[:5])}{', ...' if len(changed) > 5 else ''})",
+            "Train again: the classes that are scored are the new ones, and model and read-outs learned the old ones.",
+        )
+    ]
 
 
 # ---------------------------------------------------------------------- rows
