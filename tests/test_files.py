@@ -2,6 +2,7 @@ import json
 import math
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -121,3 +122,20 @@ def test_one_process_has_a_lock_until_it_ends_or_is_killed(tmp_path):
             assert not twice
     with files.claimed(lock) as alone:
         assert alone
+
+
+def test_who_waits_for_a_turn_gets_it_when_the_other_has_ended(tmp_path):
+    lock, said = tmp_path / "new" / ".lock", []
+
+    def second():
+        with files.in_turn(lock):
+            said.append("second")
+
+    waiting = threading.Thread(target=second)
+    with files.in_turn(lock):
+        waiting.start()
+        waiting.join(0.3)
+        said.append("first")
+    waiting.join(10)
+    assert said == ["first", "second"]
+    assert list(lock.parent.iterdir()) == []

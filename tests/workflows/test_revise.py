@@ -19,6 +19,7 @@ from mtinet.errors import UserError
 from mtinet.inference.panel import Opinions
 from mtinet.runs import Run
 from mtinet.volume import Volume, read_nifti
+from mtinet.workflows import revise as workflow
 from mtinet.workflows.check import check
 from mtinet.workflows.predict import PredictOptions, predict
 from mtinet.workflows.predictions.audit import alone_in
@@ -233,6 +234,33 @@ def test_a_cohort_grows_and_a_study_that_is_there_gets_the_new_mask(
     (study,) = [s for s in Cohort.read(folder / "kept").studies if s.study_id == "study"]
     assert study.label == "none"
     assert not read_nifti(study.mask, labels=True).array.any()
+
+
+def test_readers_who_keep_cases_at_once_lose_none(toy_run: Run, predicted, monkeypatch):
+    """A second reader's case is kept while the first one's is still worked on."""
+    folder, _ = predicted
+    shutil.copytree(folder / "study", folder / "second")
+    predict(toy_run.path, folder / "second", folder / "out2")
+    options = ReviseOptions(TrainingCase(folder / "kept", "hcc"), formats=("json",))
+    second = (
+        folder / "out2",
+        folder / "edited.nii.gz",
+        folder / "second",
+        toy_run.path,
+        folder / "r2",
+        options,
+    )
+    write = workflow._write
+
+    def meanwhile(*arguments):
+        monkeypatch.setattr(workflow, "_write", write)
+        revise(*second)
+        write(*arguments)
+
+    monkeypatch.setattr(workflow, "_write", meanwhile)
+    revise(folder / "out", folder / "edited.nii.gz", folder / "study", toy_run.path, folder / "r1", options)
+    assert {s.study_id for s in Cohort.read(folder / "kept").studies} == {"study", "second"}
+    assert not (folder / "kept" / ".lock").exists()
 
 
 def test_what_does_not_belong_together_is_refused(toy_run: Run, predicted):

@@ -26,7 +26,7 @@ from mtinet.inference.predictor import Predictor, StudyPrediction, with_findings
 from mtinet.results import REVISED, Finding, Result, Severity
 from mtinet.runs import Run
 from mtinet.volume import Volume
-from mtinet.workflows.predictions.audit import Audit, alone_in
+from mtinet.workflows.predictions.audit import LOCK_FILE, Audit, alone_in
 from mtinet.workflows.predictions.formats import (
     DEFAULT_FORMATS,
     FORMATS,
@@ -158,9 +158,9 @@ def revise(
         times, contradicted = trusted_times(case.study.times_s, old.study_id)
         source = replace(case.study, times_s=times)
         check_instances(options.formats, case.origin is not None)
-        cohort = None if keep is None else _opened(keep, source, run.classes)
         mask, findings = _mask_in(edited, source, old)
         if keep is not None:
+            _opened(keep, source, run.classes)  # what refuses the case does so before any work
             _check_label(keep, mask)
         drawn = replace(
             source, mask=Path(place) / "mask.nii.gz", mask_phase="", mask_source="reader", label=""
@@ -179,10 +179,12 @@ def revise(
             kept = prior.compared(kept, source)
         shown = replace(prediction, result=kept)
         _write(shown, case, out, options.formats, run.class_codes, audit, job, prior)
-        if keep is not None and cohort is not None:
+        if keep is not None:
             _without_gaps(mask).write_nifti(drawn.mask)
             label = keep.label or ("" if mask.array.any() else NO_LESION)
-            _grow(cohort, keep.cohort, replace(drawn, label=label))
+            # read again behind the other readers who keep cases meanwhile
+            with files.in_turn(keep.cohort / LOCK_FILE):
+                _grow(_opened(keep, source, run.classes), keep.cohort, replace(drawn, label=label))
     return Revision(kept, kept.findings)
 
 
@@ -364,7 +366,7 @@ def _opened(case: TrainingCase, study: Study, classes: tuple[str, ...]) -> Cohor
     folder = case.cohort
     if (folder / "cohort.csv").is_file():
         cohort = Cohort.read(folder)
-    elif folder.is_dir() and any(folder.iterdir()):
+    elif folder.is_dir() and any(path.name != LOCK_FILE for path in folder.iterdir()):
         raise UserError(f"{folder} holds something other than a cohort; give another folder with --keep")
     else:
         cohort = Cohort(folder.resolve().name, (), classes, tuple(study.images))
