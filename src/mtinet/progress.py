@@ -10,6 +10,7 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 QUIET_SECONDS = 30.0
 """Seconds between two lines where stderr is not a terminal."""
@@ -33,7 +34,7 @@ def bar(title: str, total: int | None = None) -> Iterator[Advance]:
         yield line
         return
     with _rich(console) as progress:
-        task = progress.add_task(title, total=total)
+        task = progress.add_task(title, total=total, text="")
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
@@ -87,10 +88,8 @@ class StageProgress:
                 )
             return
         if title not in self._tasks:
-            self._tasks[title] = self._progress.add_task(title, total=total)
-        self._progress.update(
-            self._tasks[title], completed=done, total=total, description=f"{title}  {text}" if text else title
-        )
+            self._tasks[title] = self._progress.add_task(title, total=total, text="")
+        self._progress.update(self._tasks[title], completed=done, total=total, text=text)
 
 
 class GridProgress:
@@ -172,10 +171,13 @@ def duration(seconds: float) -> str:
 
 
 def _rich(console: Console) -> Progress:
+    # in a narrow terminal the numbers are cut, never how far it is and how long it takes
     return Progress(
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(20),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[text]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
         console=console,
+        expand=True,
     )

@@ -55,7 +55,8 @@ def doctor() -> tuple[dict[str, Any], list[Finding]]:
             )
     if facts["torch"] != "missing":
         torch = importlib.import_module("torch")
-        native_bfloat16 = importlib.import_module("mtinet.training.precision").native_bfloat16
+        from mtinet.training.precision import native_bfloat16  # needs torch
+
         facts["threads"] = torch.get_num_threads()
         facts["gpu"] = (
             torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none (the CPU is used)"
