@@ -22,7 +22,7 @@ from mtinet.inference.familiar import Look, look_at_study
 from mtinet.inference.predictor import Predictor
 from mtinet.results import Lesion
 from mtinet.workflows.calibrate import LesionCase, StudyCase, study_case
-from mtinet.workflows.evaluate import reference_mask
+from mtinet.workflows.scored_rows import reference_mask
 
 NOISE_LEVELS = (0.05, 0.1, 0.2)
 """Standard deviations of added noise, 1 being the study's gain."""

@@ -10,12 +10,11 @@ import pandas as pd
 import pytest
 
 from mtinet.cohort import Cohort
-from mtinet.data.preparation import prepare_study
 from mtinet.errors import UserError
 from mtinet.evaluation.tables import read_table
 from mtinet.runs import Run
 from mtinet.volume import Volume, read_nifti
-from mtinet.workflows.evaluate import evaluate, reference_mask
+from mtinet.workflows.evaluate import evaluate
 
 
 @pytest.fixture
@@ -191,17 +190,6 @@ def test_classes_of_training_lesions_that_were_corrected_since_are_said(run: Run
     assert corrected(test, other[cohort[test].label]) == []
     (told,) = corrected(train, other[cohort[train].label])
     assert train in told
-
-
-def test_the_reference_mask_moves_with_the_phase_on_which_it_was_drawn(run: Run, toy_maker, tmp_path: Path):
-    toy = toy_maker(3)
-    study = replace(toy.write(tmp_path, "m", "hcc"), mask_phase="arterial")
-    prepared = prepare_study(study, run.config.phases, run.config.preparation, tmp_path / "cache")
-    shift = np.eye(4)
-    shift[0, 3] = 2 * toy.mask.spacing_mm[0]
-    moved = replace(prepared, registrations={"arterial": {"matrix": shift.tolist(), "lattice": None}})
-    assert np.array_equal(reference_mask(study, prepared), toy.mask.array)
-    assert np.array_equal(reference_mask(study, moved), np.roll(toy.mask.array, 2, axis=0))
 
 
 def test_a_changed_cohort_is_refused(toy_run: Run, tmp_path: Path):

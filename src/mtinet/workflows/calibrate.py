@@ -38,8 +38,8 @@ from mtinet.inference.panel import ALONE, Opinions
 from mtinet.inference.predictor import Predictor, StudyPrediction
 from mtinet.results import Finding, Lesion
 from mtinet.runs import Run
-from mtinet.workflows.evaluate import reference_mask
 from mtinet.workflows.prepare import prepare
+from mtinet.workflows.scored_rows import reference_mask
 from mtinet.workflows.unseen import never_seen
 
 OnProgress = Callable[[int, int], None]

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from mtinet.cohort import Cohort
+from mtinet.data.folds import Split
 from mtinet.data.prepared import PreparedStudy
+from mtinet.errors import UnusableError
 from mtinet.results import Finding
 from mtinet.runs import Run
 
@@ -72,4 +77,51 @@ def never_seen(
             study_id,
         )
         for study_id in sorted(seen)
+    ]
+
+
+def studies_to_score(run: Run, cohort_folder: Path | None) -> tuple[Cohort, list[str], list[Finding]]:
+    """The held-out studies, or another cohort with its name; and what changed of the studies that trained."""
+    split = Split.from_dict(run.document("split"))
+    cohort = Cohort.read(cohort_folder or Path(run.manifest["cohort_folder"]))
+    if cohort.hash == split.cohort_hash:
+        if not split.test:
+            raise UnusableError(
+                f"{run.path} trained on everybody (--all): there is no held-out study; give another --cohort"
+            )
+        return cohort.subset(list(split.test)), [], _relabelled(run, cohort)
+    if cohort_folder is None:
+        folder = run.manifest["cohort_folder"]
+        raise UnusableError(
+            f"cohort {cohort.name} is no longer as {run.path} was trained on it (hash {split.cohort_hash}, now "
+            f"{cohort.hash}); restore its tables, or score all of it that did not train: "
+            f"mtinet evaluate {shlex.quote(str(run.path))} --cohort {shlex.quote(folder)}"
+        )
+    return cohort, [cohort.name], []
+
+
+def _relabelled(run: Run, cohort: Cohort) -> list[Finding]:
+    """Training studies whose lesions had a class that they no longer have; the cohort's hash does not know of them."""
+    learned: dict[str, Counter[str]] = defaultdict(Counter)
+    for lesion in run.document("preparation")["lesions"]:
+        if lesion["label"]:
+            learned[lesion["study_id"]][lesion["label"]] += 1
+    changed = []
+    for study in cohort.studies:
+        given = Counter(label for label in cohort.lesion_labels(study).values() if label)
+        if given.total() < learned[study.study_id].total():
+            given[study.label] += 1  # of the largest lesion, where it has no class of its own
+        if learned[study.study_id] - given:
+            changed.append(study.study_id)
+    if not changed:
+        return []
+    return [
+        Finding(
+            "training-relabelled",
+            "evaluate",
+            "warning",
+            f"lesions of {len(changed)} training studies had another class when the model learned them "
+            f"({', '.join(changed[:5])}{', ...' if len(changed) > 5 else ''})",
+            "Train again: the classes that are scored are the new ones, and model and read-outs learned the old ones.",
+        )
     ]

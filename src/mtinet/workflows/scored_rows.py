@@ -1,0 +1,196 @@
+"""The rows of an evaluation's tables: what is claimed of a study beside what its reference says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from mtinet.cohort import NO_LESION, Cohort, Study
+from mtinet.config import Config
+from mtinet.data.prepared import PreparedStudy
+from mtinet.evaluation.detection import LesionMatch, count_lesions, match_lesions
+from mtinet.evaluation.metrics import score_masks
+from mtinet.imaging.masks import equivalent_diameter_mm
+from mtinet.inference.lesions import measured_signal
+from mtinet.model.build import build_discriminator
+from mtinet.model.tdd import TaskDiscriminator
+from mtinet.runs import Run
+from mtinet.volume import read_nifti
+from mtinet.workflows.claims import Claim
+
+
+class StudyRows:
+    """Rows of the studies' and lesions' tables (:mod:`mtinet.evaluation.tables`) for one study."""
+
+    def __init__(self, run: Run, config: Config, cohort: Cohort, study: PreparedStudy, claim: Claim) -> None:
+        self.config = config
+        self.cohort = cohort
+        self.prepared = study
+        self.claim = claim
+        self.classes = run.classes
+        self.training_mean = run.document("preparation")["enhancement"]["phase_mean"]
+        self.reference = reference_mask(cohort[study.study_id], study)
+        self.matches: list[LesionMatch] = []
+        if self.reference is not None:
+            threshold = config.evaluation.detection_iou
+            self.matches = match_lesions(self.reference, claim.mask, threshold)
+        self.measured = measured_signal(study, claim.labels)
+        self.identity = {
+            "study_id": study.study_id,
+            "patient_id": study.patient_id,
+            "site": study.site,
+        }
+        self.spacing_mm = np.linalg.norm(study.source_affine[:3, :3], axis=0)
+
+    def study(self) -> dict[str, Any]:
+        """The row of the studies' table."""
+        evaluation = self.config.evaluation
+        scores = score_masks(
+            self.reference, self.claim.mask, self.spacing_mm.tolist(), evaluation.nsd_tolerance_mm
+        )
+        return {
+            **self.identity,
+            "label": self.prepared.label if self.prepared.label in (*self.classes, NO_LESION) else "",
+            "predicted_label": self.claim.label,
+            "gain": self.prepared.gain,
+            **asdict(scores),
+            **asdict(count_lesions(self.matches)),
+        }
+
+    def lesions(self) -> list[dict[str, Any]]:
+        """The rows of the lesions' table."""
+        references = {m.reference: m.reference_voxels for m in self.matches if m.reference is not None}
+        dominant = max(references, key=lambda n: (references[n], -n)) if references else None
+        return [self._lesion(match, match.reference == dominant) for match in self.matches]
+
+    def _lesion(self, match: LesionMatch, dominant: bool) -> dict[str, Any]:
+        voxel_mm3 = float(np.prod(self.spacing_mm))
+        voxels = match.reference_voxels if match.reference is not None else match.predicted_voxels
+        row: dict[str, Any] = {
+            **self.identity,
+            "reference": match.reference,
+            "predicted": match.predicted,
+            "diameter_mm": equivalent_diameter_mm(voxels * voxel_mm3),
+            "iou": match.iou,
+            "dice": match.dice,
+            "dominant": bool(dominant and match.reference is not None),
+            "label": "",
+            "predicted_label": "",
+        }
+        if match.reference is not None:
+            row |= self._reference_columns(match.reference)
+        if match.predicted is not None:
+            row |= self._predicted_columns(match.predicted)
+        return row
+
+    def _reference_columns(self, number: int) -> dict[str, Any]:
+        lesion = next((item for item in self.prepared.lesions if item.number == number), None)
+        truth = {} if lesion is None else lesion.enhancement
+        label = "" if lesion is None else lesion.label
+        columns: dict[str, Any] = {"label": label if label in self.classes else ""}
+        columns |= self._signals("true", [truth.get(p, math.nan) for p in self.prepared.phases])
+        columns |= self._signals("mean", self.training_mean)
+        if number in self.claim.oracle:
+            reading = self.claim.oracle[number]
+            if reading.probabilities is not None:
+                columns["oracle_label"] = self.classes[int(np.argmax(reading.probabilities))]
+            if reading.enhancement is not None:
+                columns |= self._signals("oracle", reading.enhancement)
+        return columns | self._noise_free(number)
+
+    def _predicted_columns(self, number: int) -> dict[str, Any]:
+        columns: dict[str, Any] = {}
+        if number in self.measured:
+            columns |= self._signals("measured", self.measured[number])
+        if number in self.claim.enhancement:
+            columns |= self._signals("predicted", self.claim.enhancement[number])
+        probabilities = self.claim.probabilities.get(number)
+        if probabilities:
+            columns |= {f"p_{name}": probabilities.get(name, 0.0) for name in self.classes}
+            columns["predicted_label"] = max(probabilities, key=lambda name: probabilities[name])
+        reading = self.claim.readings.get(number)
+        if reading is not None:
+            for name, values in (("attention", reading.attention), ("fusion", reading.fusion)):
+                if values is not None:
+                    columns |= {
+                        f"{name}_{phase}": v if present else math.nan
+                        for phase, v, present in zip(
+                            self.prepared.phases, values, self.prepared.present, strict=True
+                        )
+                    }
+        return columns
+
+    def _signals(self, name: str, normalised: Sequence[float] | NDArray[Any]) -> dict[str, float]:
+        """Columns of a curve in the study's own units; an absent phase stays empty."""
+        return {
+            f"{name}_{phase}": float(value) * self.prepared.gain if present else math.nan
+            for phase, value, present in zip(
+                self.prepared.phases, normalised, self.prepared.present, strict=True
+            )
+        }
+
+    def _noise_free(self, number: int) -> dict[str, float]:
+        table = self.cohort.lesions
+        columns = [f"noise_free_{p}" for p in self.prepared.phases if f"noise_free_{p}" in table.columns]
+        if not columns:
+            return {}
+        rows = table[(table["study_id"] == self.prepared.study_id) & (table["lesion"].astype(int) == number)]
+        return {c: float(rows[c].iloc[0]) if len(rows) and rows[c].iloc[0] else math.nan for c in columns}
+
+
+def reference_mask(study: Study, prepared: PreparedStudy) -> NDArray[np.int32] | None:
+    """The reference's lesion numbers on the reference phase's own grid; None where they are unknown."""
+    if not prepared.has_mask:
+        return None
+    if study.mask is None:
+        return np.zeros(prepared.source_shape, dtype=np.int32)
+    mask = read_nifti(study.mask, labels=True)
+    if study.mask_phase and study.mask_phase != study.reference_phase:
+        # it moves with the phase on which it was drawn
+        motion = prepared.motion(study.mask_phase)
+        mask = motion.labels(mask, prepared.source_shape, prepared.source_affine)
+    return np.asarray(mask.array, dtype=np.int32)
+
+
+def lesion_table(
+    rows: list[dict[str, Any]], gains: Mapping[str, float], config: Config, run: Run
+) -> pd.DataFrame:
+    """The lesions' table, with the discriminator's attention, and its columns even without any lesion."""
+    columns = ["study_id", "patient_id", "site", "reference", "predicted", "diameter_mm", "iou", "dice"]
+    columns += ["dominant", "label", "predicted_label"]
+    table = pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
+    for name in ("reference", "predicted"):
+        table[name] = table[name].astype("Int64")
+    for name in ("label", "predicted_label", "oracle_label"):
+        if name in table:
+            table[name] = table[name].fillna("")
+    if run.has_discriminator and f"predicted_{config.phases[0]}" in table:
+        _add_discriminator_attention(table, gains, config, run)
+    return table
+
+
+def _add_discriminator_attention(
+    table: pd.DataFrame, gains: Mapping[str, float], config: Config, run: Run
+) -> None:
+    discriminator: TaskDiscriminator = build_discriminator(config, len(run.classes))
+    discriminator.load_state_dict(run.load_model("discriminator")[0])
+    discriminator.eval()
+    known = table["predicted_label"].isin(run.classes)
+    if not known.any():
+        return
+    curves = table.loc[known, [f"predicted_{p}" for p in config.phases]].to_numpy(np.float32, copy=True)
+    gain = table.loc[known, "study_id"].map(gains).to_numpy(np.float32)[:, None]
+    classes = table.loc[known, [f"p_{name}" for name in run.classes]].to_numpy(np.float32, copy=True)
+    present = torch.from_numpy(np.isfinite(curves))
+    attention = discriminator.attention(
+        torch.from_numpy(np.nan_to_num(curves / gain)), torch.from_numpy(classes), present
+    ).numpy()
+    for index, phase in enumerate(config.phases):
+        table.loc[known, f"tdd_attention_{phase}"] = np.where(present[:, index], attention[:, index], np.nan)
