@@ -7,6 +7,7 @@ from mtinet.cohort import Cohort, CohortError, read_with_findings
     ("change", "finding"),
     [
         (("classes: [hcc, fnh]", "classes: []"), "no-classes"),
+        (("classes: [hcc, fnh]", "classes: [none, hcc, fnh]"), "none-is-no-class"),
         (("phases: [pre, portal_venous]", "phases: [pre, portal]"), "unknown-phase"),
         (("phases: [pre, portal_venous]", "phases: [pre]"), "unlisted-phase"),
         (("phases: [pre, portal_venous]", "phases: [pre, portal_venous, pre]"), "repeated-phase"),

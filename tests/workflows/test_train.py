@@ -157,6 +157,40 @@ def test_batches_without_lesion_and_studies_with_one_phase(tmp_path: Path, toy_m
     assert run.document("split")["test"] == []
 
 
+def test_what_no_training_study_shows_is_said_before_the_first_step(tmp_path: Path, toy_maker: Callable):
+    folder = tmp_path / "cohort"
+    studies = []
+    for index in range(4):
+        toy = toy_maker(index)
+        images = {phase: image for phase, image in toy.images.items() if phase != "delayed"}
+        images["hepatobiliary"] = toy.images["delayed"]
+        studies.append(replace(toy, images=images).write(folder, f"s{index}", "hcc"))
+    phases = ("pre", "arterial", "portal_venous", "hepatobiliary")
+
+    def told(name: str, cohort: Cohort, *changes: str) -> dict[str, str]:
+        cohort.write(folder)
+        said = []
+        options = TrainOptions(folds=2, workers=1)
+        train(folder, tmp_path / name, short(*changes), options, on_finding=said.append)
+        return {finding.id: finding.meaning for finding in said}
+
+    asked = f"phases={','.join(phases)}"
+    rare = Cohort("rare", tuple(studies), ("hcc", "cyst"), phases)
+    lacking = told("lacking", rare)
+    assert "cyst" in lacking["class-never-shown"]
+    assert "hcc" not in lacking["class-never-shown"]
+    assert "delayed" in lacking["phase-never-shown"]
+    assert "hepatobiliary" in lacking["phase-not-asked-for"]
+    assert not any("never" in id for id in told("whole", replace(rare, classes=("hcc",)), asked))
+    assert "class-never-shown" not in told("masks", rare, asked, "objective.classification=0")
+
+
+def test_why_nothing_could_be_prepared_is_said(toy_cohort: Cohort, tmp_path: Path):
+    with pytest.raises(UnusableError, match="transitional"):
+        train(toy_cohort.folder, tmp_path / "run", short("phases=transitional,hepatobiliary"), OPTIONS)
+    assert not (tmp_path / "run").exists()
+
+
 def test_nothing_to_learn_is_said(tmp_path: Path, toy_maker: Callable):
     folder = tmp_path / "cohort"
     studies = [replace(toy_maker(i).write(folder, f"s{i}", ""), mask=None) for i in range(4)]

@@ -16,7 +16,7 @@ import pandas as pd
 import yaml
 
 from mtinet.cohort.findings import Findings
-from mtinet.cohort.study import ACQUISITION, Study
+from mtinet.cohort.study import ACQUISITION, NO_LESION, Study
 from mtinet.config import PHASES, Phase
 
 COHORT_FORMAT = 1
@@ -99,8 +99,15 @@ def read_classes(given: Any, findings: Findings) -> tuple[tuple[str, ...], dict[
             "cohort.yaml lists no classes",
             "List them, for example classes: [hemangioma, hcc].",
         )
+    if NO_LESION in codes:
+        findings.add(
+            "none-is-no-class",
+            "error",
+            f"cohort.yaml lists {NO_LESION!r} among the classes, which is the label of a study without a lesion",
+            "Remove it from the classes; it may stand in the column label all the same.",
+        )
     for name, code in codes.items():
-        if not code:
+        if not code and name != NO_LESION:
             findings.add(
                 "no-code",
                 "note",

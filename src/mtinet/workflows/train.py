@@ -28,6 +28,7 @@ from mtinet.errors import UnusableError, UserError
 from mtinet.model.build import build_discriminator, build_network
 from mtinet.model.network import MultiTaskNetwork
 from mtinet.model.tdd import TaskDiscriminator
+from mtinet.results import Finding
 from mtinet.runs import RUN_FORMAT, Run, RunError
 from mtinet.training.loop import OnFinding, Progress, Trainer
 from mtinet.workflows.fine_tuning import initialise, refuse_start_that_saw, start_of
@@ -162,7 +163,7 @@ def _trainer(
     refuse_start_that_saw(run, cohort, tested)
     # of a study without lesion a stray voxel decides whether Dice is 0 or nothing
     held_out = [study for study in tested if study.lesions][: config.training.validate_studies]
-    _refuse_untrainable(training, cohort)
+    _refuse_untrainable(training, cohort, run.findings())
     preparation = _preparation(training, config)
     if resumes and run.has_document("preparation"):
         _refuse_other_studies(run.document("preparation")["keys"], preparation["keys"])
@@ -174,6 +175,8 @@ def _trainer(
     network, discriminator = networks(training, config, cohort.classes)
     data = PatchDataset(training, config, cohort.classes, config.training.seed)
     trainer = Trainer(run, config, network, discriminator, data, held_out, fabric, progress, on_finding)
+    if not resumes:
+        trainer.tell(_never_shown(training, cohort, config))
     # a resumed training that reached no checkpoint starts where the first try did
     if run.manifest["init"] is not None and not (resumes and run.latest_checkpoint()[0] is not None):
         findings = initialise(network, start_of(run), cohort.classes)
@@ -289,10 +292,18 @@ def _create(
     return Run.create(out, config, documents)
 
 
-def _refuse_untrainable(training: Sequence[PreparedStudy], cohort: Cohort) -> None:
+def _refuse_untrainable(
+    training: Sequence[PreparedStudy], cohort: Cohort, findings: Sequence[Finding]
+) -> None:
     if not training:
+        # said here, for the run that keeps the findings is not kept
+        failed = [
+            finding for finding in findings if finding.stage == "prepare" and finding.severity == "error"
+        ]
+        why = f" ({len(failed)} failed, the first: {failed[0].meaning})" if failed else ""
         raise UnusableError(
-            f"cohort {cohort.name} has no study to train on that could be prepared; run mtinet check on it"
+            f"cohort {cohort.name} has no study to train on that could be prepared{why}; correct the studies, or "
+            "the settings that ask for what they lack"
         )
     # the masks that the table names may be empty
     if not any(study.lesions or study.label not in ("", NO_LESION) for study in training):
@@ -304,6 +315,48 @@ def _nothing_to_learn(studies: int, cohort: Cohort) -> UnusableError:
         f"none of the {studies} training studies of cohort {cohort.name} has a lesion mask or a class; there is "
         "nothing to learn: add masks or labels"
     )
+
+
+def _never_shown(training: Sequence[PreparedStudy], cohort: Cohort, config: Config) -> list[Finding]:
+    """Classes and phases that the network answers for or takes, and that no training study has."""
+    findings: list[Finding] = []
+    shown = {lesion.label for study in training for lesion in study.lesions}
+    shown |= {study.label for study in training}
+    classes = [name for name in cohort.classes if name not in shown]
+    if classes and config.objective.classification > 0:
+        findings.append(
+            Finding(
+                "class-never-shown",
+                "train",
+                "warning",
+                f"no training study has a lesion of {', '.join(classes)}, yet the model will give it a probability",
+                "Take it out of the classes of cohort.yaml, add patients who have it, or divide with --split so that "
+                "the training gets some.",
+            )
+        )
+    phases = [phase for n, phase in enumerate(config.phases) if not any(s.present[n] for s in training)]
+    if phases:
+        findings.append(
+            Finding(
+                "phase-never-shown",
+                "train",
+                "warning",
+                f"no training study has the phase {', '.join(phases)}, yet the model will use it where a study has it",
+                f"Name the phases that the cohort has: --set phases={','.join(cohort.phases)}",
+            )
+        )
+    unused = [phase for phase in cohort.phases if phase not in config.phases]
+    if unused:
+        findings.append(
+            Finding(
+                "phase-not-asked-for",
+                "train",
+                "note",
+                f"the cohort's phase {', '.join(unused)} is not among the settings' phases and is not used",
+                f"To use it: --set phases={','.join(cohort.phases)}",
+            )
+        )
+    return findings
 
 
 def enhancement_statistics(training: Sequence[PreparedStudy], n_phases: int) -> dict[str, Any]:
