@@ -83,7 +83,7 @@ def test_what_is_known_of_a_series_and_a_study(series_writer):
     write_volume(writer, 4)
     ((study,), _) = read_studies(writer.folder)
     assert (study.patient_id, study.patient_name, study.study_date) == ("007", "Doe^Jane", "20250102")
-    assert (study.accession, study.institution, study.agent) == ("A1", "H", "Gadovist")
+    assert (study.accession, study.agent) == ("A1", "Gadovist")
     assert study.dose_mmol_kg == pytest.approx(0.1)
     info = study.series[0].info
     assert (info.study_key, info.series_uid) == (study.study_uid, writer.series_uid)
@@ -179,6 +179,19 @@ def test_series_numbers_repeat_and_series_stay_apart(series_writer):
     studies, _ = read_studies(writer.folder)
     assert [s.info.series_number for s in studies[0].series] == ["5", "5"]
     assert len({s.info.series_uid for s in studies[0].series}) == 2
+
+
+def test_everybody_whom_any_of_its_files_names_is_known(series_writer):
+    writer = series_writer(common={"PatientName": "Doe^Jane", "PatientBirthDate": "19600503"})
+    write_volume(writer, 2, PatientBirthName="Roe^Jane", OperatorsName=["Lind^Ute", "ub"], StudyID="ST-1")
+    write_volume(
+        writer, 2, PatientName="Doe^J", OtherPatientIDs="X-9", StationName="MR7", SeriesDate="20240201"
+    )
+    ((study,), _) = read_studies(writer.folder)
+    assert set(study.identity.names) == {"Doe^Jane", "Doe^J", "Roe^Jane"}
+    assert set(study.identity.staff) == {"Lind^Ute", "ub"}
+    assert set(study.identity.ids) == {"ST-1", "X-9", "MR7"}
+    assert set(study.identity.dates) == {"19600503", "20240201"}
 
 
 def test_masks_are_listed_with_their_study_also_from_a_zip(real_file, tmp_path):

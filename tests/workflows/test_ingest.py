@@ -22,6 +22,7 @@ from mtinet.errors import UnusableError, UserError
 from mtinet.volume import read_nifti
 from mtinet.workflows.ingest import IngestOptions, ingest
 from mtinet.workflows.prepare import prepare_cohort
+from mtinet.workflows.qc import qc
 from mtinet.workflows.simulate import simulate
 
 FAST = {"sites": ["A", "B", "C"], "spacing_mm": [6.0, 6.0, 5.0]}
@@ -174,6 +175,38 @@ def test_a_name_in_a_description_does_not_get_through(scanned, tmp_path):
     for path, content in everything_written(outcome.cohort.folder):
         assert b"DOE" not in content.upper(), path
     assert any("broken.dcm" in f.case for f in outcome.findings)
+
+
+@pytest.fixture(scope="module")
+def told(thick_toy, toy_scanner, tmp_path_factory):
+    """What an import says on disk of a study with everybody in its headers, descriptions and names of files."""
+    place = tmp_path_factory.mktemp("told")
+    toy_scanner(thick_toy(31), place / "export" / "SCHAEFER_ANNA_19560312")
+    said = ["Krause Grünwald 12.Mrz.1956 MRNORD7", "Lindqvist SCHAEFER 22JUL2023 ST-4711"]
+    for path in (place / "export").rglob("*.dcm"):
+        dataset = pydicom.dcmread(path)
+        dataset.SpecificCharacterSet = "ISO_IR 192"
+        dataset.PatientName, dataset.PatientBirthName = "Schäfer^Anna", "Grünwald^Anna"
+        dataset.OtherPatientNames, dataset.OperatorsName = "Petrovic^Ana", "Lindqvist"
+        dataset.ReferringPhysicianName = "Krause^Ute^^Dr."
+        dataset.StationName, dataset.StudyID = "MRNORD7", "ST-4711"
+        dataset.PatientBirthDate, dataset.SeriesDate = "19560312", "20230722"
+        if dataset.Modality == "MR":
+            dataset.SeriesDescription = f"{dataset.SeriesDescription[:25]} {said[dataset.SeriesNumber % 2]}"
+        dataset.save_as(path)
+    outcome = bring_in(place / "export", place / "out")
+    qc(outcome.cohort.folder, workers=1)
+    return outcome, {n: (outcome.cohort.folder / n).read_text() for n in ("import.json", "qc.html")}
+
+
+def test_nobody_whom_the_headers_name_stays_in_descriptions(told):
+    _, texts = told
+    for name, text in texts.items():
+        spelled = text.encode().decode("unicode_escape") if name.endswith("json") else text
+        found = re.findall("(?i)krause|lindqvist|gr.nwald|schaefer|12.mrz|22jul|mrnord7|st-4711", spelled)
+        assert not found, name
+    (study,) = json.loads(texts["import.json"])["studies"].values()
+    assert all("[removed]" in phase["description"] for phase in study["phases"].values() if phase)
 
 
 @pytest.mark.slow

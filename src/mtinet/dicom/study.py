@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mtinet.dicom.contained import UnreadableError, shared_reader
 from mtinet.dicom.contrast import dose_mmol_kg
-from mtinet.dicom.headers import DICOMDIR, MASK_CLASSES
+from mtinet.dicom.headers import DICOMDIR, MASK_CLASSES, NOBODY, Identity
 from mtinet.dicom.members import ZIP_ERRORS, open_member
 from mtinet.dicom.sources import SourceFile, find_files, unreadable
 from mtinet.dicom.volumes import DicomSeries, DicomVolume, Source, build_series
@@ -33,11 +33,9 @@ class DicomStudy:
     study_uid, patient_id : str
     patient_name : str
         For the mapping file only; never written elsewhere.
-    study_date, birth_date : str
+    study_date : str
         ``YYYYMMDD``.
-    other_ids : str
-        Further ids of the patient, with backslashes between.
-    accession, institution : str
+    accession : str
     agent : str
         ContrastBolusAgent as written in the first series that names one.
     dose_mmol_kg : float or None
@@ -48,22 +46,22 @@ class DicomStudy:
         Stage ``import``.
     profile_tags : mapping of int to int
         Number of files by attribute that de-identification removes or replaces.
+    identity : Identity
+        Of all its files, which need not tell the same.
     """
 
     study_uid: str
     patient_id: str
     patient_name: str = ""
     study_date: str = ""
-    birth_date: str = ""
-    other_ids: str = ""
     accession: str = ""
-    institution: str = ""
     agent: str = ""
     dose_mmol_kg: float | None = None
     series: tuple[DicomSeries, ...] = ()
     masks: tuple[Path, ...] = ()
     findings: tuple[Finding, ...] = ()
     profile_tags: Mapping[int, int] = field(default_factory=dict)
+    identity: Identity = NOBODY
 
 
 def read_studies(
@@ -171,14 +169,14 @@ def _study(sources: Sequence[Source], file_findings: list[Finding]) -> DicomStud
     return DicomStudy(
         key,
         text["patient_id"],
-        **{name: text[name] for name in ("patient_name", "study_date", "birth_date", "other_ids")},
-        **{name: text[name] for name in ("accession", "institution")},
+        **{name: text[name] for name in ("patient_name", "study_date", "accession")},
         agent=agent,
         dose_mmol_kg=next((dose for dose in doses if dose is not None), None),
         series=tuple(sorted(series, key=_by_number)),
         masks=tuple(masks),
         findings=tuple(findings),
         profile_tags=Counter(tag for _, header in sources for tag in header.profile_tags),
+        identity=Identity.union(header.identity for _, header in sources),
     )
 
 
