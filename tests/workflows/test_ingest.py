@@ -194,7 +194,14 @@ def told(thick_toy, toy_scanner, tmp_path_factory):
         if dataset.Modality == "MR":
             dataset.SeriesDescription = f"{dataset.SeriesDescription[:25]} {said[dataset.SeriesNumber % 2]}"
         dataset.save_as(path)
-    outcome = bring_in(place / "export", place / "out")
+    # a PACS often writes names without a suffix
+    (place / "export" / "SCHAEFER_ANNA_SCAN").write_bytes(path.read_bytes()[:200])
+    (place / "export" / "Schaefer Anna").write_bytes(path.read_bytes()[:400])
+    with zipfile.ZipFile(place / "export" / "Mueller_Hans", "w", zipfile.ZIP_DEFLATED) as bomb:
+        bomb.writestr("zeros.dcm", bytes(4 << 20))
+    phases = place / "phases.json"
+    phases.write_text(json.dumps({"schema": 1, "Schaefer": {"delayed": None}}))
+    outcome = bring_in(place / "export", place / "out", phases=phases)
     qc(outcome.cohort.folder, workers=1)
     return outcome, {n: (outcome.cohort.folder / n).read_text() for n in ("import.json", "qc.html")}
 
@@ -207,6 +214,17 @@ def test_nobody_whom_the_headers_name_stays_in_descriptions(told):
         assert not found, name
     (study,) = json.loads(texts["import.json"])["studies"].values()
     assert all("[removed]" in phase["description"] for phase in study["phases"].values() if phase)
+
+
+def test_files_and_entries_are_named_on_screen_and_not_on_disk(told):
+    outcome, texts = told
+    said = {f.case for f in outcome.findings if f.case.startswith(("SCHAEFER", "Schaefer", "Mueller"))}
+    assert len(said) == 3
+    assert any(f.id == "phases-without-study" and "Schaefer" in f.meaning for f in outcome.findings)
+    assert not [name for name, text in texts.items() if re.search("(?i)schaefer|mueller", text)]
+    stored = json.loads(texts["import.json"])["findings"]
+    assert len([f for f in stored if f["case"].startswith("file ")]) == 3
+    assert {"phases-without-study"} <= {f["id"] for f in stored}
 
 
 @pytest.mark.slow

@@ -219,7 +219,8 @@ def _absent(directories: Sequence[Source], files: Sequence[SourceFile]) -> list[
                     "dicomdir-missing-files",
                     "import",
                     "warning",
-                    f"it lists {len(missing)} files that are not there, the first {missing[0]}",
+                    f"it lists {len(missing)} files that are not there: {', '.join(missing[:3])}"
+                    f"{', ...' if len(missing) > 3 else ''}",
                     "Copy the medium again; what is there is read.",
                     case=file.name,
                     value=float(len(missing)),

@@ -170,7 +170,9 @@ def ingest(
         "deidentified": not options.keep_ids,
         "options": list(options.given),
         "dropped_attributes": dropped,
-        "findings": [f.to_dict() for f in folder.without_identity(findings, names)],
+        "findings": [
+            f.to_dict() for f in folder.without_identity(findings, {job.study_id for job in jobs}, names)
+        ],
     }
     folder.write_records(out, told, records)
     folder.write_tables(out, cohort)
@@ -255,9 +257,8 @@ def _unused(overruling: Mapping[str, Overruling], jobs: Sequence[StudyJob]) -> l
         import_finding(
             "phases-without-study",
             "warning",
-            "--phases-json has an entry for a study that the source lacks",
+            f"--phases-json has an entry for a study that the source lacks: {key}",
             "Name the study by its StudyInstanceUID or by its study_id in the cohort.",
-            key,
         )
         for key in overruling
         if key not in known
