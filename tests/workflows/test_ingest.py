@@ -192,6 +192,7 @@ def told(thick_toy, toy_scanner, tmp_path_factory):
         dataset.StationName, dataset.StudyID = "MRNORD7", "ST-4711"
         dataset.PatientBirthDate, dataset.SeriesDate = "19560312", "20230722"
         if dataset.Modality == "MR":
+            dataset.BurnedInAnnotation = "YES" if "pv" in dataset.SeriesDescription else "NO"
             dataset.SeriesDescription = f"{dataset.SeriesDescription[:25]} {said[dataset.SeriesNumber % 2]}"
         dataset.save_as(path)
     # a PACS often writes names without a suffix
@@ -214,6 +215,14 @@ def test_nobody_whom_the_headers_name_stays_in_descriptions(told):
         assert not found, name
     (study,) = json.loads(texts["import.json"])["studies"].values()
     assert all("[removed]" in phase["description"] for phase in study["phases"].values() if phase)
+
+
+def test_text_in_the_images_is_warned_of(told):
+    outcome, texts = told
+    (said,) = [f for f in outcome.findings if f.id == "burned-in"]
+    assert (said.severity, said.case) == ("warning", outcome.cohort.studies[0].study_id)
+    assert said.meaning.startswith("portal_venous: ")
+    assert all(said.meaning in text for text in texts.values())
 
 
 def test_files_and_entries_are_named_on_screen_and_not_on_disk(told):

@@ -48,6 +48,7 @@ _SERIES = {
     "model": "ManufacturerModelName",
     "frame_of_reference_uid": "FrameOfReferenceUID",
     "agent": "ContrastBolusAgent",
+    "burned_in": "BurnedInAnnotation",
 }
 _NAMES = ("PatientName", "PatientBirthName", "OtherPatientNames", "PatientMotherBirthName")
 _STAFF = (

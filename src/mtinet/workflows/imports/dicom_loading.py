@@ -239,6 +239,16 @@ def _doubts(chosen: Mapping[Phase, ChosenVolume], times: Mapping[Phase, float]) 
                 "Export again with private attributes, (2005,100E) among them; masks and classes are not affected.",
             )
         )
+    if written := [p for p, c in chosen.items() if c.volume.burned_in]:
+        findings.append(
+            import_finding(
+                "burned-in",
+                "warning",
+                f"{', '.join(written)}: the files say that text is burned into the images, which may name the patient",
+                "Look at the images and at all that shows them; if it names somebody, export them without it before "
+                "anything made of them is given away.",
+            )
+        )
     if untimed := [p for p in chosen if p not in times and p != "pre"]:
         findings.append(
             import_finding(
