@@ -348,6 +348,15 @@ def test_folders_and_tables_of_others_are_not_touched(imported, scanned, tmp_pat
         bring_in(scanned / "dicom", tmp_path / "new", mapping=tmp_path / "new" / "who.csv")
 
 
+def test_the_key_is_not_made_in_what_is_given_away(tmp_path):
+    (tmp_path / "export").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "new")
+    for place in ("new", "link"):
+        with pytest.raises(UserError, match=r"lies inside .*--key"):
+            ingest(tmp_path / "export", tmp_path / "new", IngestOptions(key=tmp_path / place / "sub" / "key"))
+    assert not (tmp_path / "new").exists()
+
+
 def contents(folder):
     """Every file of a cohort but its cache, unpacked."""
     return {

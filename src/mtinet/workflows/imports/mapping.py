@@ -56,6 +56,20 @@ def mapping_beside(out: Path) -> Path:
     return folder.parent / f"{folder.name}-mapping.csv"
 
 
+def refuse_key_inside(out: Path, key: Path | None) -> None:
+    """Refuse a key of the pseudonyms in the folder that they are to protect once it is given away.
+
+    Raises
+    ------
+    UserError
+    """
+    if key is not None and key.resolve().is_relative_to(out.resolve()):
+        raise UserError(
+            f"{key} lies inside {out}, and whoever has both can try whose pseudonyms they are; give --key a place "
+            "apart from it"
+        )
+
+
 def read_mapping(place: Path, repair: str) -> dict[str, MappingRow]:
     """The rows of a table by study; none where there is no such file.
 
