@@ -9,6 +9,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from mtinet.dicom.contrast import dose_mmol_kg
+from mtinet.dicom.members import open_member
 from mtinet.dicom.study import read_studies
 from mtinet.dicom.times import date_and_seconds, days_between, seconds_from_midnight
 
@@ -194,17 +195,23 @@ def test_everybody_whom_any_of_its_files_names_is_known(series_writer):
     assert set(study.identity.dates) == {"19600503", "20240201"}
 
 
-def test_masks_are_listed_with_their_study_also_from_a_zip(real_file, tmp_path):
+def test_masks_are_listed_with_their_study_also_from_a_zip(real_file, tmp_path, monkeypatch):
+    import tempfile
     import zipfile
 
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     for name in ("liver_1frame.dcm", "rtstruct.dcm"):
         path = real_file(name)
         ((study,), findings) = read_studies(path)
-        assert (study.masks, findings) == ((path,), [])
+        assert ([mask.path for mask in study.masks], findings) == ([path], [])
         with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
             archive.write(path, name)
         ((study,), findings) = read_studies(tmp_path / "x.zip")
-        assert study.masks[0].read_bytes() == Path(path).read_bytes()
+        (mask,) = study.masks
+        assert open_member(mask.path, mask.member).read() == Path(path).read_bytes()
+    # a copy would bear the patient's name, and stay after a kill
+    assert not [*(tmp_path / "temporary").iterdir()]
 
 
 def test_reports_are_counted_not_lost(real_file, series_writer):

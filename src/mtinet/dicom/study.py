@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import hashlib
-import re
-import shutil
-import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +10,6 @@ from pathlib import Path
 from mtinet.dicom.contained import UnreadableError, shared_reader
 from mtinet.dicom.contrast import dose_mmol_kg
 from mtinet.dicom.headers import DICOMDIR, MASK_CLASSES, NOBODY, Identity
-from mtinet.dicom.members import ZIP_ERRORS, open_member
 from mtinet.dicom.sources import SourceFile, find_files, unreadable
 from mtinet.dicom.volumes import DicomSeries, DicomVolume, Source, build_series
 from mtinet.errors import UnusableError
@@ -40,7 +34,7 @@ class DicomStudy:
         ContrastBolusAgent as written in the first series that names one.
     dose_mmol_kg : float or None
     series : tuple of DicomSeries
-    masks : tuple of Path
+    masks : tuple of SourceFile
         SEG and RTSTRUCT files of this study.
     findings : tuple of Finding
         Stage ``import``.
@@ -58,7 +52,7 @@ class DicomStudy:
     agent: str = ""
     dose_mmol_kg: float | None = None
     series: tuple[DicomSeries, ...] = ()
-    masks: tuple[Path, ...] = ()
+    masks: tuple[SourceFile, ...] = ()
     findings: tuple[Finding, ...] = ()
     profile_tags: Mapping[int, int] = field(default_factory=dict)
     identity: Identity = NOBODY
@@ -106,7 +100,7 @@ def read_studies(
     for one in sources:
         study = one[1].study
         by_study[study["patient_id"], study["study_uid"]].append(one)
-    studies = [_study(members, findings) for members in by_study.values()]
+    studies = [_study(members) for members in by_study.values()]
     for empty in (study for study in studies if not study.series and not study.masks):
         findings += empty.findings
     studies = _name_shared_uids([study for study in studies if study.series or study.masks])
@@ -128,21 +122,16 @@ def no_study(source: Path, findings: Sequence[Finding]) -> UnusableError:
     )
 
 
-def _study(sources: Sequence[Source], file_findings: list[Finding]) -> DicomStudy:
+def _study(sources: Sequence[Source]) -> DicomStudy:
     text = sources[0][1].study
     key = text["study_uid"]
     by_series: dict[str, list[Source]] = defaultdict(list)
-    masks: list[Path] = []
+    masks: list[SourceFile] = []
     others = 0
     findings: list[Finding] = []
     for file, header in sources:
         if header.sop_class in MASK_CLASSES:
-            try:
-                masks.append(_on_disk(file))
-            except ZIP_ERRORS as error:
-                file_findings.append(
-                    unreadable(file.name, f"cannot be unpacked ({error})", "Export it again.")
-                )
+            masks.append(file)
         elif header.format is not None:
             by_series[header.series["series_uid"]].append((file, header))
         else:
@@ -227,21 +216,3 @@ def _absent(directories: Sequence[Source], files: Sequence[SourceFile]) -> list[
                 )
             )
     return findings
-
-
-_unpacked: list[Path] = []
-
-
-def _on_disk(file: SourceFile) -> Path:
-    """The file itself, or a copy of the member of a zip that is removed when the program ends."""
-    if not file.member:
-        return file.path
-    if not _unpacked:
-        _unpacked.append(Path(tempfile.mkdtemp(prefix="mtinet-masks-")))
-        atexit.register(shutil.rmtree, _unpacked[0], ignore_errors=True)
-    # one name for one member, whenever it is unpacked: it tells a study that is complete, and stands in findings
-    digest = hashlib.sha256(file.name.encode(errors="replace")).hexdigest()[:8]
-    copy = _unpacked[0] / f"{re.sub(r'[^A-Za-z0-9.-]+', '_', file.name)[-100:]}-{digest}.dcm"
-    with open_member(file.path, file.member) as member:
-        copy.write_bytes(member.read())
-    return copy

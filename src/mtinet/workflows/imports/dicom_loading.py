@@ -13,6 +13,8 @@ import numpy as np
 from mtinet.cohort import REFERENCE_ORDER
 from mtinet.config import PHASES, Phase
 from mtinet.dicom.contained import UnreadableError
+from mtinet.dicom.members import open_member
+from mtinet.dicom.sources import SourceFile
 from mtinet.dicom.study import DicomStudy, DicomVolume
 from mtinet.errors import UserError
 from mtinet.imaging.resampling import overlap_fraction
@@ -47,7 +49,7 @@ class StudyJob:
         Name in the records by SeriesInstanceUID.
     keep_ids : bool
     overruling : mapping or None
-    masks : tuple of Path
+    masks : tuple of SourceFile
     liver_command : str
         Segments the liver where no mask of it is given; empty = nothing does.
     """
@@ -59,7 +61,7 @@ class StudyJob:
     series_ids: Mapping[str, str]
     keep_ids: bool = False
     overruling: Overruling | None = None
-    masks: tuple[Path, ...] = ()
+    masks: tuple[SourceFile, ...] = ()
     liver_command: str = ""
 
     @property
@@ -78,7 +80,7 @@ class StudyJob:
             "volumes": sorted(volume_state(v) for s in self.study.series for v in s.volumes),
             "overruling": self.overruling,
             "liver_command": self.liver_command,
-            "masks": [[p.name, file_hash(p)] for p in self.masks],
+            "masks": [[m.path.name, m.member, file_hash(m.path, m.member)] for m in self.masks],
         }
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
@@ -287,6 +289,7 @@ def volume_state(volume: DicomVolume) -> str:
     return repr((volume.instance_uids, volume.frame_numbers, volume.refused, versions))
 
 
-def file_hash(path: Path) -> str:
-    """Hash of a file's content."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def file_hash(path: Path, member: str = "") -> str:
+    """Hash of the content of a file, or of a member of a zip."""
+    with open_member(path, member) as stream:
+        return hashlib.sha256(stream.read()).hexdigest()

@@ -14,6 +14,7 @@ from mtinet.config import Phase
 from mtinet.dicom.headers import MASK_CLASSES
 from mtinet.dicom.mask_images import IMAGE_SUFFIXES
 from mtinet.dicom.masks import MaskOnVolume, read_mask_image, read_masks
+from mtinet.dicom.sources import SourceFile
 from mtinet.dicom.structures import Kind
 from mtinet.dicom.study import DicomStudy
 from mtinet.errors import UserError
@@ -81,15 +82,15 @@ class MaskFolder:
                 self._by_uid[path] = uid
         self._studies: dict[Path, list[str]] = {}
 
-    def of(self, study: DicomStudy, study_id: str, patient_id: str) -> tuple[Path, ...]:
+    def of(self, study: DicomStudy, study_id: str, patient_id: str) -> tuple[SourceFile, ...]:
         """The files that belong to a study, which has these ids in the cohort; not those that it holds itself."""
-        own = {path.resolve() for path in study.masks}
+        own = {mask.path.resolve() for mask in study.masks if not mask.member}
         names = {study.study_uid, study.patient_id, study_id, patient_id} - {""}
         found = [path for path, told in self._by_name.items() if names & told]
         found += [path for path, uid in self._by_uid.items() if uid == study.study_uid]
         for path in found:
             self._studies.setdefault(path, []).append(study_id)
-        return tuple(path for path in sorted(found) if path.resolve() not in own)
+        return tuple(_file(path) for path in sorted(found) if path.resolve() not in own)
 
     def findings(self) -> list[Finding]:
         """Files that belong to no study, and those that several studies of a patient were given."""
@@ -126,6 +127,10 @@ def _stem(path: Path) -> str:
     return path.name[: -len(suffix)]
 
 
+def _file(path: Path) -> SourceFile:
+    return SourceFile(path, "", path.name, path.stat().st_size, claims=True)
+
+
 def _study_uid(path: Path) -> str | None:
     """StudyInstanceUID of a DICOM mask, empty where its header is damaged; None for any other file."""
     import pydicom
@@ -142,7 +147,7 @@ def _study_uid(path: Path) -> str | None:
 
 
 def read_study_masks(
-    paths: Sequence[Path],
+    files: Sequence[SourceFile],
     study: DicomStudy,
     chosen: Mapping[Phase, ChosenVolume],
     images: Mapping[Phase, Volume],
@@ -155,7 +160,7 @@ def read_study_masks(
 
     Parameters
     ----------
-    paths : sequence of Path
+    files : sequence of SourceFile
     study : DicomStudy
     chosen : mapping
         The volume that each phase was taken from.
@@ -163,9 +168,10 @@ def read_study_masks(
     """
     masks = StudyMasks()
     read: list[tuple[Path, list[Phase], MaskOnVolume]] = []
-    for path in paths:
+    for file in files:
+        path = file.path / file.member
         try:
-            read.append((path, *_read(path, study, chosen, images)))
+            read.append((path, *_read(file, study, chosen, images)))
         except UserError as error:
             masks.findings.append(_left_out(str(error).replace(str(path), path.name)))
     # those that tell their phase decide about those that do not
@@ -215,13 +221,14 @@ def _name_structures(masks: StudyMasks) -> None:
 
 
 def _read(
-    path: Path, study: DicomStudy, chosen: Mapping[Phase, ChosenVolume], images: Mapping[Phase, Volume]
+    file: SourceFile, study: DicomStudy, chosen: Mapping[Phase, ChosenVolume], images: Mapping[Phase, Volume]
 ) -> tuple[list[Phase], MaskOnVolume]:
     """The phases that a mask may have been drawn on, the likeliest first, and the mask."""
+    path = file.path / file.member
     if path.name.lower().endswith(IMAGE_SUFFIXES):
         on = read_mask_image(path, [c.volume for c in chosen.values()], _name_without_ids(path, study))
     else:
-        on = read_masks(path, study.series)
+        on = read_masks(file.path, study.series, file.member)
     keys = {(c.series.info.series_uid, c.volume.info.index): phase for phase, c in chosen.items()}
     fitting = {keys[key] for key in on.candidates if key in keys} or {
         phase
