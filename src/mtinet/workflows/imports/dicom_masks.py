@@ -11,6 +11,7 @@ import numpy as np
 
 from mtinet.cohort import MAX_LESIONS, REFERENCE_ORDER
 from mtinet.config import Phase
+from mtinet.dicom.contained import UnreadableError, shared_reader
 from mtinet.dicom.headers import MASK_CLASSES
 from mtinet.dicom.mask_images import IMAGE_SUFFIXES
 from mtinet.dicom.masks import MaskOnVolume, read_mask_image, read_masks
@@ -74,12 +75,19 @@ class MaskFolder:
         self.folder = folder
         self._by_name: dict[Path, set[str]] = {}
         self._by_uid: dict[Path, str] = {}
+        self._unreadable: dict[Path, UnreadableError] = {}
         for path in sorted(p for p in walk(folder) if p.is_file()):
             if path.name.lower().endswith(IMAGE_SUFFIXES):
                 places = [*path.relative_to(folder).parts[:-1], _stem(path)]
                 self._by_name[path] = {*places, *(_PART_OF_A_NAME.split(place)[0] for place in places)}
-            elif (uid := _study_uid(path)) is not None:
-                self._by_uid[path] = uid
+                continue
+            try:
+                uid = _study_uid(path)
+            except UnreadableError as error:
+                self._unreadable[path] = error
+            else:
+                if uid is not None:
+                    self._by_uid[path] = uid
         self._studies: dict[Path, list[str]] = {}
 
     def of(self, study: DicomStudy, study_id: str, patient_id: str) -> tuple[SourceFile, ...]:
@@ -93,8 +101,17 @@ class MaskFolder:
         return tuple(_file(path) for path in sorted(found) if path.resolve() not in own)
 
     def findings(self) -> list[Finding]:
-        """Files that belong to no study, and those that several studies of a patient were given."""
-        findings = []
+        """Files that cannot be read or belong to no study, and those that several studies of a patient were given."""
+        findings = [
+            import_finding(
+                "mask-left-out",
+                "warning",
+                f"a mask is left out: it {error.why}",
+                "Export or copy it again, or remove it, and import again.",
+                path.relative_to(self.folder).as_posix(),
+            )
+            for path, error in self._unreadable.items()
+        ]
         lost = [path for path in sorted({*self._by_name, *self._by_uid}) if path not in self._studies]
         if lost:
             names = [path.relative_to(self.folder).as_posix() for path in lost]
@@ -132,18 +149,27 @@ def _file(path: Path) -> SourceFile:
 
 
 def _study_uid(path: Path) -> str | None:
-    """StudyInstanceUID of a DICOM mask, empty where its header is damaged; None for any other file."""
-    import pydicom
+    """StudyInstanceUID of a DICOM mask, empty where its header lacks it; None for any other file.
 
+    Raises
+    ------
+    UnreadableError
+        It is damaged, or takes more memory or time than any image or mask.
+    """
     try:
-        with path.open("rb") as file:
-            if file.read(132)[128:] != b"DICM":
+        with path.open("rb") as stream:
+            if stream.read(132)[128:] != b"DICM":
                 return None
-        header = pydicom.dcmread(path, specific_tags=["SOPClassUID", "StudyInstanceUID"])
-        return str(header.get("StudyInstanceUID", "")) if header.get("SOPClassUID") in MASK_CLASSES else None
-    except Exception:
-        # a damaged header can raise anything; the file then belongs to no study and is named
+    except OSError as error:
+        raise UnreadableError(path.name, "damaged", error.strerror or str(error)) from None
+    try:
+        # in the child with its limits, as images: what breaks them is never opened here
+        header = shared_reader().header(_file(path))
+    except UnreadableError as error:
+        if error.kind != "not-dicom":
+            raise
         return ""
+    return header.study["study_uid"] if header.sop_class in MASK_CLASSES else None
 
 
 def read_study_masks(
