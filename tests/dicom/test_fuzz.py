@@ -7,14 +7,18 @@ import random
 import resource
 import struct
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pydicom
 import pytest
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from mtinet.dicom import contained
 from mtinet.dicom.study import read_studies
 from mtinet.errors import UserError
+from mtinet.workflows.imports import dicom_masks
+from mtinet.workflows.imports.dicom_masks import MaskFolder
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
 
@@ -208,6 +212,33 @@ def test_the_rest_is_read_beside_hostile_files(real_file, series_writer):
     studies, _ = read_studies(writer.folder)
     study = next(s for s in studies if s.patient_id == "007")
     assert study.series[0].volumes[0].info.load().array[0, 0].tolist() == [0, 1, 2, 3]
+
+
+def deflated(path, zeros):
+    """The mask as a file that is small and becomes as large as it has zeros."""
+    dataset = pydicom.dcmread(path)
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    dataset.add_new((0x7FE1, 0x0010), "LO", "ZEROS")
+    dataset.add_new((0x7FE1, 0x1010), "OB", bytes(zeros))
+    out = io.BytesIO()
+    dataset.save_as(out, enforce_file_format=True)
+    return out.getvalue()
+
+
+def test_a_mask_that_grows_is_never_opened_outside_the_limits(real_file, tmp_path, monkeypatch):
+    (tmp_path / "good.dcm").write_bytes(real_file("liver_1frame.dcm").read_bytes())
+    (tmp_path / "MUELLER.dcm").write_bytes(deflated(real_file("liver_1frame.dcm"), 96 << 20))
+    assert (tmp_path / "MUELLER.dcm").stat().st_size < 1 << 20
+    ((study,), _) = read_studies(tmp_path / "good.dcm")
+    with contained.Reader(memory_bytes=64 << 20) as narrow:
+        monkeypatch.setattr(dicom_masks, "shared_reader", lambda: narrow)
+        monkeypatch.setattr(pydicom, "dcmread", None)
+        masks = MaskFolder(tmp_path)
+    found = masks.of(replace(study, masks=()), "study-1", "patient-1")
+    assert [mask.path.name for mask in found] == ["good.dcm"]
+    (said,) = masks.findings()
+    assert "memory" in said.meaning
+    assert said.case == "MUELLER.dcm"
 
 
 @pytest.mark.parametrize("identity", PATHS)

@@ -9,6 +9,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from mtinet.dicom.contrast import dose_mmol_kg
+from mtinet.dicom.members import open_member
 from mtinet.dicom.study import read_studies
 from mtinet.dicom.times import date_and_seconds, days_between, seconds_from_midnight
 
@@ -83,7 +84,7 @@ def test_what_is_known_of_a_series_and_a_study(series_writer):
     write_volume(writer, 4)
     ((study,), _) = read_studies(writer.folder)
     assert (study.patient_id, study.patient_name, study.study_date) == ("007", "Doe^Jane", "20250102")
-    assert (study.accession, study.institution, study.agent) == ("A1", "H", "Gadovist")
+    assert (study.accession, study.agent) == ("A1", "Gadovist")
     assert study.dose_mmol_kg == pytest.approx(0.1)
     info = study.series[0].info
     assert (info.study_key, info.series_uid) == (study.study_uid, writer.series_uid)
@@ -181,17 +182,36 @@ def test_series_numbers_repeat_and_series_stay_apart(series_writer):
     assert len({s.info.series_uid for s in studies[0].series}) == 2
 
 
-def test_masks_are_listed_with_their_study_also_from_a_zip(real_file, tmp_path):
+def test_everybody_whom_any_of_its_files_names_is_known(series_writer):
+    writer = series_writer(common={"PatientName": "Doe^Jane", "PatientBirthDate": "19600503"})
+    write_volume(writer, 2, PatientBirthName="Roe^Jane", OperatorsName=["Lind^Ute", "ub"], StudyID="ST-1")
+    write_volume(
+        writer, 2, PatientName="Doe^J", OtherPatientIDs="X-9", StationName="MR7", SeriesDate="20240201"
+    )
+    ((study,), _) = read_studies(writer.folder)
+    assert set(study.identity.names) == {"Doe^Jane", "Doe^J", "Roe^Jane"}
+    assert set(study.identity.staff) == {"Lind^Ute", "ub"}
+    assert set(study.identity.ids) == {"ST-1", "X-9", "MR7"}
+    assert set(study.identity.dates) == {"19600503", "20240201"}
+
+
+def test_masks_are_listed_with_their_study_also_from_a_zip(real_file, tmp_path, monkeypatch):
+    import tempfile
     import zipfile
 
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     for name in ("liver_1frame.dcm", "rtstruct.dcm"):
         path = real_file(name)
         ((study,), findings) = read_studies(path)
-        assert (study.masks, findings) == ((path,), [])
+        assert ([mask.path for mask in study.masks], findings) == ([path], [])
         with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
             archive.write(path, name)
         ((study,), findings) = read_studies(tmp_path / "x.zip")
-        assert study.masks[0].read_bytes() == Path(path).read_bytes()
+        (mask,) = study.masks
+        assert open_member(mask.path, mask.member).read() == Path(path).read_bytes()
+    # a copy would bear the patient's name, and stay after a kill
+    assert not [*(tmp_path / "temporary").iterdir()]
 
 
 def test_reports_are_counted_not_lost(real_file, series_writer):

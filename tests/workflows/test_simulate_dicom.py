@@ -73,8 +73,8 @@ def test_the_studies_as_dicom_hold_the_cohort(simulated):
             assert len(matching) == 1, path
         mask = read_nifti(study.mask, labels=True)
         assert bool(dicom.masks) == bool(mask.array.any())
-        for path in dicom.masks:
-            found = read_masks(path, dicom.series).labels.like_axes_of(mask.affine)
+        for mask_file in dicom.masks:
+            found = read_masks(mask_file.path, dicom.series).labels.like_axes_of(mask.affine)
             np.testing.assert_array_equal(found.array, mask.array)
 
 

@@ -52,20 +52,18 @@ class Pseudonyms:
     key: bytes
 
     @classmethod
-    def open(cls, key_file: Path | None = None, create: bool = True) -> Pseudonyms:
+    def open(cls, key_file: Path | None = None) -> Pseudonyms:
         """Read the key, and make one first if there is none (32 random bytes, for its owner only).
 
         Parameters
         ----------
         key_file : Path, optional
             None = the user's own, ``~/.config/mtinet/pseudonyms.key``.
-        create : bool
-            Make one where there is none.
 
         Raises
         ------
         KeyFileError
-            There is none and none may or can be made, or the file holds no key.
+            There is none and none can be made, or the file holds no key.
         """
         try:
             key_file = key_file or Path.home() / ".config" / "mtinet" / "pseudonyms.key"
@@ -75,8 +73,6 @@ class Pseudonyms:
             ) from None
         try:
             if not key_file.exists():
-                if not create:
-                    raise KeyFileError(f"{key_file} does not exist; give the key file of the first import")
                 _make_key(key_file)
             text = key_file.read_text(encoding="ascii")
         except OSError as error:

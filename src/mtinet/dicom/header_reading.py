@@ -12,7 +12,15 @@ from typing import IO, Any
 
 from mtinet.dicom.attributes import finite, first, items, number, numbers, text, whole
 from mtinet.dicom.deidentify import profile_tags
-from mtinet.dicom.headers import DICOMDIR, MASK_CLASSES, PHILIPS_CREATOR, Header, Image, PixelFormat
+from mtinet.dicom.headers import (
+    DICOMDIR,
+    MASK_CLASSES,
+    PHILIPS_CREATOR,
+    Header,
+    Identity,
+    Image,
+    PixelFormat,
+)
 from mtinet.dicom.times import date_and_seconds, days_between, seconds_from_midnight
 
 MAX_FRAMES = 100_000
@@ -24,11 +32,8 @@ _STUDY = {
     "study_uid": "StudyInstanceUID",
     "patient_id": "PatientID",
     "patient_name": "PatientName",
-    "birth_date": "PatientBirthDate",
-    "other_ids": "OtherPatientIDs",
     "study_date": "StudyDate",
     "accession": "AccessionNumber",
-    "institution": "InstitutionName",
     "study_description": "StudyDescription",
 }
 _SERIES = {
@@ -43,7 +48,16 @@ _SERIES = {
     "model": "ManufacturerModelName",
     "frame_of_reference_uid": "FrameOfReferenceUID",
     "agent": "ContrastBolusAgent",
+    "burned_in": "BurnedInAnnotation",
 }
+_NAMES = ("PatientName", "PatientBirthName", "OtherPatientNames", "PatientMotherBirthName")
+_STAFF = (
+    *("ReferringPhysicianName", "ConsultingPhysicianName", "RequestingPhysician", "PhysiciansOfRecord"),
+    *("PerformingPhysicianName", "NameOfPhysiciansReadingStudy", "OperatorsName", "ContentCreatorName"),
+    "ResponsiblePerson",
+)
+_IDS = ("AccessionNumber", "StudyID", "OtherPatientIDs", "InstitutionName", "StationName")
+_DATES = ("PatientBirthDate", "StudyDate", "SeriesDate", "AcquisitionDate")
 
 
 class NotDicomError(ValueError):
@@ -69,8 +83,6 @@ def read_header(stream: IO[bytes], size: int) -> Header:
     if sop_class == DICOMDIR:
         return Header(sop_class, {}, {}, None, files=_listed_files(stream))
     study = {name: text(dataset, keyword) for name, keyword in _STUDY.items()}
-    listed = [text(item, "PatientID") for item in items(dataset, "OtherPatientIDsSequence")]
-    study["other_ids"] = "\\".join(filter(None, [study["other_ids"], *listed]))
     series = {name: text(dataset, keyword) for name, keyword in _SERIES.items()}
     if not sop_class:
         raise NotDicomError("it names no SOP class")
@@ -82,8 +94,9 @@ def read_header(stream: IO[bytes], size: int) -> Header:
         series["agent"] = text(agents[0], "CodeMeaning")
     columns = number(dataset, "Columns")
     tags = profile_tags(int(tag) for tag in dataset.keys())  # noqa: SIM118 (to iterate would decode every element)
+    identity = _identity(dataset)
     if sop_class in MASK_CLASSES or columns is None:
-        return Header(sop_class, study, series, None, profile_tags=tags)
+        return Header(sop_class, study, series, None, profile_tags=tags, identity=identity)
     pixel_format = _pixel_format(dataset, stream, size)
     return Header(
         sop_class,
@@ -96,6 +109,23 @@ def read_header(stream: IO[bytes], size: int) -> Header:
         agent_ml=_agent_ml(dataset, agents),
         weight_kg=number(dataset, "PatientWeight"),
         profile_tags=tags,
+        identity=identity,
+    )
+
+
+def _identity(dataset: Any) -> Identity:
+    """The values of what names somebody, each once."""
+
+    def values(*places: tuple[Any, str]) -> tuple[str, ...]:
+        told = (value for place, keyword in places for value in text(place, keyword).split("\\"))
+        return tuple(dict.fromkeys(filter(None, told)))
+
+    listed = [(item, "PatientID") for item in items(dataset, "OtherPatientIDsSequence")]
+    return Identity(
+        names=values(*((dataset, keyword) for keyword in _NAMES)),
+        staff=values(*((dataset, keyword) for keyword in _STAFF)),
+        ids=values(*((dataset, keyword) for keyword in _IDS), *listed),
+        dates=values(*((dataset, keyword) for keyword in _DATES)),
     )
 
 

@@ -6,7 +6,8 @@ the answer on the other side.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 DICOMDIR = "1.2.840.10008.1.3.10"
@@ -104,6 +105,42 @@ class Image:
 
 
 @dataclass(frozen=True)
+class Identity:
+    """What files name people and their examination by: to be known in texts, and never written.
+
+    Attributes
+    ----------
+    names, staff : tuple of str
+        Names of the patient, of those who cared for the patient and of those who worked on the files.
+    ids : tuple of str
+        Numbers and names of the examination and its places, and further ids of the patient.
+    dates : tuple of str
+        ``YYYYMMDD``.
+    """
+
+    names: tuple[str, ...] = ()
+    staff: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
+    dates: tuple[str, ...] = ()
+
+    @classmethod
+    def union(cls, parts: Iterable[Identity]) -> Identity:
+        """What any of several files tells, each once."""
+        distinct = list(dict.fromkeys(parts))
+        return cls(
+            **{
+                field.name: tuple(
+                    dict.fromkeys(text for one in distinct for text in getattr(one, field.name))
+                )
+                for field in fields(cls)
+            }
+        )
+
+
+NOBODY = Identity()
+
+
+@dataclass(frozen=True)
 class Header:
     """All that is read of one file.
 
@@ -124,6 +161,7 @@ class Header:
         Names that a DICOMDIR lists.
     profile_tags : tuple of int
         Attributes that de-identification removes or replaces, a private one for all private ones.
+    identity : Identity
     """
 
     sop_class: str
@@ -137,11 +175,13 @@ class Header:
     weight_kg: float | None = None
     files: tuple[str, ...] = field(default=())
     profile_tags: tuple[int, ...] = ()
+    identity: Identity = NOBODY
 
     def to_plain(self) -> dict[str, Any]:
         """In JSON's types."""
         return {
-            **{k: v for k, v in self.__dict__.items() if k not in ("format", "images")},
+            **{k: v for k, v in self.__dict__.items() if k not in ("format", "images", "identity")},
+            "identity": asdict(self.identity),
             "format": asdict(self.format) if self.format else None,
             "images": [image.__dict__ for image in self.images],
         }
@@ -152,7 +192,8 @@ class Header:
         images = tuple(Image(**_tuples(image)) for image in values["images"])
         pixel_format = PixelFormat(**values["format"]) if values["format"] else None
         lists = {name: tuple(values[name]) for name in ("files", "profile_tags")}
-        return cls(**{**values, **lists, "images": images, "format": pixel_format})
+        identity = Identity(**_tuples(values["identity"]))
+        return cls(**{**values, **lists, "images": images, "format": pixel_format, "identity": identity})
 
 
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:

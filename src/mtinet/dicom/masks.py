@@ -19,6 +19,7 @@ from mtinet.dicom import rtstruct, seg
 from mtinet.dicom.decode import VolumeLoader
 from mtinet.dicom.headers import MASK_CLASSES
 from mtinet.dicom.mask_images import read_layers
+from mtinet.dicom.members import ZIP_ERRORS, open_member
 from mtinet.dicom.pieces import MaskError, Piece, Sources, mask_finding, number_pieces, place
 from mtinet.dicom.quiet import silence
 from mtinet.dicom.series import SeriesInfo
@@ -93,7 +94,7 @@ class Target:
         return load.grid
 
 
-def read_masks(path: Path, series: Sequence[DicomSeries]) -> MaskOnVolume:
+def read_masks(path: Path, series: Sequence[DicomSeries], member: str = "") -> MaskOnVolume:
     """Read a DICOM segmentation or structure set onto the volume that it was drawn on.
 
     Parameters
@@ -101,6 +102,8 @@ def read_masks(path: Path, series: Sequence[DicomSeries]) -> MaskOnVolume:
     path : Path
     series : sequence of DicomSeries
         Those of the study.
+    member : str
+        Its name where ``path`` is a zip; it is read where it lies.
 
     Returns
     -------
@@ -113,7 +116,8 @@ def read_masks(path: Path, series: Sequence[DicomSeries]) -> MaskOnVolume:
     MaskError
         Not a DICOM mask, damaged, of another study, off every volume's grid, or with too many segments.
     """
-    dataset = read_dataset(path)
+    dataset = read_dataset(path, member)
+    path = path / member
     kind = MASK_CLASSES[dataset.SOPClassUID]
     reader = seg if kind == "SEG" else rtstruct
     targets = find_targets(path, reader.sources_of(dataset), series)
@@ -259,8 +263,8 @@ def number(
     )
 
 
-def read_dataset(path: Path) -> Dataset:
-    """The dataset of a DICOM segmentation or structure set.
+def read_dataset(path: Path, member: str = "") -> Dataset:
+    """The dataset of a DICOM segmentation or structure set, which may be a member of a zip.
 
     Raises
     ------
@@ -271,16 +275,18 @@ def read_dataset(path: Path) -> Dataset:
     from pydicom.errors import InvalidDicomError
 
     try:
-        with silence():
-            dataset = pydicom.dcmread(path, force=False)
+        with silence(), open_member(path, member) as stream:
+            dataset = pydicom.dcmread(stream, force=False)
             kind = dataset.get("SOPClassUID", "")
     except FileNotFoundError:
         raise MaskError(f"{path} does not exist; correct the path") from None
-    except (InvalidDicomError, OSError, EOFError, ValueError, NotImplementedError, AttributeError) as error:
-        raise MaskError(f"{path} cannot be read as DICOM ({error}); export or copy it again") from None
+    except (InvalidDicomError, *ZIP_ERRORS, AttributeError) as error:
+        raise MaskError(
+            f"{path / member} cannot be read as DICOM ({error}); export or copy it again"
+        ) from None
     if kind not in MASK_CLASSES:
         raise MaskError(
-            f"{path} is neither a DICOM segmentation nor a structure set; give SEG, RTSTRUCT, NIfTI or NRRD"
+            f"{path / member} is neither a DICOM segmentation nor a structure set; give SEG, RTSTRUCT, NIfTI or NRRD"
         )
     return dataset
 

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import hashlib
-import re
-import shutil
-import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,8 +9,7 @@ from pathlib import Path
 
 from mtinet.dicom.contained import UnreadableError, shared_reader
 from mtinet.dicom.contrast import dose_mmol_kg
-from mtinet.dicom.headers import DICOMDIR, MASK_CLASSES
-from mtinet.dicom.members import ZIP_ERRORS, open_member
+from mtinet.dicom.headers import DICOMDIR, MASK_CLASSES, NOBODY, Identity
 from mtinet.dicom.sources import SourceFile, find_files, unreadable
 from mtinet.dicom.volumes import DicomSeries, DicomVolume, Source, build_series
 from mtinet.errors import UnusableError
@@ -33,37 +27,35 @@ class DicomStudy:
     study_uid, patient_id : str
     patient_name : str
         For the mapping file only; never written elsewhere.
-    study_date, birth_date : str
+    study_date : str
         ``YYYYMMDD``.
-    other_ids : str
-        Further ids of the patient, with backslashes between.
-    accession, institution : str
+    accession : str
     agent : str
         ContrastBolusAgent as written in the first series that names one.
     dose_mmol_kg : float or None
     series : tuple of DicomSeries
-    masks : tuple of Path
+    masks : tuple of SourceFile
         SEG and RTSTRUCT files of this study.
     findings : tuple of Finding
         Stage ``import``.
     profile_tags : mapping of int to int
         Number of files by attribute that de-identification removes or replaces.
+    identity : Identity
+        Of all its files, which need not tell the same.
     """
 
     study_uid: str
     patient_id: str
     patient_name: str = ""
     study_date: str = ""
-    birth_date: str = ""
-    other_ids: str = ""
     accession: str = ""
-    institution: str = ""
     agent: str = ""
     dose_mmol_kg: float | None = None
     series: tuple[DicomSeries, ...] = ()
-    masks: tuple[Path, ...] = ()
+    masks: tuple[SourceFile, ...] = ()
     findings: tuple[Finding, ...] = ()
     profile_tags: Mapping[int, int] = field(default_factory=dict)
+    identity: Identity = NOBODY
 
 
 def read_studies(
@@ -108,7 +100,7 @@ def read_studies(
     for one in sources:
         study = one[1].study
         by_study[study["patient_id"], study["study_uid"]].append(one)
-    studies = [_study(members, findings) for members in by_study.values()]
+    studies = [_study(members) for members in by_study.values()]
     for empty in (study for study in studies if not study.series and not study.masks):
         findings += empty.findings
     studies = _name_shared_uids([study for study in studies if study.series or study.masks])
@@ -130,21 +122,16 @@ def no_study(source: Path, findings: Sequence[Finding]) -> UnusableError:
     )
 
 
-def _study(sources: Sequence[Source], file_findings: list[Finding]) -> DicomStudy:
+def _study(sources: Sequence[Source]) -> DicomStudy:
     text = sources[0][1].study
     key = text["study_uid"]
     by_series: dict[str, list[Source]] = defaultdict(list)
-    masks: list[Path] = []
+    masks: list[SourceFile] = []
     others = 0
     findings: list[Finding] = []
     for file, header in sources:
         if header.sop_class in MASK_CLASSES:
-            try:
-                masks.append(_on_disk(file))
-            except ZIP_ERRORS as error:
-                file_findings.append(
-                    unreadable(file.name, f"cannot be unpacked ({error})", "Export it again.")
-                )
+            masks.append(file)
         elif header.format is not None:
             by_series[header.series["series_uid"]].append((file, header))
         else:
@@ -171,14 +158,14 @@ def _study(sources: Sequence[Source], file_findings: list[Finding]) -> DicomStud
     return DicomStudy(
         key,
         text["patient_id"],
-        **{name: text[name] for name in ("patient_name", "study_date", "birth_date", "other_ids")},
-        **{name: text[name] for name in ("accession", "institution")},
+        **{name: text[name] for name in ("patient_name", "study_date", "accession")},
         agent=agent,
         dose_mmol_kg=next((dose for dose in doses if dose is not None), None),
         series=tuple(sorted(series, key=_by_number)),
         masks=tuple(masks),
         findings=tuple(findings),
         profile_tags=Counter(tag for _, header in sources for tag in header.profile_tags),
+        identity=Identity.union(header.identity for _, header in sources),
     )
 
 
@@ -221,28 +208,11 @@ def _absent(directories: Sequence[Source], files: Sequence[SourceFile]) -> list[
                     "dicomdir-missing-files",
                     "import",
                     "warning",
-                    f"it lists {len(missing)} files that are not there, the first {missing[0]}",
+                    f"it lists {len(missing)} files that are not there: {', '.join(missing[:3])}"
+                    f"{', ...' if len(missing) > 3 else ''}",
                     "Copy the medium again; what is there is read.",
                     case=file.name,
                     value=float(len(missing)),
                 )
             )
     return findings
-
-
-_unpacked: list[Path] = []
-
-
-def _on_disk(file: SourceFile) -> Path:
-    """The file itself, or a copy of the member of a zip that is removed when the program ends."""
-    if not file.member:
-        return file.path
-    if not _unpacked:
-        _unpacked.append(Path(tempfile.mkdtemp(prefix="mtinet-masks-")))
-        atexit.register(shutil.rmtree, _unpacked[0], ignore_errors=True)
-    # one name for one member, whenever it is unpacked: it tells a study that is complete, and stands in findings
-    digest = hashlib.sha256(file.name.encode(errors="replace")).hexdigest()[:8]
-    copy = _unpacked[0] / f"{re.sub(r'[^A-Za-z0-9.-]+', '_', file.name)[-100:]}-{digest}.dcm"
-    with open_member(file.path, file.member) as member:
-        copy.write_bytes(member.read())
-    return copy

@@ -42,6 +42,8 @@ class DicomVolume:
         slope): enhancement is then unverified.
     refused : str
         Why the volume cannot be used (a slice is missing, for example); ``info.load`` raises it.
+    burned_in : bool
+        An image of it says that text is burned into its pixels.
     """
 
     info: VolumeInfo
@@ -49,6 +51,7 @@ class DicomVolume:
     frame_numbers: tuple[int, ...] = ()
     comparable: bool = True
     refused: str = ""
+    burned_in: bool = False
 
     @property
     def files(self) -> tuple[SourceFile, ...]:
@@ -256,6 +259,7 @@ def _volume(index: int, stack: Stack, by_image: _ByImage, header: Header, notes:
         uids[:1] if frames and len(files) == 1 else uids,
         frames,
         comparable=all(scale.comparable for scale in scales),
+        burned_in=any(header.series["burned_in"].upper() == "YES" for _, header in sources),
     )
     try:
         if "MOSAIC" in first.image_type:

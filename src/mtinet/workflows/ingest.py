@@ -21,6 +21,7 @@ from mtinet.workflows.imports.dicom_masks import MaskFolder
 from mtinet.workflows.imports.dicom_phases import Overruling, named_volumes, read_overruling
 from mtinet.workflows.imports.dicom_study import RECORDS, import_study
 from mtinet.workflows.imports.inclusion import Inclusion, InclusionRow, write_inclusion
+from mtinet.workflows.imports.mapping import refuse_key_inside
 from mtinet.workflows.imports.screening import import_finding
 from mtinet.workflows.imports.writing import refuse_unsafe
 from mtinet.workflows.pool import OnProgress, for_each
@@ -142,6 +143,7 @@ def ingest(
     if options.liver_command:
         check_liver_command(options.liver_command)
     folder.refuse_foreign(out, options.given)
+    refuse_key_inside(out, options.key)
     mapping = None if options.keep_ids else folder.mapping_place(out, options.mapping)
     overruling = read_overruling(options.phases)
     table = None if options.labels is None else LabelTable(options.labels)
@@ -170,7 +172,9 @@ def ingest(
         "deidentified": not options.keep_ids,
         "options": list(options.given),
         "dropped_attributes": dropped,
-        "findings": [f.to_dict() for f in folder.without_identity(findings, names)],
+        "findings": [
+            f.to_dict() for f in folder.without_identity(findings, {job.study_id for job in jobs}, names)
+        ],
     }
     folder.write_records(out, told, records)
     folder.write_tables(out, cohort)
@@ -255,9 +259,8 @@ def _unused(overruling: Mapping[str, Overruling], jobs: Sequence[StudyJob]) -> l
         import_finding(
             "phases-without-study",
             "warning",
-            "--phases-json has an entry for a study that the source lacks",
+            f"--phases-json has an entry for a study that the source lacks: {key}",
             "Name the study by its StudyInstanceUID or by its study_id in the cohort.",
-            key,
         )
         for key in overruling
         if key not in known

@@ -4,12 +4,20 @@ from dataclasses import replace
 
 import pytest
 
-from mtinet.dicom.study import DicomStudy
+from mtinet.dicom.headers import Identity
+from mtinet.dicom.series import SeriesInfo
+from mtinet.dicom.study import DicomSeries, DicomStudy
 from mtinet.workflows.imports.scrubbing import Scrubber
 
 STUDY = DicomStudy(
-    "1.2.3", "4711", "Wu^Li=吴^丽", "20240131", birth_date="19600503", other_ids="OLD4711\\R22"
+    "1.2.3",
+    "4711",
+    identity=Identity(("Wu^Li=吴^丽",), ids=("OLD4711", "R22"), dates=("20240131", "19600503")),
 )
+
+
+def called(name: str) -> DicomStudy:
+    return replace(STUDY, identity=replace(STUDY.identity, names=(name,)))
 
 
 def scrubbed(text: str, study: DicomStudy = STUDY) -> str:
@@ -33,6 +41,16 @@ def test_every_attribute_that_names_a_person_is_taken_out():
         "3.5.1960",
         "03.05.60",
         "31.1.2024",
+        "3 May 1960",
+        "3rd May, 1960",
+        "03MAY1960",
+        "May 3, 1960",
+        "03.Mai.60",
+        "3. Mai 1960",
+        "3 de mayo de 1960",
+        "31 Jan 2024",
+        "2024-Jan-31",
+        "31 janvier 2024",
     ],
 )
 def test_a_day_is_known_in_every_spelling(written):
@@ -41,8 +59,7 @@ def test_a_day_is_known_in_every_spelling(written):
 
 @pytest.mark.parametrize("written", ["Müller", "MUELLER", "Muller", "jörg", "Joerg", "Mueller_Jorg"])
 def test_a_name_is_known_without_its_umlauts(written):
-    study = replace(STUDY, patient_name="Müller^Jörg")
-    assert scrubbed(f"vibe_{written}_art", study) == "vibe_[removed]_art"
+    assert scrubbed(f"vibe_{written}_art", called("Müller^Jörg")) == "vibe_[removed]_art"
 
 
 @pytest.mark.parametrize(
@@ -63,12 +80,11 @@ def test_a_name_is_known_without_its_umlauts(written):
     ],
 )
 def test_a_double_name_is_known_by_its_pieces_and_however_they_are_joined(name, written):
-    study = replace(STUDY, patient_name=name)
-    assert scrubbed(f"vibe {written} 5 min AL art", study) == "vibe [removed] 5 min AL art"
+    assert scrubbed(f"vibe {written} 5 min AL art", called(name)) == "vibe [removed] 5 min AL art"
 
 
 def test_words_of_descriptions_are_a_name_beside_another_part_only():
-    study = replace(STUDY, patient_name="Art^Ax^X")
+    study = called("Art^Ax^X")
     assert scrubbed("t1_vibe_art_fs_ax x2", study) == "t1_vibe_art_fs_ax x2"
     assert scrubbed("t1_vibe Art Ax, X. Art", study) == "t1_vibe [removed], [removed]"
 
@@ -76,6 +92,22 @@ def test_words_of_descriptions_are_a_name_beside_another_part_only():
 @pytest.mark.parametrize("text", ["livered Wuhan", "t1_vibe_tra_pv", "li2"])
 def test_parts_of_longer_words_stay(text):
     assert scrubbed(text) == text
+
+
+@pytest.mark.parametrize("text", ["3 min 60", "vibe 3 1960", "May 4, 1960", "13 May 1960", "mask 3 60"])
+def test_what_is_no_day_of_the_study_stays(text):
+    assert scrubbed(text) == text
+
+
+def test_staff_are_known_by_names_but_not_by_initials():
+    study = replace(STUDY, identity=Identity(staff=("Krause^Ute^^Dr.", "TE", "Not^Available")))
+    assert scrubbed("t1 KRAUSE te 2.4, not in the files", study) == "t1 [removed] te 2.4, not in the files"
+
+
+def test_a_number_of_the_study_that_is_one_of_its_series_is_told():
+    series = tuple(DicomSeries(SeriesInfo("1.2.3", "1.2.3.4", series_number=n), ()) for n in ("501", "502"))
+    study = DicomStudy("1.2.3", "4711", series=series, identity=Identity(ids=("501", "ST-4711")))
+    assert scrubbed("series 501, ST-4711", study) == "series 501, [removed]"
 
 
 def test_a_study_without_a_name_is_left_as_it_is():

@@ -26,8 +26,11 @@ IMPORT_FORMAT = 1
 
 _TABLES = "tables.json"
 _ANOTHER_PLACE = "give --mapping another place"
-_NAMING = ("label-without-images", "mask-without-study", "mask-of-several-studies")
-"""Findings whose meaning ends, behind a colon, in names that the user gave."""
+_NAMING = (
+    *("label-without-images", "mask-without-study", "mask-of-several-studies"),
+    *("phases-without-study", "dicomdir-missing-files"),
+)
+"""Findings whose meaning ends, behind a colon, in names that users or files give."""
 
 
 # ---------------------------------------------------------------------- before
@@ -112,21 +115,32 @@ def _hashes(out: Path) -> list[str]:
 
 
 # ---------------------------------------------------------------------- after
-def without_identity(findings: Sequence[Finding], study_of: Callable[[str], str]) -> list[Finding]:
-    """Findings as they may be stored: one about a file does not name it, for names of files hold names."""
+def without_identity(
+    findings: Sequence[Finding], study_ids: Collection[str], study_of: Callable[[str], str]
+) -> list[Finding]:
+    """Findings as they may be stored: one about a file does not name it, for names of files hold names.
+
+    Parameters
+    ----------
+    findings : sequence of Finding
+    study_ids : collection of str
+        What the studies are called in the cohort: what is called by another name is a file.
+    study_of : callable
+        What a study is called by its UID.
+    """
     stored = []
     for number, finding in enumerate(findings, 1):
-        case = finding.case
+        case, meaning = finding.case, finding.meaning
         if finding.id in _NAMING:
             # rows and files are called by the ids of the hospital
-            stored.append(replace(finding, meaning=finding.meaning.split(":")[0]))
-        elif case and case == Path(case).name and case.replace(".", "").isdecimal():
-            stored.append(replace(finding, case=study_of(case)))
-        elif case and ("/" in case or "\\" in case or "." in case):
-            meaning = finding.meaning.replace(case, "the file").replace(Path(case).name, "the file")
-            stored.append(replace(finding, meaning=meaning, case=f"file {number}"))
-        else:
-            stored.append(finding)
+            meaning = meaning.split(":")[0]
+        if case and case not in study_ids:
+            if case.replace(".", "").isdecimal():
+                case = study_of(case)
+            else:
+                meaning = meaning.replace(case, "the file").replace(Path(case).name, "the file")
+                case = f"file {number}"
+        stored.append(replace(finding, meaning=meaning, case=case))
     return stored
 
 

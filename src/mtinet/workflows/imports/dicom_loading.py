@@ -13,6 +13,8 @@ import numpy as np
 from mtinet.cohort import REFERENCE_ORDER
 from mtinet.config import PHASES, Phase
 from mtinet.dicom.contained import UnreadableError
+from mtinet.dicom.members import open_member
+from mtinet.dicom.sources import SourceFile
 from mtinet.dicom.study import DicomStudy, DicomVolume
 from mtinet.errors import UserError
 from mtinet.imaging.resampling import overlap_fraction
@@ -22,7 +24,7 @@ from mtinet.workflows.imports.dicom_phases import ChosenVolume, Overruling, Phas
 from mtinet.workflows.imports.screening import import_finding
 from mtinet.workflows.imports.scrubbing import Scrubber
 
-RECORD_REVISION = 4
+RECORD_REVISION = 5
 """To be raised whenever the same files would be imported differently."""
 
 MIN_PHASES = 2
@@ -47,7 +49,7 @@ class StudyJob:
         Name in the records by SeriesInstanceUID.
     keep_ids : bool
     overruling : mapping or None
-    masks : tuple of Path
+    masks : tuple of SourceFile
     liver_command : str
         Segments the liver where no mask of it is given; empty = nothing does.
     """
@@ -59,7 +61,7 @@ class StudyJob:
     series_ids: Mapping[str, str]
     keep_ids: bool = False
     overruling: Overruling | None = None
-    masks: tuple[Path, ...] = ()
+    masks: tuple[SourceFile, ...] = ()
     liver_command: str = ""
 
     @property
@@ -78,7 +80,7 @@ class StudyJob:
             "volumes": sorted(volume_state(v) for s in self.study.series for v in s.volumes),
             "overruling": self.overruling,
             "liver_command": self.liver_command,
-            "masks": [[p.name, file_hash(p)] for p in self.masks],
+            "masks": [[m.path.name, m.member, file_hash(m.path, m.member)] for m in self.masks],
         }
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
@@ -239,6 +241,16 @@ def _doubts(chosen: Mapping[Phase, ChosenVolume], times: Mapping[Phase, float]) 
                 "Export again with private attributes, (2005,100E) among them; masks and classes are not affected.",
             )
         )
+    if written := [p for p, c in chosen.items() if c.volume.burned_in]:
+        findings.append(
+            import_finding(
+                "burned-in",
+                "warning",
+                f"{', '.join(written)}: the files say that text is burned into the images, which may name the patient",
+                "Look at the images and at all that shows them; if it names somebody, export them without it before "
+                "anything made of them is given away.",
+            )
+        )
     if untimed := [p for p in chosen if p not in times and p != "pre"]:
         findings.append(
             import_finding(
@@ -277,6 +289,7 @@ def volume_state(volume: DicomVolume) -> str:
     return repr((volume.instance_uids, volume.frame_numbers, volume.refused, versions))
 
 
-def file_hash(path: Path) -> str:
-    """Hash of a file's content."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def file_hash(path: Path, member: str = "") -> str:
+    """Hash of the content of a file, or of a member of a zip."""
+    with open_member(path, member) as stream:
+        return hashlib.sha256(stream.read()).hexdigest()

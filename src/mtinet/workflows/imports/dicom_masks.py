@@ -11,9 +11,11 @@ import numpy as np
 
 from mtinet.cohort import MAX_LESIONS, REFERENCE_ORDER
 from mtinet.config import Phase
+from mtinet.dicom.contained import UnreadableError, shared_reader
 from mtinet.dicom.headers import MASK_CLASSES
 from mtinet.dicom.mask_images import IMAGE_SUFFIXES
 from mtinet.dicom.masks import MaskOnVolume, read_mask_image, read_masks
+from mtinet.dicom.sources import SourceFile
 from mtinet.dicom.structures import Kind
 from mtinet.dicom.study import DicomStudy
 from mtinet.errors import UserError
@@ -73,27 +75,43 @@ class MaskFolder:
         self.folder = folder
         self._by_name: dict[Path, set[str]] = {}
         self._by_uid: dict[Path, str] = {}
+        self._unreadable: dict[Path, UnreadableError] = {}
         for path in sorted(p for p in walk(folder) if p.is_file()):
             if path.name.lower().endswith(IMAGE_SUFFIXES):
                 places = [*path.relative_to(folder).parts[:-1], _stem(path)]
                 self._by_name[path] = {*places, *(_PART_OF_A_NAME.split(place)[0] for place in places)}
-            elif (uid := _study_uid(path)) is not None:
-                self._by_uid[path] = uid
+                continue
+            try:
+                uid = _study_uid(path)
+            except UnreadableError as error:
+                self._unreadable[path] = error
+            else:
+                if uid is not None:
+                    self._by_uid[path] = uid
         self._studies: dict[Path, list[str]] = {}
 
-    def of(self, study: DicomStudy, study_id: str, patient_id: str) -> tuple[Path, ...]:
+    def of(self, study: DicomStudy, study_id: str, patient_id: str) -> tuple[SourceFile, ...]:
         """The files that belong to a study, which has these ids in the cohort; not those that it holds itself."""
-        own = {path.resolve() for path in study.masks}
+        own = {mask.path.resolve() for mask in study.masks if not mask.member}
         names = {study.study_uid, study.patient_id, study_id, patient_id} - {""}
         found = [path for path, told in self._by_name.items() if names & told]
         found += [path for path, uid in self._by_uid.items() if uid == study.study_uid]
         for path in found:
             self._studies.setdefault(path, []).append(study_id)
-        return tuple(path for path in sorted(found) if path.resolve() not in own)
+        return tuple(_file(path) for path in sorted(found) if path.resolve() not in own)
 
     def findings(self) -> list[Finding]:
-        """Files that belong to no study, and those that several studies of a patient were given."""
-        findings = []
+        """Files that cannot be read or belong to no study, and those that several studies of a patient were given."""
+        findings = [
+            import_finding(
+                "mask-left-out",
+                "warning",
+                f"a mask is left out: it {error.why}",
+                "Export or copy it again, or remove it, and import again.",
+                path.relative_to(self.folder).as_posix(),
+            )
+            for path, error in self._unreadable.items()
+        ]
         lost = [path for path in sorted({*self._by_name, *self._by_uid}) if path not in self._studies]
         if lost:
             names = [path.relative_to(self.folder).as_posix() for path in lost]
@@ -126,23 +144,36 @@ def _stem(path: Path) -> str:
     return path.name[: -len(suffix)]
 
 
-def _study_uid(path: Path) -> str | None:
-    """StudyInstanceUID of a DICOM mask, empty where its header is damaged; None for any other file."""
-    import pydicom
+def _file(path: Path) -> SourceFile:
+    return SourceFile(path, "", path.name, path.stat().st_size, claims=True)
 
+
+def _study_uid(path: Path) -> str | None:
+    """StudyInstanceUID of a DICOM mask, empty where its header lacks it; None for any other file.
+
+    Raises
+    ------
+    UnreadableError
+        It is damaged, or takes more memory or time than any image or mask.
+    """
     try:
-        with path.open("rb") as file:
-            if file.read(132)[128:] != b"DICM":
+        with path.open("rb") as stream:
+            if stream.read(132)[128:] != b"DICM":
                 return None
-        header = pydicom.dcmread(path, specific_tags=["SOPClassUID", "StudyInstanceUID"])
-        return str(header.get("StudyInstanceUID", "")) if header.get("SOPClassUID") in MASK_CLASSES else None
-    except Exception:
-        # a damaged header can raise anything; the file then belongs to no study and is named
+    except OSError as error:
+        raise UnreadableError(path.name, "damaged", error.strerror or str(error)) from None
+    try:
+        # in the child with its limits, as images: what breaks them is never opened here
+        header = shared_reader().header(_file(path))
+    except UnreadableError as error:
+        if error.kind != "not-dicom":
+            raise
         return ""
+    return header.study["study_uid"] if header.sop_class in MASK_CLASSES else None
 
 
 def read_study_masks(
-    paths: Sequence[Path],
+    files: Sequence[SourceFile],
     study: DicomStudy,
     chosen: Mapping[Phase, ChosenVolume],
     images: Mapping[Phase, Volume],
@@ -155,7 +186,7 @@ def read_study_masks(
 
     Parameters
     ----------
-    paths : sequence of Path
+    files : sequence of SourceFile
     study : DicomStudy
     chosen : mapping
         The volume that each phase was taken from.
@@ -163,9 +194,10 @@ def read_study_masks(
     """
     masks = StudyMasks()
     read: list[tuple[Path, list[Phase], MaskOnVolume]] = []
-    for path in paths:
+    for file in files:
+        path = file.path / file.member
         try:
-            read.append((path, *_read(path, study, chosen, images)))
+            read.append((path, *_read(file, study, chosen, images)))
         except UserError as error:
             masks.findings.append(_left_out(str(error).replace(str(path), path.name)))
     # those that tell their phase decide about those that do not
@@ -215,13 +247,14 @@ def _name_structures(masks: StudyMasks) -> None:
 
 
 def _read(
-    path: Path, study: DicomStudy, chosen: Mapping[Phase, ChosenVolume], images: Mapping[Phase, Volume]
+    file: SourceFile, study: DicomStudy, chosen: Mapping[Phase, ChosenVolume], images: Mapping[Phase, Volume]
 ) -> tuple[list[Phase], MaskOnVolume]:
     """The phases that a mask may have been drawn on, the likeliest first, and the mask."""
+    path = file.path / file.member
     if path.name.lower().endswith(IMAGE_SUFFIXES):
         on = read_mask_image(path, [c.volume for c in chosen.values()], _name_without_ids(path, study))
     else:
-        on = read_masks(path, study.series)
+        on = read_masks(file.path, study.series, file.member)
     keys = {(c.series.info.series_uid, c.volume.info.index): phase for phase, c in chosen.items()}
     fitting = {keys[key] for key in on.candidates if key in keys} or {
         phase

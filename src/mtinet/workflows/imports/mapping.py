@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -48,12 +49,29 @@ class MappingRow:
 
 
 _COLUMNS = tuple(field.name for field in fields(MappingRow))
+_COMPUTED = re.compile(r"'*(?:[=@]|[+-](?![\d.,]*$))")
+"""How a cell begins that a spreadsheet computes: names and ids come from outside, and a formula could send the table
+away.  With an apostrophe before it, it is text there; numbers with a sign are none."""
 
 
 def mapping_beside(out: Path) -> Path:
     """Where the table lies by default: beside a folder, which can then be passed on without it."""
     folder = out if out.name else out.resolve()  # the folder that we are in has no name of its own
     return folder.parent / f"{folder.name}-mapping.csv"
+
+
+def refuse_key_inside(out: Path, key: Path | None) -> None:
+    """Refuse a key of the pseudonyms in the folder that they are to protect once it is given away.
+
+    Raises
+    ------
+    UserError
+    """
+    if key is not None and key.resolve().is_relative_to(out.resolve()):
+        raise UserError(
+            f"{key} lies inside {out}, and whoever has both can try whose pseudonyms they are; give --key a place "
+            "apart from it"
+        )
 
 
 def read_mapping(place: Path, repair: str) -> dict[str, MappingRow]:
@@ -83,7 +101,7 @@ def read_mapping(place: Path, repair: str) -> dict[str, MappingRow]:
         ours = False
     if not ours:
         raise UserError(f"{place} is not a mapping as mtinet writes it, and would be overwritten; {repair}")
-    return {row["study_id"]: MappingRow(**row) for row in rows}
+    return {row["study_id"]: MappingRow(**{k: _original(v) for k, v in row.items()}) for row in rows}
 
 
 def write_mapping(place: Path, rows: Iterable[MappingRow]) -> None:
@@ -91,8 +109,18 @@ def write_mapping(place: Path, rows: Iterable[MappingRow]) -> None:
     text = io.StringIO()
     writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(asdict(row) for row in sorted(rows, key=lambda row: row.study_id))
+    for row in sorted(rows, key=lambda row: row.study_id):
+        writer.writerow({k: _as_text(v) for k, v in asdict(row).items()})
     with files.atomic_path(place) as temporary:
         temporary.touch(mode=0o600)
         temporary.write_text(text.getvalue(), encoding="utf-8")
         temporary.chmod(0o600)
+
+
+def _as_text(cell: str) -> str:
+    return f"'{cell}" if _COMPUTED.match(cell) else cell
+
+
+def _original(cell: str) -> str:
+    """The reverse of :func:`_as_text`."""
+    return cell[1:] if cell.startswith("'") and _COMPUTED.match(cell) else cell

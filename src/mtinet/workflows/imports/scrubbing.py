@@ -9,6 +9,7 @@ from dataclasses import replace
 from itertools import permutations
 from typing import Any
 
+from mtinet.dicom.headers import NOBODY, Identity
 from mtinet.dicom.study import DicomStudy
 from mtinet.results import Finding
 
@@ -18,6 +19,8 @@ _SHORTEST = 3
 and words."""
 
 _SHORTEST_NAME = 2
+"""Of a patient's name.  Two letters of somebody else are initials, and often a word of descriptions."""
+
 _JOINED = re.compile(r"[-\u2010-\u2013'\u2018\u2019\u02bc`\u00b4]+")
 """Hyphens and apostrophes, which join the pieces of a double name."""
 
@@ -29,8 +32,17 @@ _ORDINARY = frozenset((
     "flash", "fs", "gd", "gre", "haste", "in", "inj", "iv", "km", "late", "lava", "liver", "min", "mip",
     "mr", "nat", "native", "op", "opp", "out", "pd", "ph", "phase", "post", "pre", "pv", "sag", "sat", "se",
     "sub", "t1", "t2", "tfe", "tra", "trig", "tse", "ven", "venous", "vibe", "water",
+    "mri", "mrt", "none", "not", "unknown",
 ))  # fmt: skip
-"""Words of series' descriptions: a part of a name that is one is taken out beside another part only."""
+"""Words of series' descriptions, and those written where a name is not known: a part of a name that is one is taken
+out beside another part only."""
+
+_MONTHS = (
+    "jan|gen|ene", "f[eé][bv]", "m[aä]r|maer|mrz", "a[pvb]r", "ma[iyg]", "jun|juin|giu",
+    "jul|juil|lug", "aug|ago|ao[uû]", "sep|set", "o[kcu]t", "nov|noi", "de[csz]|d[eé]c|dic",
+)  # fmt: skip
+"""How the months' names begin in the languages of descriptions: English, German, French, Spanish, Italian and
+Portuguese."""
 
 
 class Scrubber:
@@ -42,18 +54,24 @@ class Scrubber:
         Replacement by original id.
     secrets : iterable of str
         What is removed without replacement.
-    names : iterable of str
-        Names of persons as DICOM writes them.
+    identity : Identity
+        Persons, ids and dates as DICOM writes them.
     """
 
     def __init__(
-        self, pseudonyms: Mapping[str, str], secrets: Iterable[str] = (), names: Iterable[str] = ()
+        self, pseudonyms: Mapping[str, str], secrets: Iterable[str] = (), identity: Identity = NOBODY
     ) -> None:
+        numeric = {spelling for date in identity.dates for spelling in _written(date)}
+        secrets = {*secrets, *identity.ids, *numeric}
         words = {**dict.fromkeys(secrets, REMOVED), **pseudonyms}
         self._words = {w.lower(): r for w, r in words.items() if len(w) >= _SHORTEST and w != r}
         wanted = {word: re.escape(word) for word in self._words}
-        for name in names:
-            wanted |= _patterns(name)
+        for name in identity.staff:
+            wanted |= _patterns(name, _SHORTEST)
+        for name in identity.names:
+            wanted |= _patterns(name, _SHORTEST_NAME)
+        for date in identity.dates:
+            wanted |= _in_words(date)
         # an id that is part of a longer number or word is another thing
         alternatives = [
             pattern if _IDEOGRAPHIC.search(word) else rf"(?<![^\W_]){pattern}(?![^\W_])"
@@ -73,13 +91,13 @@ class Scrubber:
         series : mapping of str to str
             Pseudonym by SeriesInstanceUID.
         """
-        secrets = {study.accession, study.institution, *study.other_ids.split("\\")}
-        for date in (study.study_date, study.birth_date):
-            secrets |= _written(date)
-        secrets |= {uid for s in study.series for v in s.volumes for uid in v.instance_uids}
+        secrets = {uid for s in study.series for v in s.volumes for uid in v.instance_uids}
         secrets |= {s.frame_of_reference_uid for s in study.series}
         pseudonyms = {study.study_uid: study_id, study.patient_id: patient_id, **series}
-        return cls(pseudonyms, secrets, [study.patient_name])
+        # a scanner's number of a study may be that of a series too, which is no secret and has to be told
+        numbers = {s.info.series_number for s in study.series}
+        ids = tuple(text for text in study.identity.ids if text not in numbers)
+        return cls(pseudonyms, secrets, replace(study.identity, ids=ids))
 
     def text(self, text: str) -> str:
         """``text`` without identity."""
@@ -108,7 +126,7 @@ class Scrubber:
 
 
 def _written(date: str) -> set[str]:
-    """The ways to write a DICOM date."""
+    """The ways to write a DICOM date in numbers."""
     if len(date) != 8:
         return {date}
     year, month, day = date[:4], date[4:6], date[6:]
@@ -122,12 +140,25 @@ def _written(date: str) -> set[str]:
     return {date, f"{day}{month}{year}", *(sign.join(order) for sign in "-./" for order in orders)}
 
 
-def _patterns(name: str) -> dict[str, str]:
+def _in_words(date: str) -> dict[str, str]:
+    """Regular expressions for a DICOM date whose month is written by its name."""
+    found = re.fullmatch(r"(\d\d)(\d\d)(0[1-9]|1[0-2])(\d\d)", date)
+    if found is None:
+        return {}
+    century, of_century, number, day = found.groups()
+    day, month = f"0?{int(day)}(?:st|nd|rd|th)?", rf"(?:{_MONTHS[int(number) - 1]})[^\W\d_]*"
+    year = f"(?:{century})?{of_century}"
+    orders = {"dmy": (day, month, year), "mdy": (month, day, year), "ymd": (year, month, day)}
+    return {f"{date} {name}": r"[\s.,/_-]*(?:de\s+)?".join(order) for name, order in orders.items()}
+
+
+def _patterns(name: str, shortest: int) -> dict[str, str]:
     """Regular expressions for a person's name, by what they look for.
 
     DICOM writes ``=`` between a name's scripts and ``^`` between its parts.  Of a double name (``Al-Hassan``,
     ``O'Brien``) each piece is looked for, and the whole with any or no sign between them.  Words of descriptions,
-    single letters and the short pieces of double names are a name beside another part only.
+    parts that have fewer letters than ``shortest`` and short pieces of double names are a name beside another part
+    only.
     """
     found: dict[str, str] = {}
     for script in name.split("="):
@@ -140,8 +171,8 @@ def _patterns(name: str) -> dict[str, str]:
             between = r"[\W_]*" if _IDEOGRAPHIC.search(one + other) else r"[\W_]+"
             found[f"{one} {other}"] = spelled[one] + between + spelled[other]
         for part in spelled:
-            shortest = _SHORTEST if part in double else _SHORTEST_NAME
-            if len(part) >= shortest and _JOINED.sub("", part).lower() not in _ORDINARY:
+            needed = _SHORTEST if part in double else shortest
+            if len(part) >= needed and _JOINED.sub("", part).lower() not in _ORDINARY:
                 found[part] = spelled[part]
     return found
 
