@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,7 +19,8 @@ from mtinet.evaluation.tables import read_table
 from mtinet.results import RESULT_FORMAT, Certainty, Result
 from mtinet.runs import Run
 from mtinet.volume import Volume, read_nifti
-from mtinet.workflows.predict import PredictOptions, predict
+from mtinet.workflows.predict import OutputError, PredictOptions, predict
+from mtinet.workflows.predictions.audit import Audit
 
 FILES = {"mask.nii.gz", "result.json", "picture.png", "page.html"}
 
@@ -180,6 +183,70 @@ def test_files_are_complete_and_read_back(toy_run: Run, tmp_path: Path, toy_make
     assert np.array_equal(again.mask.array, outcome.results[0].mask.array)
     with pytest.raises(ValueError, match="newer"):
         Result.from_dict({**values, "format": RESULT_FORMAT + 1})
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_what_mtinet_did_not_write_is_neither_replaced_nor_removed(toy_run: Run, tmp_path: Path, toy_maker):
+    source, out = tmp_path / "in", tmp_path / "out"
+    for number in range(2):
+        write_folder(toy_maker(70 + number), source / f"s{number}")
+    (out / ".tmp-mywork").mkdir(parents=True)
+    (out / ".tmp-mywork" / "notes.txt").write_text("mine")
+    (out / "result.json").write_text('{"mine": 1}')
+    toy_maker(70).mask.write_nifti(out / "mask.nii.gz")
+    # a reader's annotations, a folder a study
+    toy_maker(71).mask.write_nifti(out / "s1" / "mask.nii.gz")
+    before = contents(out)
+    options = PredictOptions(formats=("nifti", "json"))
+    with pytest.raises(UserError, match=r"out holds mask\.nii\.gz, result\.json, which .* another folder"):
+        predict(toy_run.path, source / "s0", out, options)
+    with pytest.raises(UserError, match=r"s1 holds mask\.nii\.gz, which audit\.jsonl does not list"):
+        predict(toy_run.path, source, out, options)
+    assert contents(out) == before
+
+    # files of other names are in nobody's way, and stay so
+    table = PredictOptions(formats=("csv",))
+    for _ in range(2):
+        predict(toy_run.path, source / "s0", out, table)
+    with pytest.raises(UserError, match=r"out holds mask\.nii\.gz, result\.json"):
+        predict(toy_run.path, source / "s0", out, options)
+    assert {*contents(out)} == {*before, "measurements.csv", "audit.jsonl"}
+    assert before.items() <= contents(out).items()
+
+
+@pytest.mark.parametrize("broken_off", ["before the line", "between the files"])
+def test_files_that_came_without_their_line_are_known_as_ours(
+    toy_run: Run, tmp_path: Path, toy_maker, monkeypatch, broken_off
+):
+    study, out = write_folder(toy_maker(9), tmp_path / "study"), tmp_path / "out"
+    options = PredictOptions(formats=("nifti", "json"))
+    put = os.replace
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def until_the_mask(source, target):
+        put(source, target)
+        if Path(target) == out / "mask.nii.gz":
+            full()
+
+    with monkeypatch.context() as patched:
+        if broken_off == "before the line":
+            patched.setattr(Audit, "add", full)
+        else:
+            patched.setattr(os, "replace", until_the_mask)
+        with pytest.raises(OutputError, match="No space left"):
+            predict(toy_run.path, study, out, options)
+    assert (out / "mask.nii.gz").is_file()
+    assert not (out / "audit.jsonl").exists()
+    # as a kill leaves it
+    (out / ".tmp-0123abcd").mkdir()
+    assert predict(toy_run.path, study, out, options).kept == ()
+    assert {path.name for path in out.iterdir()} == {"mask.nii.gz", "result.json", "audit.jsonl"}
+    assert predict(toy_run.path, study, out, options).kept == ("study",)
 
 
 def test_results_are_saved_to_a_path_given_as_text(toy_run: Run, tmp_path: Path, toy_maker):
