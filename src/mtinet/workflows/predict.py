@@ -19,7 +19,7 @@ from mtinet.results import Finding, Result
 from mtinet.runs import Run
 from mtinet.stages import stage, timed
 from mtinet.volume import read_nifti
-from mtinet.workflows.predictions.audit import Audit, alone_in
+from mtinet.workflows.predictions.audit import Audit, alone_in, has_masks_of
 from mtinet.workflows.predictions.batch_table import write_batch_table
 from mtinet.workflows.predictions.formats import (
     DEFAULT_FORMATS,
@@ -34,7 +34,7 @@ from mtinet.workflows.predictions.formats import (
 )
 from mtinet.workflows.predictions.jobs import Case, Job
 from mtinet.workflows.predictions.origins import origins_of_cohort
-from mtinet.workflows.predictions.places import Places
+from mtinet.workflows.predictions.places import Places, refuse_edited
 from mtinet.workflows.predictions.priors import Prior, PriorPaths
 from mtinet.workflows.predictions.sources import Source, open_source
 from mtinet.workflows.predictions.stored import RESULT_FILE, read_result
@@ -324,6 +324,7 @@ class _Batch:
     def _done(self, job: Job, place: Path, seconds: Mapping[str, float]) -> Result | None:
         """A study's result, from now or from an earlier call."""
         with stage("read"):
+            refuse_edited(place, job.study_id, self.audit)
             inputs = job.fingerprint()
         decided_by = {
             "inputs": inputs,
@@ -376,7 +377,7 @@ class _Batch:
         agent = case.study.agent
         output = Output(result, self.software, prediction, case.origin, self.class_codes, agent, case.liver)
         before = self.audit.holder(place)
-        same = before.get("decided_by") == dict(decided_by)
+        same = before.get("decided_by") == dict(decided_by) and has_masks_of(place, before)
         formats = self.formats
         if same and "dicom-seg" in formats and "dicom-sr" in before.get("formats", ()):
             # the report that lies there refers to the segmentation that is replaced

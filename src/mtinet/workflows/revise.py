@@ -38,7 +38,7 @@ from mtinet.workflows.predictions.formats import (
 )
 from mtinet.workflows.predictions.jobs import Case, Job
 from mtinet.workflows.predictions.nifti_jobs import FolderJob
-from mtinet.workflows.predictions.places import refuse_place
+from mtinet.workflows.predictions.places import refuse_edited, refuse_place
 from mtinet.workflows.predictions.priors import Prior, PriorPaths
 from mtinet.workflows.predictions.sources import open_source
 from mtinet.workflows.predictions.stored import read_result
@@ -155,6 +155,7 @@ def revise(
         audit = Audit(out)
         names = names_of(options.formats, liver=(result / LIVER_FILE).is_file())
         refuse_place(out, old.study_id, job.folders, audit, names, corrected=True)
+        refuse_edited(out, old.study_id, audit, edited)
         case = supplied.with_agent(_case(job, study, old, result))
         times, contradicted = trusted_times(case.study.times_s, old.study_id)
         source = replace(case.study, times_s=times)

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mtinet import files
 from mtinet.errors import UserError
 from mtinet.results import Finding, Result
+from mtinet.volume import VolumeError, read_nifti
 from mtinet.workflows.predictions.audit import AUDIT_FILE, Audit
 from mtinet.workflows.predictions.formats import TABLE_FILE, TABLE_HEAD
 from mtinet.workflows.predictions.sources import Source
 from mtinet.workflows.predictions.stored import read_result
 from mtinet.workflows.predictions.who import other_key
-from mtinet.workflows.predictions.writing import pending
+from mtinet.workflows.predictions.writing import DRAWN, pending
 
 
 @dataclass(frozen=True)
@@ -212,6 +214,45 @@ def refuse_other_study(place: Path, study_id: str, audit: Audit) -> None:
             f"{place} holds the result of study {other}, and this is study {study_id}; give another folder"
             f"{other_key(other, study_id)}"
         )
+
+
+def refuse_edited(place: Path, study_id: str, audit: Audit, edited: Path | None = None) -> None:
+    """Refuse to write over a mask that somebody has corrected where mtinet wrote it, or to take it for the model's.
+
+    Parameters
+    ----------
+    place : Path
+        Where a result goes, or lies.
+    study_id : str
+    audit : Audit
+    edited : Path, optional
+        The correction that is being read, and so is not lost.
+
+    Raises
+    ------
+    UserError
+    """
+    lines = _written(place, study_id, audit)
+    for path in (place / name for name in DRAWN):
+        told = [line.get("sha256", {}).get(path.name) for line in lines if path.name in _names(line)]
+        # the first audits have no hashes, and then nothing can be compared
+        known = bool(told) and None not in told
+        if not known or not path.is_file() or (edited is not None and edited.resolve() == path.resolve()):
+            continue
+        if files.digest(path) not in told and _is_readable(path):
+            raise UserError(
+                f"{path} was edited since mtinet wrote it, and would be overwritten or taken for the model's; read it "
+                "with mtinet revise into another folder, and then move it away from here"
+            )
+
+
+def _is_readable(mask: Path) -> bool:
+    """Whether a mask is whole: a disk may have damaged it."""
+    try:
+        read_nifti(mask)
+    except VolumeError:
+        return False
+    return True
 
 
 def _lines(place: Path, audit: Audit) -> list[Mapping[str, Any]]:

@@ -11,9 +11,12 @@ from typing import Any
 from mtinet import files
 from mtinet.stages import stage
 from mtinet.workflows.predictions.audit import Audit
-from mtinet.workflows.predictions.formats import FORMATS, Format, Output, write_output
+from mtinet.workflows.predictions.formats import FORMATS, LIVER_FILE, Format, Output, write_output
 
 PENDING_FILE = ".pending.json"
+
+DRAWN = ("mask.nii.gz", LIVER_FILE)
+"""Files that readers correct, and that are told by their hash."""
 
 
 @contextmanager
@@ -45,12 +48,14 @@ def written(
     files.sweep(place)
     with stage("write"), files.atomic_files(place) as temporary:
         names = write_output(output, temporary, formats)
+        hashes = {name: files.digest(temporary / name) for name in DRAWN if name in names}
         # its name is the first in the alphabet, and so it is there before any file that it tells of
-        files.write_json(temporary / PENDING_FILE, {"files": names})
+        files.write_json(temporary / PENDING_FILE, {"files": names, "sha256": hashes})
     kept = before if same else {}
     told = {
         "formats": [name for name in FORMATS if name in {*formats, *kept.get("formats", ())}],
         "files": sorted({*names, *kept.get("files", ())}),
+        "sha256": {**kept.get("sha256", {}), **hashes},
     }
     for name in {*before.get("files", ()), *broken_off.get("files", ())} - set(told["files"]):
         # of another model, outline or images: beside the new files it would mislead
