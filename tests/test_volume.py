@@ -107,6 +107,52 @@ def test_labels_are_whole_numbers(volume, tmp_path):
         read_nifti(tmp_path / "b.nii", labels=True)
 
 
+def zeros(path, shape, dtype):
+    """A file that states so many voxels, all zero, and takes a thousandth of their place."""
+    header = nib.Nifti1Header()
+    header.set_data_dtype(dtype)
+    header.set_data_shape(shape)
+    header.set_sform(np.eye(4), code=1)
+    header["vox_offset"] = 352
+    left = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    with gzip.open(path, "wb") as file:
+        file.write(header.binaryblock + b"\0" * 4)
+        for start in range(0, left, 1 << 20):
+            file.write(b"\0" * min(1 << 20, left - start))
+    return path
+
+
+def test_a_file_that_would_take_the_machine_is_refused_before_its_voxels(tmp_path, monkeypatch):
+    swollen = zeros(tmp_path / "pre.nii.gz", (512, 512, 260), np.uint8)
+    with monkeypatch.context() as patched:
+        patched.setattr(np, "asanyarray", lambda *_: pytest.fail("its voxels were read"))
+        with pytest.raises(VolumeError, match=r"512 x 512 x 260 voxels .* bytes, so no image.*resample"):
+            read_nifti(swollen)
+    # a mask without a lesion is as small, and so is one of the scanner's size
+    assert not read_nifti(swollen, labels=True).array.any()
+
+    header = nib.Nifti1Header()
+    header.set_data_dtype(np.uint8)
+    header.set_data_shape((1290, 1290, 1290))
+    header.set_sform(np.eye(4), code=1)
+    header["vox_offset"] = 352
+    slip = tmp_path / "mask.nii.gz"
+    slip.write_bytes(gzip.compress(header.binaryblock + b"\0" * 4))
+    for labels in (False, True):
+        with pytest.raises(VolumeError, match=r"1290 x 1290 x 1290 voxels \(more than 512 Mi\)"):
+            read_nifti(slip, labels=labels)
+
+
+def test_an_image_that_compresses_well_is_read(tmp_path):
+    """The background that an anonymiser or a crop set to zero compresses like nothing, what is in it does not."""
+    array = np.zeros((256, 256, 280), np.float32)
+    array[100:160, 100:160, 60:90] = np.random.default_rng(0).normal(300, 20, (60, 60, 30))
+    Volume(array, np.eye(4)).write_nifti(tmp_path / "pre.nii.gz")
+    assert read_nifti(tmp_path / "pre.nii.gz").array.max() > 300
+    small = zeros(tmp_path / "arterial.nii.gz", (256, 256, 64), np.uint8)
+    assert read_nifti(small).shape == (256, 256, 64)
+
+
 def test_axes_of_length_one_are_tolerated(tmp_path):
     nib.save(nib.Nifti1Image(np.zeros((4, 5, 3, 1), np.float32), np.eye(4)), tmp_path / "a.nii")
     assert read_nifti(tmp_path / "a.nii").shape == (4, 5, 3)

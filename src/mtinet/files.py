@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -13,6 +15,8 @@ from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
+
+_BROKEN_OFF = re.compile(r"\.tmp-[0-9a-f]{8}")
 
 
 def walk(folder: Path, on_error: Callable[[OSError], None] | None = None) -> Iterator[Path]:
@@ -120,8 +124,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 def atomic_files(folder: Path) -> Iterator[Path]:
     """Give a temporary folder in ``folder``; its files move into ``folder`` together when the block ends well.
 
-    Other files of ``folder`` stay.  Moving needs no room on the disk: either all files were written whole, or
-    ``folder`` is as before.
+    They move in the order of their names; other files of ``folder`` stay.  Moving needs no room on the disk: either
+    all files were written whole, or ``folder`` is as before.
     """
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     folder.mkdir(parents=True, exist_ok=True)
@@ -137,6 +141,19 @@ def atomic_files(folder: Path) -> Iterator[Path]:
         for place in made:
             with suppress(OSError):
                 place.rmdir()
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def sweep(folder: Path) -> None:
+    """Remove what :func:`atomic_files` left in a folder when it was killed, and nothing that only looks like it."""
+    for path in folder.glob(".tmp-*"):
+        if _BROKEN_OFF.fullmatch(path.name):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

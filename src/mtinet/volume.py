@@ -7,6 +7,7 @@ World coordinates are millimetres in NIfTI's convention: x to the patient's left
 from __future__ import annotations
 
 import itertools
+import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +25,15 @@ FloatArray = NDArray[np.floating[Any]]
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """World of NIfTI (R, A, S) to that of DICOM and ITK (L, P, S), and back."""
+
+MAX_VOXELS = 512 << 20
+"""Voxels of a file beyond which it is a slip of a converter: a sequence of an abdomen has a tenth of them."""
+
+_MOST_COMPRESSED = 250
+"""Times that an image, which has noise, may be larger than its file; a mask may be without a lesion."""
+
+_ALWAYS_READ = 64 << 20
+"""Bytes up to which compression does not matter."""
 
 SNAP_VOXELS = 0.1
 """Distance between a mask's grid and its image's, in voxels, below which they count as the same grid."""
@@ -144,15 +154,18 @@ def read_nifti(path: Path, *, labels: bool = False) -> Volume:
     Raises
     ------
     VolumeError
-        The file is missing, damaged, not 3-D, sheared, or (``labels``) holds fractions.
+        The file is missing, damaged, not 3-D, sheared, states more than memory should be asked for, or (``labels``)
+        holds fractions.
     """
     image = _open(path)
     affine = _usable_affine(image.affine, path)
+    shape = _shape(image, path)
+    _refuse_swollen(image, path, labels)
     try:
         array = np.asanyarray(image.dataobj)
     except (OSError, EOFError, zlib.error, ValueError) as error:
         raise VolumeError(f"{path} is damaged ({error}); export or copy it again") from None
-    array = array.reshape(_shape(image, path))
+    array = array.reshape(shape)
     if not labels:
         return Volume(np.asarray(array, dtype=np.float32), affine)
     rounded = np.rint(array)
@@ -170,6 +183,22 @@ def _open(path: Path) -> Any:
         raise VolumeError(f"{path} does not exist; correct the path") from None
     except (nib.filebasedimages.ImageFileError, OSError, EOFError, zlib.error) as error:
         raise VolumeError(f"{path} cannot be read as an image ({error}); export or copy it again") from None
+
+
+def _refuse_swollen(image: Any, path: Path, labels: bool) -> None:
+    """Refuse a file whose voxels would take the whole machine, before they are read."""
+    voxels = math.prod(image.shape)
+    size = voxels * image.get_data_dtype().itemsize
+    # of a pair of files that with the voxels
+    stored = Path(image.file_map["image"].filename).stat().st_size
+    swollen = not labels and size > max(_ALWAYS_READ, _MOST_COMPRESSED * stored)
+    if voxels > MAX_VOXELS or swollen:
+        shape = " x ".join(map(str, image.shape))
+        why = f"more than {MAX_VOXELS >> 20} Mi" if voxels > MAX_VOXELS else f"in {stored} bytes, so no image"
+        raise VolumeError(
+            f"{path} states {shape} voxels ({why}) and is not read; export it again, or resample it to the scanner's "
+            "grid"
+        )
 
 
 def _shape(image: Any, path: Path) -> tuple[int, int, int]:

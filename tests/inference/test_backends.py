@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -240,6 +242,27 @@ def test_a_missing_package_is_named_with_its_repair(backend, monkeypatch, tmp_pa
     monkeypatch.setitem(sys.modules, backend, None)
     with pytest.raises(UserError, match=rf"{backend} is not installed: pip install 'mtinet\[o"):
         backends.passes_in(tmp_path, backend)
+
+
+IMPORTED = """
+import sys, time
+calls = []
+sys.addaudithook(lambda event, _: event in ("socket.getaddrinfo", "socket.connect") and calls.append(event))
+from mtinet.inference.graphs import optional_package
+openvino = optional_package("openvino", "openvino")
+time.sleep(3)  # what is sent, another thread sends
+print(calls, len(openvino.Core().available_devices) > 0)
+"""
+
+
+@_installed("openvino", "openvino")
+def test_openvino_tells_nobody_that_it_is_used(tmp_path):
+    environment = {**os.environ, "HOME": str(tmp_path), "USERPROFILE": str(tmp_path)}
+    told = subprocess.run(
+        [sys.executable, "-c", IMPORTED], env=environment, capture_output=True, text=True, check=True
+    )
+    assert told.stdout == "[] True\n"
+    assert not (tmp_path / "intel").exists()
 
 
 def test_an_unknown_backend_names_the_known_ones(network):

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,7 +19,9 @@ from mtinet.evaluation.tables import read_table
 from mtinet.results import RESULT_FORMAT, Certainty, Result
 from mtinet.runs import Run
 from mtinet.volume import Volume, read_nifti
-from mtinet.workflows.predict import PredictOptions, predict
+from mtinet.workflows.predict import OutputError, PredictOptions, predict
+from mtinet.workflows.predictions.audit import Audit
+from mtinet.workflows.revise import ReviseOptions, revise
 
 FILES = {"mask.nii.gz", "result.json", "picture.png", "page.html"}
 
@@ -180,6 +184,134 @@ def test_files_are_complete_and_read_back(toy_run: Run, tmp_path: Path, toy_make
     assert np.array_equal(again.mask.array, outcome.results[0].mask.array)
     with pytest.raises(ValueError, match="newer"):
         Result.from_dict({**values, "format": RESULT_FORMAT + 1})
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_what_mtinet_did_not_write_is_neither_replaced_nor_removed(toy_run: Run, tmp_path: Path, toy_maker):
+    source, out = tmp_path / "in", tmp_path / "out"
+    for number in range(2):
+        write_folder(toy_maker(70 + number), source / f"s{number}")
+    (out / ".tmp-mywork").mkdir(parents=True)
+    (out / ".tmp-mywork" / "notes.txt").write_text("mine")
+    (out / "result.json").write_text('{"mine": 1}')
+    toy_maker(70).mask.write_nifti(out / "mask.nii.gz")
+    # a reader's annotations, a folder a study
+    toy_maker(71).mask.write_nifti(out / "s1" / "mask.nii.gz")
+    before = contents(out)
+    options = PredictOptions(formats=("nifti", "json"))
+    with pytest.raises(UserError, match=r"out holds mask\.nii\.gz, result\.json, which .* another folder"):
+        predict(toy_run.path, source / "s0", out, options)
+    with pytest.raises(UserError, match=r"s1 holds mask\.nii\.gz, which audit\.jsonl does not list"):
+        predict(toy_run.path, source, out, options)
+    assert contents(out) == before
+
+    # files of other names are in nobody's way, and stay so
+    table = PredictOptions(formats=("csv",))
+    for _ in range(2):
+        predict(toy_run.path, source / "s0", out, table)
+    with pytest.raises(UserError, match=r"out holds mask\.nii\.gz, result\.json"):
+        predict(toy_run.path, source / "s0", out, options)
+    assert {*contents(out)} == {*before, "measurements.csv", "audit.jsonl"}
+    assert before.items() <= contents(out).items()
+
+
+@pytest.mark.parametrize("broken_off", ["before the line", "between the files"])
+def test_files_that_came_without_their_line_are_known_as_ours(
+    toy_run: Run, tmp_path: Path, toy_maker, monkeypatch, broken_off
+):
+    study, out = write_folder(toy_maker(9), tmp_path / "study"), tmp_path / "out"
+    options = PredictOptions(formats=("nifti", "json"))
+    put = os.replace
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def until_the_mask(source, target):
+        put(source, target)
+        if Path(target) == out / "mask.nii.gz":
+            full()
+
+    with monkeypatch.context() as patched:
+        if broken_off == "before the line":
+            patched.setattr(Audit, "add", full)
+        else:
+            patched.setattr(os, "replace", until_the_mask)
+        with pytest.raises(OutputError, match="No space left"):
+            predict(toy_run.path, study, out, options)
+    assert (out / "mask.nii.gz").is_file()
+    assert not (out / "audit.jsonl").exists()
+    # as a kill leaves it
+    (out / ".tmp-0123abcd").mkdir()
+    assert predict(toy_run.path, study, out, options).kept == ()
+    assert {path.name for path in out.iterdir()} == {"mask.nii.gz", "result.json", "audit.jsonl"}
+    assert predict(toy_run.path, study, out, options).kept == ("study",)
+
+
+def corrected(path: Path) -> bytes:
+    """Another mask in the place of one, as Ctrl-S in a viewer puts it there."""
+    mask = read_nifti(path, labels=True)
+    array = mask.array.copy()
+    array[:3, :3, :2] = array.max() + 1
+    mask.with_array(array).write_nifti(path)
+    return path.read_bytes()
+
+
+def test_a_mask_that_was_corrected_in_place_is_kept_and_not_taken_for_the_models(
+    toy_run: Run, tmp_path: Path, toy_maker
+):
+    source, out, own = tmp_path / "in", tmp_path / "out", tmp_path / "own"
+    for number in range(2):
+        write_folder(toy_maker(70 + number), source / f"s{number}")
+    quick = PredictOptions(formats=("nifti", "json"))
+    predict(toy_run.path, source, out, quick)
+    mask = out / "s0" / "mask.nii.gz"
+    before, edited = mask.read_bytes(), corrected(mask)
+    # whatever is asked for, also what would remove the mask; the other study goes on
+    for formats in (("nifti", "json"), ("csv",)):
+        outcome = predict(toy_run.path, source, out, PredictOptions(formats=formats))
+        (refused,) = [f for f in outcome.findings if f.severity == "error"]
+        assert refused.case == "s0"
+        assert "s0/mask.nii.gz was edited since" in refused.meaning
+        assert "mtinet revise" in refused.meaning
+        assert [r.study_id for r in outcome.results] == ["s1"]
+        assert mask.read_bytes() == edited
+    # a correction of it is one of a reader: the next revision is not lost either, unless it is the one that is read
+    given = (out / "s0", mask, source / "s0", toy_run.path, own, ReviseOptions(formats=("nifti", "json")))
+    revise(*given)
+    again = corrected(own / "mask.nii.gz")
+    with pytest.raises(UserError, match=r"own/mask\.nii\.gz was edited since"):
+        revise(*given)
+    assert (own / "mask.nii.gz").read_bytes() == again
+    revise(given[0], own / "mask.nii.gz", *given[2:])
+    # as it was, or away, it is in nobody's way
+    for restore in (lambda: mask.write_bytes(before), mask.unlink):
+        restore()
+        assert [r.study_id for r in predict(toy_run.path, source, out, quick).results] == ["s0", "s1"]
+
+
+def test_what_cannot_be_compared_or_was_damaged_is_predicted_as_before(
+    toy_run: Run, tmp_path: Path, toy_maker
+):
+    study, out = write_folder(toy_maker(9), tmp_path / "study"), tmp_path / "out"
+    options = PredictOptions(formats=("nifti",))
+    predict(toy_run.path, study, out, options)
+    mask, audit = out / "mask.nii.gz", out / "audit.jsonl"
+    whole = read_nifti(mask, labels=True).array
+    # a lost page of the disk is no correction
+    mask.write_bytes(mask.read_bytes()[:200])
+    assert predict(toy_run.path, study, out, options).kept == ()
+    assert np.array_equal(read_nifti(mask, labels=True).array, whole)
+    # an audit of before has no hash
+    lines = [json.loads(text) for text in audit.read_text().splitlines()]
+    for line in lines:
+        del line["sha256"]
+    audit.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    corrected(mask)
+    assert predict(toy_run.path, study, out, options).kept == ("study",)
+    assert predict(toy_run.path, study, out, PredictOptions(formats=("nifti", "csv"))).kept == ()
 
 
 def test_results_are_saved_to_a_path_given_as_text(toy_run: Run, tmp_path: Path, toy_maker):

@@ -26,6 +26,7 @@ from mtinet.errors import UserError
 from mtinet.volume import Volume, read_nifti
 from mtinet.workflows.predict import OutputError, PredictOptions, predict
 from mtinet.workflows.predictions import formats as writers
+from mtinet.workflows.predictions.audit import Audit
 from mtinet.workflows.predictions.formats import read_formats
 from mtinet.workflows.predictions.stored import read_result
 
@@ -488,11 +489,19 @@ def test_a_share_without_locks_is_worked_in_all_the_same(toy_run, three, tmp_pat
     assert (out / "result.json").is_file()
 
 
-def test_a_line_of_the_audit_that_was_cut_short_does_no_harm(toy_run, three, tmp_path, counted):
-    out = tmp_path / "out"
-    predict(toy_run.path, three, out, QUICK)
-    text = (out / "audit.jsonl").read_text()
-    (out / "audit.jsonl").write_text(text[:-40])
+def test_a_line_of_the_audit_that_was_cut_short_does_no_harm(toy_run, three, tmp_path, monkeypatch, counted):
+    out, append = tmp_path / "out", Audit._append
+
+    def cut_short(self, line):
+        append(self, line)
+        if line["study_id"] == "s2":
+            self.path.write_text(self.path.read_text()[:-40])
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Audit, "_append", cut_short)
+        with pytest.raises(OutputError, match="No space left"):
+            predict(toy_run.path, three, out, QUICK)
     counted.clear()
     assert predict(toy_run.path, three, out, QUICK).kept == ("s0", "s1")
     assert counted == ["s2"]

@@ -85,8 +85,8 @@ def study_content(study: Study, lesion_labels: Mapping[int, str]) -> dict[str, A
         "times_s": dict(study.times_s),
         "lesions": {str(number): label for number, label in sorted(lesion_labels.items())},
         "files": {
-            **{column: _file_hash(path) for column, path in study.paths().items()},
-            **{f"liver_mask_{phase}": _file_hash(path) for phase, path in study.phase_livers.items()},
+            **{column: files.digest(path) for column, path in study.paths().items()},
+            **{f"liver_mask_{phase}": files.digest(path) for phase, path in study.phase_livers.items()},
         },
     }
 
@@ -141,8 +141,3 @@ def _entry(cache: Path, study_id: str, key: str) -> Path:
     """Folder of a key; the id is there for the eye only."""
     readable = re.sub(r"[^A-Za-z0-9._-]+", "_", study_id).strip(".")[:40] or "study"
     return cache / f"{readable}-{key}"
-
-
-def _file_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

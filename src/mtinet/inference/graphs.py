@@ -11,10 +11,12 @@ import contextlib
 import importlib
 import io
 import logging
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -184,6 +186,8 @@ def optional_package(name: str, extra: str) -> Any:
     UserError
         It is not installed.
     """
+    # OpenVINO tells its maker about every import of it, through this package; without it, it tells nothing
+    sys.modules.setdefault("openvino_telemetry", cast("ModuleType", None))
     try:
         return importlib.import_module(name)
     except ImportError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from mtinet.results import Finding, Result
 from mtinet.runs import Run
 from mtinet.stages import stage, timed
 from mtinet.volume import read_nifti
-from mtinet.workflows.predictions.audit import Audit, alone_in
+from mtinet.workflows.predictions.audit import Audit, alone_in, has_masks_of
 from mtinet.workflows.predictions.batch_table import write_batch_table
 from mtinet.workflows.predictions.formats import (
     DEFAULT_FORMATS,
@@ -30,17 +29,18 @@ from mtinet.workflows.predictions.formats import (
     Format,
     Output,
     check_instances,
+    names_of,
     software_of,
-    write_output,
 )
 from mtinet.workflows.predictions.jobs import Case, Job
 from mtinet.workflows.predictions.origins import origins_of_cohort
-from mtinet.workflows.predictions.places import Places
+from mtinet.workflows.predictions.places import Places, refuse_edited
 from mtinet.workflows.predictions.priors import Prior, PriorPaths
 from mtinet.workflows.predictions.sources import Source, open_source
 from mtinet.workflows.predictions.stored import RESULT_FILE, read_result
 from mtinet.workflows.predictions.supplied import NOTHING, Supplied
 from mtinet.workflows.predictions.who import WhoIsWho, who_is_who, without_identity
+from mtinet.workflows.predictions.writing import written
 from mtinet.workflows.unseen import training_patients
 
 _LONGEST_MESSAGE = 300
@@ -200,7 +200,8 @@ def _predicted(
     """Predict the studies of a source into a folder that no other process writes into."""
     who = who_is_who(out, opened.jobs)
     audit = Audit(out)
-    places = Places.of(out, opened, audit)
+    names = names_of(options.formats, liver=bool(options.supplied.liver_command))
+    places = Places.of(out, opened, audit, names)
     predictor = Ensemble.open(runs, options.opinions, backend=options.backend)
     batch = _Batch(
         predictor,
@@ -323,6 +324,7 @@ class _Batch:
     def _done(self, job: Job, place: Path, seconds: Mapping[str, float]) -> Result | None:
         """A study's result, from now or from an earlier call."""
         with stage("read"):
+            refuse_edited(place, job.study_id, self.audit)
             inputs = job.fingerprint()
         decided_by = {
             "inputs": inputs,
@@ -375,34 +377,25 @@ class _Batch:
         agent = case.study.agent
         output = Output(result, self.software, prediction, case.origin, self.class_codes, agent, case.liver)
         before = self.audit.holder(place)
-        earlier = list(before.get("files", ()))
-        same = before.get("decided_by") == dict(decided_by)
+        same = before.get("decided_by") == dict(decided_by) and has_masks_of(place, before)
         formats = self.formats
         if same and "dicom-seg" in formats and "dicom-sr" in before.get("formats", ()):
             # the report that lies there refers to the segmentation that is replaced
             formats = tuple(name for name in FORMATS if name in (*formats, "dicom-sr"))
         try:
-            for broken_off in place.glob(".tmp-*"):
-                shutil.rmtree(broken_off, ignore_errors=True)
-            with stage("write"), files.atomic_files(place) as temporary:
-                names = write_output(output, temporary, formats)
-            for name in () if same else set(earlier) - set(names):
-                # of another model or of other images: beside the new files it would mislead
-                (place / Path(name).name).unlink(missing_ok=True)
-            there = {*formats, *(before.get("formats", ()) if same else ())}
-            refers = case.origin is not None and not there.isdisjoint((*DICOM_FORMATS, "pdf"))
-            self.audit.add(
-                result.study_id,
-                "predicted",
-                place,
-                decided_by=dict(decided_by),
-                formats=[name for name in FORMATS if name in there],
-                files=sorted({*names, *(earlier if same else ())}),
-                lesions=len(result.lesions),
-                findings=[f.id for f in result.findings],
-                seconds={name: round(value, 3) for name, value in seconds.items()},
-                **({"instance_uids": case.origin.instance_uids()} if case.origin and refers else {}),
-            )
+            with written(output, place, formats, self.audit, same=same) as told:
+                refers = not {*DICOM_FORMATS, "pdf"}.isdisjoint(told["formats"])
+                self.audit.add(
+                    result.study_id,
+                    "predicted",
+                    place,
+                    decided_by=dict(decided_by),
+                    **told,
+                    lesions=len(result.lesions),
+                    findings=[f.id for f in result.findings],
+                    seconds={name: round(value, 3) for name, value in seconds.items()},
+                    **({"instance_uids": case.origin.instance_uids()} if case.origin and refers else {}),
+                )
         except OSError as error:
             raise _unwritable(place, error, len(self.results)) from error
 

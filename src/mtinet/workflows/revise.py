@@ -29,22 +29,22 @@ from mtinet.volume import Volume
 from mtinet.workflows.predictions.audit import LOCK_FILE, Audit, alone_in
 from mtinet.workflows.predictions.formats import (
     DEFAULT_FORMATS,
-    FORMATS,
     LIVER_FILE,
     Format,
     Output,
     check_instances,
+    names_of,
     software_of,
-    write_output,
 )
 from mtinet.workflows.predictions.jobs import Case, Job
 from mtinet.workflows.predictions.nifti_jobs import FolderJob
-from mtinet.workflows.predictions.places import refuse_place
+from mtinet.workflows.predictions.places import refuse_edited, refuse_place
 from mtinet.workflows.predictions.priors import Prior, PriorPaths
 from mtinet.workflows.predictions.sources import open_source
 from mtinet.workflows.predictions.stored import read_result
 from mtinet.workflows.predictions.supplied import Supplied
 from mtinet.workflows.predictions.who import other_key
+from mtinet.workflows.predictions.writing import written
 
 _FILES = "revised"
 """Folder of a cohort for the files of studies that were added to it."""
@@ -153,7 +153,9 @@ def revise(
         prior.check((job,))
     with alone_in(out), tempfile.TemporaryDirectory(prefix="mtinet-revise-") as place:
         audit = Audit(out)
-        refuse_place(out, old.study_id, job.folders, audit, corrected=True)
+        names = names_of(options.formats, liver=(result / LIVER_FILE).is_file())
+        refuse_place(out, old.study_id, job.folders, audit, names, corrected=True)
+        refuse_edited(out, old.study_id, audit, edited)
         case = supplied.with_agent(_case(job, study, old, result))
         times, contradicted = trusted_times(case.study.times_s, old.study_id)
         source = replace(case.study, times_s=times)
@@ -331,22 +333,16 @@ def _write(
         "mtinet": software.version,
         **({} if prior is None else {"prior": prior.digest}),
     }
-    earlier = audit.holder(out).get("files", ())
-    with files.atomic_files(out) as temporary:
-        names = write_output(output, temporary, formats)
-    for name in set(earlier) - set(names):
-        # of another outline: beside the new files it would mislead
-        (out / Path(name).name).unlink(missing_ok=True)
-    audit.add(
-        result.study_id,
-        "revised",
-        out,
-        decided_by=decided_by,
-        formats=[name for name in FORMATS if name in formats],
-        files=names,
-        lesions=len(result.lesions),
-        findings=[finding.id for finding in result.findings],
-    )
+    with written(output, out, formats, audit, same=False) as told:
+        audit.add(
+            result.study_id,
+            "revised",
+            out,
+            decided_by=decided_by,
+            **told,
+            lesions=len(result.lesions),
+            findings=[finding.id for finding in result.findings],
+        )
 
 
 def _check_label(case: TrainingCase, mask: Volume) -> None:

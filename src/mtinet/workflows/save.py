@@ -10,9 +10,9 @@ from mtinet.inference.predictor import StudyPrediction
 from mtinet.results import Result
 from mtinet.workflows.predictions.audit import Audit
 from mtinet.workflows.predictions.formats import (
-    FILES,
     Output,
     check_instances,
+    names_of,
     read_formats,
     software_of,
     write_output,
@@ -56,6 +56,6 @@ def save(
     refuse_other_study(place, plain.study_id, Audit(place))
     with files.atomic_files(place) as temporary:
         written = write_output(output, temporary, wanted)
-    for name in {name for form in wanted for name in FILES[form]} - set(written):
+    for name in names_of(wanted) - set(written):
         # of an earlier result: a PACS would be sent a lesion that this one does not have
         (place / name).unlink(missing_ok=True)

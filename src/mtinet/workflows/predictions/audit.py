@@ -109,6 +109,7 @@ class Audit:
             and set(formats) <= set(line.get("formats", ()))
             and self.holder(place) == line
             and all((place / name).is_file() for name in line.get("files", ()))
+            and has_masks_of(place, line)
         )
 
     def add(self, study_id: str, outcome: str, place: Path | None = None, **facts: Any) -> None:
@@ -168,6 +169,12 @@ class Audit:
     def _named(self, place: Path) -> str:
         """A folder as lines name it: relative to the audit's, which may be moved with it."""
         return Path(os.path.relpath(place, self.path.parent)).as_posix()
+
+
+def has_masks_of(place: Path, line: Mapping[str, Any]) -> bool:
+    """Whether no mask in a folder is another one than a line tells of; the first audits have no hashes to tell by."""
+    told = line.get("sha256", {}).items()
+    return all(files.digest(place / name) == value for name, value in told if (place / name).is_file())
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

@@ -155,6 +155,12 @@ def read_formats(names: str | Iterable[str] | None) -> tuple[Format, ...]:
     return tuple(name for name in FORMATS if name in wanted)
 
 
+def names_of(formats: Iterable[Format], *, liver: bool = False) -> set[str]:
+    """Names of the files that some formats may have, with the liver's outline where one may be drawn."""
+    names = {name for form in formats for name in FILES[form]}
+    return names | {LIVER_FILE} if liver and "mask.nii.gz" in names else names
+
+
 def check_instances(formats: Iterable[Format], has_instances: bool) -> None:
     """Refuse DICOM formats before any work where there are no instances to refer to.
 

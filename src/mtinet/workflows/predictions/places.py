@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mtinet import files
 from mtinet.errors import UserError
 from mtinet.results import Finding, Result
-from mtinet.workflows.predictions.audit import Audit
+from mtinet.volume import VolumeError, read_nifti
+from mtinet.workflows.predictions.audit import AUDIT_FILE, Audit
 from mtinet.workflows.predictions.formats import TABLE_FILE, TABLE_HEAD
 from mtinet.workflows.predictions.sources import Source
 from mtinet.workflows.predictions.stored import read_result
 from mtinet.workflows.predictions.who import other_key
+from mtinet.workflows.predictions.writing import DRAWN, pending
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,8 @@ class Places:
     moved: Moved | None = None
 
     @classmethod
-    def of(cls, out: Path, opened: Source, audit: Audit) -> Places:
-        """The places of a source's studies; nothing is written or moved yet.
+    def of(cls, out: Path, opened: Source, audit: Audit, names: Set[str]) -> Places:
+        """The places of a source's studies, for files of these names; nothing is written or moved yet.
 
         An output folder with a folder a study keeps them when a single study is predicted into it: the same
         study would otherwise lie there twice.
@@ -47,11 +50,15 @@ class Places:
             A result would be mixed with something else.
         """
         in_folders = opened.several or _has_folders(out, audit)
-        if in_folders:
-            _refuse_table(out / TABLE_FILE, audit)
+        table = out / TABLE_FILE
+        if in_folders and table.exists() and not _is_table_of(table, audit):
+            raise UserError(
+                f"{table} is no table of the studies in this folder, and would be overwritten; move it away, or give "
+                "another folder with -o"
+            )
         by_study = {job.study_id: out / job.study_id if in_folders else out for job in opened.jobs}
         for job in opened.jobs:
-            refuse_place(by_study[job.study_id], job.study_id, job.folders, audit)
+            refuse_place(by_study[job.study_id], job.study_id, job.folders, audit, names)
         return cls(by_study, in_folders, Moved.from_itself(out, audit) if in_folders else None)
 
 
@@ -126,9 +133,9 @@ class Moved:
 
 
 def refuse_place(
-    place: Path, study_id: str, folders: Set[Path], audit: Audit, *, corrected: bool = False
+    place: Path, study_id: str, folders: Set[Path], audit: Audit, names: Set[str], *, corrected: bool = False
 ) -> None:
-    """Refuse a folder in which a study's result would be mixed with something else.
+    """Refuse a folder in which a study's result would be mixed with something else, or replace it.
 
     Parameters
     ----------
@@ -139,14 +146,17 @@ def refuse_place(
         Where the study's own files lie.
     audit : Audit
         Of the folder that holds the results; that of the place itself and of the folder around it are asked too.
+    names : set of str
+        Of the files that may be written.
     corrected : bool
         The result is of a mask that a reader corrected, and may replace another one of that kind alone.
 
     Raises
     ------
     UserError
-        The study's own files lie there (a mask would replace the reader's), or a result of another study; for a
-        prediction one that a reader corrected, for a correction any other, and results in folders.
+        The study's own files lie there (a mask would replace the reader's), a result of another study, or a file of
+        these names that mtinet did not write; for a prediction a result that a reader corrected, for a correction any
+        other, and results in folders.
     """
     if place.resolve() in folders:
         raise UserError(
@@ -173,6 +183,17 @@ def refuse_place(
             f"{place} holds results with a folder each, among which a corrected one would be in the way of the next "
             "prediction and replace the table of all; give another folder with -o"
         )
+    known = {name for line in _written(place, study_id, audit) for name in _names(line)}
+    foreign = sorted(
+        name
+        for name in names - known
+        if (place / name).exists() and not (name == TABLE_FILE and _is_table_of(place / name, audit))
+    )
+    if foreign:
+        raise UserError(
+            f"{place} holds {', '.join(foreign)}, which {AUDIT_FILE} does not list as written by mtinet and which "
+            "would be overwritten; move what is there away, or give another folder with -o"
+        )
 
 
 def refuse_other_study(place: Path, study_id: str, audit: Audit) -> None:
@@ -195,6 +216,45 @@ def refuse_other_study(place: Path, study_id: str, audit: Audit) -> None:
         )
 
 
+def refuse_edited(place: Path, study_id: str, audit: Audit, edited: Path | None = None) -> None:
+    """Refuse to write over a mask that somebody has corrected where mtinet wrote it, or to take it for the model's.
+
+    Parameters
+    ----------
+    place : Path
+        Where a result goes, or lies.
+    study_id : str
+    audit : Audit
+    edited : Path, optional
+        The correction that is being read, and so is not lost.
+
+    Raises
+    ------
+    UserError
+    """
+    lines = _written(place, study_id, audit)
+    for path in (place / name for name in DRAWN):
+        told = [line.get("sha256", {}).get(path.name) for line in lines if path.name in _names(line)]
+        # the first audits have no hashes, and then nothing can be compared
+        known = bool(told) and None not in told
+        if not known or not path.is_file() or (edited is not None and edited.resolve() == path.resolve()):
+            continue
+        if files.digest(path) not in told and _is_readable(path):
+            raise UserError(
+                f"{path} was edited since mtinet wrote it, and would be overwritten or taken for the model's; read it "
+                "with mtinet revise into another folder, and then move it away from here"
+            )
+
+
+def _is_readable(mask: Path) -> bool:
+    """Whether a mask is whole: a disk may have damaged it."""
+    try:
+        read_nifti(mask)
+    except VolumeError:
+        return False
+    return True
+
+
 def _lines(place: Path, audit: Audit) -> list[Mapping[str, Any]]:
     """What audits say about a result that lies in a folder: the given one, the folder's own and that of a batch."""
     here = place.resolve()
@@ -202,6 +262,15 @@ def _lines(place: Path, audit: Audit) -> list[Mapping[str, Any]]:
     others = [folder for folder in (here, here.parent) if folder.resolve() != known]
     found = [audit.holder(place), *(Audit(folder).holder(here) for folder in others)]
     return [line for line in found if line and _lies_there(place, line)]
+
+
+def _written(place: Path, study_id: str, audit: Audit) -> list[Mapping[str, Any]]:
+    """All that tells which files in a folder mtinet wrote, of a study that goes there."""
+    # a move into the place may have been broken off, and the first audits named no folder
+    itself, last = audit.holder(audit.path.parent), audit.last(study_id)
+    moved = [itself] if itself.get("study_id") == study_id else []
+    unplaced = [last] if "folder" not in last else []
+    return [*_lines(place, audit), *moved, *unplaced, pending(place)]
 
 
 def _has_folders(out: Path, audit: Audit) -> bool:
@@ -214,20 +283,14 @@ def _lies_there(place: Path, line: Mapping[str, Any]) -> bool:
     return any((place / name).is_file() for name in _names(line))
 
 
-def _refuse_table(table: Path, audit: Audit) -> None:
-    """Refuse to write the table of all studies over a file that no batch here made."""
-    if not table.exists():
-        return
+def _is_table_of(table: Path, audit: Audit) -> bool:
+    """Whether a file is a table that was made here: that of all studies stands in no line of an audit."""
     try:
         with table.open(encoding="utf-8") as lines:
             ours = lines.readline().rstrip("\n") == ",".join(TABLE_HEAD)
     except (OSError, UnicodeDecodeError):
         ours = False
-    if not ours or not audit.path.is_file():
-        raise UserError(
-            f"{table} is no table of the studies in this folder, and would be overwritten; move it away, or give "
-            "another folder with -o"
-        )
+    return ours and audit.path.is_file()
 
 
 def _names(line: Mapping[str, Any]) -> set[str]:
