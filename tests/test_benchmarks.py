@@ -302,6 +302,15 @@ def test_every_subform_of_the_signs_table_can_be_simulated(benchmark):
     assert (ROOT / "docs/measurements.md").read_text("utf-8").count("<!-- signs:begin -->") == 1
 
 
+# ---------------------------------------------------------------------- the demo's numbers
+def test_the_pages_show_the_numbers_of_the_demos_table(benchmark):
+    script, table = benchmark("demo_seeds"), pd.read_csv(ROOT / "docs/demo.csv")
+    short = table[table[["task", "metric", "method"]].apply(tuple, axis=1).isin(script.README_ROWS)]
+    for name, shown in (("docs/demo.md", table), ("README.md", short)):
+        text = f"<!-- table:begin -->\n{script.markdown(shown)}\n<!-- table:end -->"
+        assert text in (ROOT / name).read_text("utf-8")
+
+
 # ---------------------------------------------------------------------- blocks against pixels
 def test_blocks_are_kept_only_within_the_bounds(benchmark):
     stem = benchmark("stem_cost")

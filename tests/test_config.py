@@ -181,9 +181,10 @@ def test_an_unknown_preset_or_a_bad_file_is_named(tmp_path):
 
 
 def test_the_environment_changes_nothing(monkeypatch):
+    plain = config.resolve("small")
     monkeypatch.setenv("SEED", "99")
     monkeypatch.setenv("MODEL", "dynunet")
-    assert config.resolve("small") == config.resolve("small")
+    assert config.resolve("small") == plain
 
 
 def test_a_network_has_a_block():

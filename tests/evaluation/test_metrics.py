@@ -94,6 +94,15 @@ def test_concentric_balls(spacing: tuple[float, float, float]) -> None:
     assert score_masks(small, large, spacing, 6.0 + max(spacing)).nsd == 1.0
 
 
+@pytest.mark.parametrize("swapped", [False, True])
+def test_hd95_is_that_of_the_worse_direction(swapped: bool) -> None:
+    # every voxel of the end lies in the rod: nothing is far in one direction
+    rod, end = (box((1, 2), (1, 2), (5, stop), shape=(3, 3, 60)) for stop in (55, 15))
+    pair = (end, rod) if swapped else (rod, end)
+    farthest = 2.0 * np.maximum(np.arange(5, 55) - 14, 0)
+    assert score_masks(*pair, (1.0, 1.0, 2.0), 1.0).hd95_mm == pytest.approx(np.percentile(farthest, 95))
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_symmetry_scale_and_position(seed: int) -> None:
     reference, predicted = blob(seed), blob(seed + 100)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mtinet.imaging import resampling
-from mtinet.imaging.resampling import overlap_fraction, resample, resample_labels
+from mtinet.imaging.resampling import grid_with_spacing, overlap_fraction, resample, resample_labels
 from mtinet.volume import Volume
 
 ORIENTATIONS = [
@@ -82,6 +82,31 @@ def test_a_coarser_grid_averages_instead_of_picking():
     coarse[0, 3] = 4.0
     out = resample(Volume(stripes, np.eye(4)), (7, 8, 4), coarse).array
     np.testing.assert_allclose(out[1:-1], 0.5, atol=0.02)
+
+
+@pytest.mark.parametrize("order", [(0, 2, 1), (1, 2, 0), (2, 0, 1), (2, 1, 0)])
+def test_the_order_in_which_a_file_stores_its_axes_changes_no_coarser_image(order):
+    noise = np.random.default_rng(0).random((16, 20, 12)).astype(np.float32)
+    plain = Volume(noise, np.diag([1.0, 1.0, 2.0, 1.0]))
+    stored = Volume(noise.transpose(order), plain.affine[:, [*order, 3]])
+    labels = [v.with_array((v.array > 0.4).astype(np.int32)) for v in (plain, stored)]
+    grid = grid_with_spacing(plain, (1.0, 3.0, 6.0))
+    np.testing.assert_allclose(resample(stored, *grid).array, resample(plain, *grid).array, atol=1e-5)
+    ours, theirs = (resample_labels(volume, *grid).array for volume in labels)
+    np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("spacing_mm", [(3.0, None, 7.0), (0.9, 0.5, 1.0)])
+def test_other_voxels_fill_the_same_field_of_view(spacing_mm):
+    plain = Volume(np.zeros((30, 20, 14), np.float32), turned(20) @ AFFINE)
+    shape, affine = grid_with_spacing(plain, spacing_mm)
+    other = Volume(np.zeros(shape, np.float32), affine)
+    wanted = [own if asked is None else asked for own, asked in zip(plain.spacing_mm, spacing_mm)]
+    np.testing.assert_allclose(other.spacing_mm, wanted)
+    middles = [v.affine @ [*(np.array(v.shape) - 1) / 2, 1] for v in (plain, other)]
+    np.testing.assert_allclose(*middles)
+    extents = [np.array(v.shape) * v.spacing_mm for v in (plain, other)]
+    assert (np.abs(extents[0] - extents[1]) <= np.array(wanted) / 2).all()
 
 
 def test_labels_keep_their_place_and_volume():

@@ -176,6 +176,17 @@ def test_half_a_rim_is_no_capsule(scene, lesion_of, curves):
     assert finding(signs(observed, lesion_of), "capsule", "delayed") == "absent"
 
 
+@pytest.mark.parametrize(("delayed", "expected"), [(152.0, "absent"), (175.0, "present")])
+def test_a_rim_is_a_capsule_only_where_it_is_brighter_than_the_liver_too(
+    scene, lesion_of, curves, delayed, expected
+):
+    core, liver = (curves[name]["delayed"] for name in ("hypervascular", "liver"))
+    assert core < 152.0 < liver < 175.0
+    rim = {**curves["hypervascular"], "delayed": delayed}
+    found = signs(scene(rim=rim, rim_mm=2.0), lesion_of)
+    assert finding(found, "capsule", "delayed") == expected
+
+
 def test_a_lesion_that_is_bright_as_a_whole_has_no_capsule(scene, lesion_of, curves):
     core = {**curves["hypervascular"], "delayed": 220.0}
     assert finding(signs(scene(core=core), lesion_of), "capsule", "delayed") == "absent"

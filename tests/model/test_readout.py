@@ -52,13 +52,15 @@ def test_gradient_reaches_the_head_and_through_the_read_out_nothing(settings):
     assert all(p.grad is None or not p.grad.any() for p in network.decoder.parameters())
 
 
-def test_a_predicted_mask_is_read_sharply(settings):
-    """A soft region of probability 0.4 around one of 0.9 is left out, as it is in use."""
+@pytest.mark.parametrize("sure", [0.55, 0.9])
+def test_a_predicted_mask_is_read_from_one_half_on(settings, sure):
+    """A soft region of probability 0.4 around a surer one is left out, as it is in use."""
     network = build_network(settings(RESIDUAL), 2).eval()
     image = torch.rand(1, 4, 32, 32)
     logits = torch.full((1, 1, 32, 32), -9.0)
     logits[..., 8:20, 8:20] = torch.logit(torch.tensor(0.4))
-    logits[..., 12:16, 12:16] = torch.logit(torch.tensor(0.9))
+    logits[..., 12:16, 12:16] = torch.logit(torch.tensor(sure))
+    logits[..., 13:15, 13:15] = torch.logit(torch.tensor(0.95))
     core = (logits > 0).float()
     region = network.predicted_region(logits)
     read = network.read(network.encode(image), region).enhancement

@@ -147,6 +147,15 @@ def test_gradient_penalty_is_the_squared_gradient_and_trains():
     assert sum(float(p.grad.abs().sum()) for p in net.parameters() if p.grad is not None) > 0
 
 
+def test_a_penalty_that_is_added_seldom_weighs_as_if_it_were_added_always():
+    curves, classes, _ = pairs(6, 3)
+    present = torch.ones(6, 4).bool()
+    always, seldom = (
+        discriminator(r1_every=every).eval().gradient_penalty(curves, classes, present) for every in (1, 8)
+    )
+    torch.testing.assert_close(seldom, 8 * always)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_losses_push_in_opposite_directions_and_are_zero_for_empty_batches(kind):
     logits = torch.zeros(4, requires_grad=True)

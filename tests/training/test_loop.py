@@ -12,14 +12,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning_fabric import Fabric
 
 from mtinet.cohort import Cohort
 from mtinet.config import Config, resolve
+from mtinet.data.dataset import PatchDataset
 from mtinet.model import mdief
 from mtinet.runs import Run, RunError
-from mtinet.training.loop import TrainingError, loader_workers
-from mtinet.training.optimization import moving_average
-from mtinet.workflows.train import TrainOptions, train
+from mtinet.training.loop import Trainer, TrainingError, loader_workers
+from mtinet.training.optimization import learning_rate, moving_average
+from mtinet.workflows.train import TrainOptions, networks, train
 
 OPTIONS = TrainOptions(folds=3, workers=1)
 
@@ -337,3 +339,52 @@ def test_loader_workers_leave_the_network_its_cores():
     assert loader_workers(3) == 3
     assert loader_workers(0) == 0
     assert loader_workers(-1) >= 0
+
+
+@pytest.fixture
+def trainer(prepared, tmp_path: Path) -> Callable[..., Trainer]:
+    """``trainer("training.clip=1")``: a trainer of five steps on the toy cohort, set up."""
+
+    def make(*changes: str) -> Trainer:
+        config = resolve("tiny", assignments=["training.steps=5", "training.batch_size=2", *changes])
+        classes = ("hemangioma", "hcc")
+        data = PatchDataset(prepared, config, classes, config.training.seed)
+        run = Run.create(tmp_path / "run", config, {"manifest": {}})
+        trainer = Trainer(
+            run, config, *networks(prepared, config, classes), data, [], Fabric(accelerator="cpu", devices=1)
+        )
+        trainer.set_up()
+        return trainer
+
+    return make
+
+
+def test_each_step_has_the_rate_of_the_schedule_and_draws_of_its_own(trainer):
+    trainer = trainer("training.warmup=0.4", "training.schedule=cosine")
+    rates, seeds = [], []
+    for batch in trainer.batches():
+        trainer.step(batch)
+        rates.append(trainer.optimizer.param_groups[0]["lr"])
+        seeds.append(torch.initial_seed())
+    assert rates == [learning_rate(trainer.config.training, step) for step in range(5)]
+    assert len(set(seeds)) == 5
+
+
+def test_no_gradient_moves_the_weights_farther_than_the_clip_allows(trainer):
+    given = ("clip=0.001", "optimizer=sgd", "weight_decay=0", "warmup=0", "schedule=constant")
+    trainer = trainer(*(f"training.{one}" for one in given))
+    before = [p.detach().clone() for p in trainer.network.parameters()]
+    numbers = trainer.step(next(trainer.batches()))
+    moved = [(p - old).norm() for p, old in zip(trainer.network.parameters(), before, strict=True)]
+    assert numbers["gradient"] > 0.001
+    # the first step of Nesterov's momentum of 0.9 is 1.9 gradients long
+    longest = 1.9 * 0.001 * trainer.config.training.learning_rate
+    assert torch.stack(moved).norm().item() == pytest.approx(longest, rel=0.02)
+
+
+def test_the_network_that_predicts_is_the_moving_average(trainer):
+    trainer = trainer("training.steps=2", "training.ema=0.9")
+    trainer.fit()
+    model, tensors = trainer.run.load_model()[0], trainer.run.latest_checkpoint()[0].tensors
+    assert all(torch.equal(value, tensors[f"average/module.{name}"]) for name, value in model.items())
+    assert any(not torch.equal(value, tensors[f"network/{name}"]) for name, value in model.items())

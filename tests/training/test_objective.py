@@ -108,6 +108,24 @@ def test_missing_labels_mask_their_terms(make_batch):
     assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)
 
 
+def test_a_region_that_was_not_read_teaches_no_class_and_no_curve():
+    batch = {
+        "labels": torch.zeros(2, 16, 16, dtype=torch.int64),
+        "mask_known": everywhere(2),
+        "region_valid": torch.ones(2, 1, dtype=torch.bool),
+        "enhancement": torch.zeros(2, 1, 4),
+        "enhancement_known": torch.ones(2, 1, 4, dtype=torch.bool),
+        "lesion_class": torch.tensor([[0], [1]]),
+    }
+    said = Prediction(
+        torch.zeros(2, 1, 16, 16), torch.ones(2, 1, 4), torch.zeros(2, 1, 2), batch["region_valid"]
+    )
+    objective = Objective(ObjectiveSettings(), TimSettings())
+    for read, learns in ((said.region_valid, True), (~said.region_valid, False)):
+        terms = objective.terms(said._replace(region_valid=read), batch, None, own)
+        assert [bool(terms[name] > 0) for name in ("regression", "classification")] == [learns, learns]
+
+
 def test_each_term_enters_at_its_time_and_rises():
     objective = Objective(ObjectiveSettings(tim=0.4, tim_from=0.5, ramp=0.2), TimSettings())
     assert objective.weight("tim", 0.49) == 0.0

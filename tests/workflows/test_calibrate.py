@@ -14,10 +14,10 @@ from mtinet.errors import UserError
 from mtinet.inference.certainty import Calibration
 from mtinet.inference.panel import Opinions
 from mtinet.inference.predictor import Predictor
-from mtinet.results import Result
+from mtinet.results import Lesion, Result
 from mtinet.runs import Run
 from mtinet.volume import read_nifti
-from mtinet.workflows.calibrate import calibrate, divide, one_a_patient
+from mtinet.workflows.calibrate import LesionCase, _fit_existence, calibrate, divide, one_a_patient
 from mtinet.workflows.predict import PredictOptions, predict
 from mtinet.workflows.prepare import prepare
 from mtinet.workflows.revise import revise
@@ -74,6 +74,22 @@ def test_a_readers_outline_has_no_interval_of_the_calibration(calibrated: Run, t
     assert [lesion.certainty for lesion in result.lesions] == [None]
     page = (tmp_path / "revised" / "page.html").read_text()
     assert "a calibration is about lesions that the model found" in page
+
+
+def test_the_probabilities_of_existence_add_up_to_the_lesions_that_exist(calibrated: Run):
+    """As those of any logistic regression with a constant do."""
+    rng = np.random.default_rng(0)
+    cases = []
+    for real in rng.random(300) < 0.7:
+        confidence = float(np.clip(rng.normal(0.85 if real else 0.7, 0.1), 0.05, 0.99))
+        volume = math.exp(rng.normal(7.0 if real else 5.5))
+        lesion = Lesion(1, volume, 9.0, (0, 0, 0), confidence, {"hcc": 1.0}, {}, {}, {})
+        cases.append(LesionCase(lesion, "", bool(real), math.nan, {}))
+    calibration = replace(
+        Calibration.from_dict(calibrated.document("calibration")), existence=_fit_existence(cases)
+    )
+    found = [calibration.existence_probability(c.lesion.confidence, c.lesion.volume_mm3) for c in cases]
+    assert sum(found) == pytest.approx(sum(c.is_lesion for c in cases), rel=1e-3)
 
 
 def test_intervals_follow_the_gain(calibrated: Run, tmp_path: Path, toy_maker):

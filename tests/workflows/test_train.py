@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import SimpleITK as sitk
+import torch
 from lightning_fabric import Fabric
 
 from mtinet.cohort import Cohort
@@ -18,6 +20,7 @@ from mtinet.config import Config, resolve
 from mtinet.data.folds import Split
 from mtinet.errors import UnusableError
 from mtinet.runs import Run, RunError
+from mtinet.volume import read_nifti
 from mtinet.workflows.check import check
 from mtinet.workflows.evaluate import evaluate
 from mtinet.workflows.predict import predict
@@ -210,6 +213,26 @@ def test_held_out_patients_are_whole_and_everybody_can_train(toy_cohort: Cohort,
     assert len(everybody.document("split")["train"]) == len(toy_cohort)
     with pytest.raises(UnusableError, match="trained on everybody"):
         evaluate(everybody.path)
+
+
+def test_what_is_held_out_changes_nothing_of_what_is_learned(toy_cohort: Cohort, tmp_path: Path):
+    config, options = short("training.steps=2"), replace(OPTIONS, cache=tmp_path / "cache")
+    first = train(toy_cohort.folder, tmp_path / "first", config, options)
+    shutil.copytree(toy_cohort.folder, tmp_path / "changed")
+    changed, split = Cohort.read(tmp_path / "changed"), first.document("split")
+    for study_id in split["test"]:
+        for path in changed[study_id].images.values():
+            image = read_nifti(path)
+            image.with_array(image.array[::-1] + np.float32(50)).write_nifti(path)
+    again = train(changed.folder, tmp_path / "again", config, options)
+    assert split["test"]
+    assert (again.document("split")["train"], again.document("split")["test"]) == (
+        split["train"],
+        split["test"],
+    )
+    assert again.document("preparation") == first.document("preparation")
+    ours, theirs = first.load_model()[0], again.load_model()[0]
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def test_statistics_ignore_missing_phases(toy_run: Run):
