@@ -192,6 +192,14 @@ def test_another_key_does_not_put_a_study_there_twice(predicted, toy_run, thick_
     assert {path.name for path in out.iterdir()} == before
 
 
+def test_the_key_is_not_made_among_results_that_are_given_away(predicted, toy_run, tmp_path):
+    place = predicted[0]
+    out = tmp_path / "out"
+    with pytest.raises(UserError, match="lies inside"):
+        predict(toy_run.path, place / "export", out, PredictOptions(formats=("json",), key=out / "key"))
+    assert not out.exists()
+
+
 def test_an_unforeseen_error_is_told_without_identity(predicted, toy_run, tmp_path, monkeypatch):
     place, _, exam, _ = predicted
 

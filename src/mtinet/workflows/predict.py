@@ -19,6 +19,7 @@ from mtinet.results import Finding, Result
 from mtinet.runs import Run
 from mtinet.stages import stage, timed
 from mtinet.volume import read_nifti
+from mtinet.workflows.imports.mapping import refuse_key_inside
 from mtinet.workflows.predictions.audit import Audit, alone_in, has_masks_of
 from mtinet.workflows.predictions.batch_table import write_batch_table
 from mtinet.workflows.predictions.formats import (
@@ -170,6 +171,7 @@ def predict(
     """
     options = options or PredictOptions()
     options.supplied.check()
+    refuse_key_inside(out, options.key)
     runs = [Run.find(path) for path in (model, *options.ensemble)]
     if options.images is None and options.mapping is not None:
         raise UserError(
