@@ -48,6 +48,31 @@ def test_lesion_labels_come_from_the_cohort(toy_cohort, tmp_path):
     assert studies[2].lesions[0].label == "hcc"
 
 
+def test_what_is_prepared_starts_no_process(toy_cohort, tmp_path, monkeypatch):
+    first = prepare(toy_cohort.subset(["s0", "s2"]), CONFIG, tmp_path / "c", workers=0).studies
+    monkeypatch.setattr("mtinet.workflows.pool.ProcessPoolExecutor", None)
+    seen = []
+    again = prepare(
+        toy_cohort.subset(["s0", "s2"]),
+        CONFIG,
+        tmp_path / "c",
+        workers=2,
+        on_progress=lambda *n: seen.append(n),
+    )
+    assert [(s.key, s.image_hashes) for s in again.studies] == [(s.key, s.image_hashes) for s in first]
+    assert seen == [(2, 2)]
+    seen.clear()
+    more = prepare(
+        toy_cohort.subset(["s0", "s1", "s2"]),
+        CONFIG,
+        tmp_path / "c",
+        workers=1,
+        on_progress=lambda *n: seen.append(n),
+    )
+    assert [study.study_id for study in more.studies] == ["s0", "s1", "s2"]
+    assert seen == [(2, 3), (3, 3)]
+
+
 @pytest.mark.slow
 def test_processes_prepare_the_same(toy_cohort, tmp_path):
     here = prepare(toy_cohort, CONFIG, tmp_path / "a", workers=0).studies

@@ -19,6 +19,7 @@ from mtinet.cohort import Cohort
 from mtinet.config import Config, resolve
 from mtinet.data.folds import Split
 from mtinet.errors import UnusableError
+from mtinet.inference.predictor import Predictor
 from mtinet.runs import Run, RunError
 from mtinet.volume import read_nifti
 from mtinet.workflows.check import check
@@ -184,7 +185,13 @@ def test_what_no_training_study_shows_is_said_before_the_first_step(tmp_path: Pa
     assert "hcc" not in lacking["class-never-shown"]
     assert "delayed" in lacking["phase-never-shown"]
     assert "hepatobiliary" in lacking["phase-not-asked-for"]
+    predicted = Predictor.load(tmp_path / "lacking")(toy_maker(9).write(tmp_path / "new", "new", ""))
+    never = {finding.id: finding.meaning for finding in predicted.findings if "never" in finding.id}
+    assert "cyst" in never["class-never-shown"]
+    assert "delayed" in never["phase-never-shown"]
     assert not any("never" in id for id in told("whole", replace(rare, classes=("hcc",)), asked))
+    predicted = Predictor.load(tmp_path / "whole")(studies[0])
+    assert not any("never" in finding.id for finding in predicted.findings)
     assert "class-never-shown" not in told("masks", rare, asked, "objective.classification=0")
 
 

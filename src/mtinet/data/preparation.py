@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,16 +61,46 @@ def prepare_study(
         Named study, cause and repair.
     """
     labels = dict(lesion_labels or {})
+    found = _look_up(study, phases, settings, cache, labels)
+    prepared = found.prepared
+    if prepared is None:
+        prepared = cache_of.store(cache, _prepare(study, phases, settings, labels, masks=True), found.key)
+    return replace(prepared, image_hashes=found.images)
+
+
+def find_prepared(
+    study: Study,
+    phases: tuple[Phase, ...],
+    settings: PreparationSettings,
+    cache: Path,
+    lesion_labels: Mapping[int, str] | None = None,
+) -> PreparedStudy | None:
+    """What :func:`prepare_study` would give, where it was prepared before; None where it was not."""
+    found = _look_up(study, phases, settings, cache, dict(lesion_labels or {}))
+    return None if found.prepared is None else replace(found.prepared, image_hashes=found.images)
+
+
+class _Found(NamedTuple):
+    key: str
+    images: tuple[str, ...]
+    prepared: PreparedStudy | None
+
+
+def _look_up(
+    study: Study,
+    phases: tuple[Phase, ...],
+    settings: PreparationSettings,
+    cache: Path,
+    labels: Mapping[int, str],
+) -> _Found:
+    """A study's key, hashes of its images, and what the cache has of it."""
     try:
         content = cache_of.study_content(study, labels)
     except OSError as error:
         raise PreparationError(f"study {study.study_id}: {error}; correct the path in cohort.csv") from None
     key = cache_of.study_key(content, phases, settings)
-    prepared = cache_of.find(cache, study.study_id, key)
-    if prepared is None:
-        prepared = cache_of.store(cache, _prepare(study, phases, settings, labels, masks=True), key)
     images = tuple(sorted(content["files"][phase][: cache_of.KEY_LENGTH] for phase in study.images))
-    return replace(prepared, image_hashes=images)
+    return _Found(key, images, cache_of.find(cache, study.study_id, key))
 
 
 @stage("prepare")

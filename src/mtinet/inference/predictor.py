@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -92,6 +92,7 @@ class Predictor(Reader):
         self.facts = facts
         self.calibration: Calibration | None = None
         self.outdated_calibration = False
+        self.shown: Mapping[str, Sequence[str]] | None = None
 
     @classmethod
     def load(cls, run: Run | Path | str, device: str = "auto", backend: str = "torch") -> Predictor:
@@ -135,6 +136,8 @@ class Predictor(Reader):
         passes = open_passes(network, backend, described["digest"])
         predictor = cls(network, run.config, run.classes, described, trained_harmonisation(run), passes)
         predictor.adopt_calibration(run)
+        if run.has_document("preparation"):
+            predictor.shown = run.document("preparation").get("shown")  # runs of earlier versions do not tell
         return predictor
 
     def adopt_calibration(self, run: Run) -> None:
@@ -270,7 +273,39 @@ class Predictor(Reader):
                     study.study_id,
                 )
             )
-        return [*found, *self._missing_phases(study)]
+        return [*found, *self._never_shown(study), *self._missing_phases(study)]
+
+    def _never_shown(self, study: PreparedStudy) -> list[Finding]:
+        """What no training study had: a class that the model answers for, a phase of this study that it uses."""
+        if self.shown is None:
+            return []
+        found = []
+        classes = [name for name in self.classes if name not in (*self.shown["classes"], *UNNAMED)]
+        if classes:
+            found.append(
+                Finding(
+                    "class-never-shown",
+                    "predict",
+                    "warning",
+                    f"no training study had a lesion of {', '.join(classes)}: its probability means nothing",
+                    "Train on patients who have it, or on a cohort that does not list it.",
+                    study.study_id,
+                )
+            )
+        used = [p for p, present in zip(study.phases, study.present, strict=True) if present]
+        phases = [phase for phase in used if phase not in self.shown["phases"]]
+        if phases:
+            found.append(
+                Finding(
+                    "phase-never-shown",
+                    "predict",
+                    "warning",
+                    f"no training study had the phase {', '.join(phases)}, which the model uses here",
+                    "Leave the phase out of the study, or train on studies that have it.",
+                    study.study_id,
+                )
+            )
+        return found
 
     def _missing_phases(self, study: PreparedStudy) -> list[Finding]:
         absent = [p for p, present in zip(study.phases, study.present, strict=True) if not present]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,11 +15,11 @@ from mtinet import files
 from mtinet.cohort import Cohort, Study
 from mtinet.config import Config
 from mtinet.data import cache as entries
-from mtinet.data.preparation import PreparationError, prepare_study
+from mtinet.data.preparation import PreparationError, find_prepared, prepare_study
 from mtinet.data.prepared import PreparedStudy
 from mtinet.errors import UserError
 from mtinet.results import Finding
-from mtinet.workflows.pool import OnProgress, for_each
+from mtinet.workflows.pool import OnProgress, default_workers, for_each
 
 _USED = {"none": "the phase as it lies", "rigid": "the rigid motion", "bspline": "the deformation"}
 
@@ -74,14 +75,29 @@ def prepare(
     """
     job = _Job(config, entries.cache_folder(cache, cohort.folder))
     items = [(study, cohort.lesion_labels(study)) for study in cohort.studies]
+    # hashing lets other threads run, and a process that would only look in the cache takes seconds to start
+    with ThreadPoolExecutor(max(1, default_workers() if workers is None else workers)) as threads:
+        outcomes: list[PreparedStudy | Finding | None] = list(threads.map(partial(_find_one, job), items))
+    missing = [index for index, outcome in enumerate(outcomes) if outcome is None]
+    there = len(items) - len(missing)
+    if on_progress is not None and there:
+        on_progress(there, len(items))
+    made = for_each(
+        partial(_prepare_one, job),
+        [items[index] for index in missing],
+        workers,
+        None if on_progress is None else lambda done, _: on_progress(there + done, len(items)),
+    )
+    for index, outcome in zip(missing, made, strict=True):
+        outcomes[index] = outcome
     studies: list[PreparedStudy] = []
     findings: list[Finding] = []
-    for outcome in for_each(partial(_prepare_one, job), items, workers, on_progress):
-        if isinstance(outcome, Finding):
-            findings.append(outcome)
-        else:
-            studies.append(outcome)
-            findings += _study_findings(outcome)
+    for result in outcomes:
+        if isinstance(result, Finding):
+            findings.append(result)
+        elif result is not None:
+            studies.append(result)
+            findings += _study_findings(result)
     return Preparation(studies, findings)
 
 
@@ -119,6 +135,14 @@ def _cache_at(place: Path) -> Path:
 class _Job:
     config: Config
     cache: Path
+
+
+def _find_one(job: _Job, item: tuple[Study, dict[int, str]]) -> PreparedStudy | None:
+    study, labels = item
+    try:
+        return find_prepared(study, job.config.phases, job.config.preparation, job.cache, labels)
+    except PreparationError:
+        return None  # said when it is to be prepared
 
 
 def _prepare_one(job: _Job, item: tuple[Study, dict[int, str]]) -> PreparedStudy | Finding:

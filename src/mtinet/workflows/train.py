@@ -33,6 +33,7 @@ from mtinet.runs import RUN_FORMAT, Run, RunError
 from mtinet.training.loop import OnFinding, Progress, Trainer
 from mtinet.workflows.fine_tuning import initialise, refuse_start_that_saw, start_of
 from mtinet.workflows.prepare import prepare
+from mtinet.workflows.shown import never_shown, shown_to
 from mtinet.workflows.unseen import training_sets
 from mtinet.workflows.varying import divide, harmonisation_of
 
@@ -164,8 +165,11 @@ def _trainer(
     # of a study without lesion a stray voxel decides whether Dice is 0 or nothing
     held_out = [study for study in tested if study.lesions][: config.training.validate_studies]
     _refuse_untrainable(training, cohort, run.findings())
-    preparation = _preparation(training, config)
-    if resumes and run.has_document("preparation"):
+    goes_on = resumes and run.has_document("preparation")
+    start = None if goes_on or run.manifest["init"] is None else start_of(run)
+    shown = shown_to(training, config, cohort.classes, start)
+    preparation = _preparation(training, config, shown)
+    if goes_on:
         _refuse_other_studies(run.document("preparation")["keys"], preparation["keys"])
     elif fabric.is_global_zero:
         run.write_document("preparation", preparation)
@@ -176,7 +180,7 @@ def _trainer(
     data = PatchDataset(training, config, cohort.classes, config.training.seed)
     trainer = Trainer(run, config, network, discriminator, data, held_out, fabric, progress, on_finding)
     if not resumes:
-        trainer.tell(_never_shown(training, cohort, config))
+        trainer.tell(never_shown(shown, cohort, config))
     # a resumed training that reached no checkpoint starts where the first try did
     if run.manifest["init"] is not None and not (resumes and run.latest_checkpoint()[0] is not None):
         findings = initialise(network, start_of(run), cohort.classes)
@@ -317,48 +321,6 @@ def _nothing_to_learn(studies: int, cohort: Cohort) -> UnusableError:
     )
 
 
-def _never_shown(training: Sequence[PreparedStudy], cohort: Cohort, config: Config) -> list[Finding]:
-    """Classes and phases that the network answers for or takes, and that no training study has."""
-    findings: list[Finding] = []
-    shown = {lesion.label for study in training for lesion in study.lesions}
-    shown |= {study.label for study in training}
-    classes = [name for name in cohort.classes if name not in shown]
-    if classes and config.objective.classification > 0:
-        findings.append(
-            Finding(
-                "class-never-shown",
-                "train",
-                "warning",
-                f"no training study has a lesion of {', '.join(classes)}, yet the model will give it a probability",
-                "Take it out of the classes of cohort.yaml, add patients who have it, or divide with --split so that "
-                "the training gets some.",
-            )
-        )
-    phases = [phase for n, phase in enumerate(config.phases) if not any(s.present[n] for s in training)]
-    if phases:
-        findings.append(
-            Finding(
-                "phase-never-shown",
-                "train",
-                "warning",
-                f"no training study has the phase {', '.join(phases)}, yet the model will use it where a study has it",
-                f"Name the phases that the cohort has: --set phases={','.join(cohort.phases)}",
-            )
-        )
-    unused = [phase for phase in cohort.phases if phase not in config.phases]
-    if unused:
-        findings.append(
-            Finding(
-                "phase-not-asked-for",
-                "train",
-                "note",
-                f"the cohort's phase {', '.join(unused)} is not among the settings' phases and is not used",
-                f"To use it: --set phases={','.join(cohort.phases)}",
-            )
-        )
-    return findings
-
-
 def enhancement_statistics(training: Sequence[PreparedStudy], n_phases: int) -> dict[str, Any]:
     """Mean and spread of the lesions' normalised enhancement: by phase, and over all.
 
@@ -387,7 +349,9 @@ def enhancement_statistics(training: Sequence[PreparedStudy], n_phases: int) -> 
     }
 
 
-def _preparation(training: Sequence[PreparedStudy], config: Config) -> dict[str, Any]:
+def _preparation(
+    training: Sequence[PreparedStudy], config: Config, shown: Mapping[str, list[str]]
+) -> dict[str, Any]:
     """How the training studies were prepared, and their lesions' curves for the read-out baselines."""
     lesions = [
         {
@@ -405,6 +369,7 @@ def _preparation(training: Sequence[PreparedStudy], config: Config) -> dict[str,
         "phases": list(config.phases),
         "enhancement": enhancement_statistics(training, len(config.phases)),
         "lesions": lesions,
+        "shown": dict(shown),
         "patients": sorted({study.patient_id for study in training}),
         "keys": {study.study_id: study.key for study in training},
         "images": sorted({image for study in training for image in study.image_hashes}),
