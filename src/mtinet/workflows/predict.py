@@ -41,7 +41,7 @@ from mtinet.workflows.predictions.sources import Source, open_source
 from mtinet.workflows.predictions.stored import RESULT_FILE, read_result
 from mtinet.workflows.predictions.supplied import NOTHING, Supplied
 from mtinet.workflows.predictions.who import WhoIsWho, who_is_who, without_identity
-from mtinet.workflows.predictions.writing import written
+from mtinet.workflows.predictions.writing import settle, written
 from mtinet.workflows.unseen import training_patients
 
 _LONGEST_MESSAGE = 300
@@ -342,6 +342,7 @@ class _Batch:
             except UserError:
                 pass  # what was damaged since is predicted anew
             else:
+                settle(place)
                 self.kept.append(job.study_id)
                 return stored
         with stage("read"):

@@ -61,6 +61,11 @@ def written(
         # of another model, outline or images: beside the new files it would mislead
         (place / Path(name).name).unlink(missing_ok=True)
     yield told
+    settle(place)
+
+
+def settle(place: Path) -> None:
+    """Remove what stood for the line in the audit, now that it is there."""
     (place / PENDING_FILE).unlink(missing_ok=True)
 
 
