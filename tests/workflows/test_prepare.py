@@ -60,7 +60,7 @@ def test_what_is_prepared_starts_no_process(toy_cohort, tmp_path, monkeypatch):
         on_progress=lambda *n: seen.append(n),
     )
     assert [(s.key, s.image_hashes) for s in again.studies] == [(s.key, s.image_hashes) for s in first]
-    assert seen == [(2, 2)]
+    assert seen == [(1, 2), (2, 2)]
     seen.clear()
     more = prepare(
         toy_cohort.subset(["s0", "s1", "s2"]),
@@ -70,7 +70,7 @@ def test_what_is_prepared_starts_no_process(toy_cohort, tmp_path, monkeypatch):
         on_progress=lambda *n: seen.append(n),
     )
     assert [study.study_id for study in more.studies] == ["s0", "s1", "s2"]
-    assert seen == [(2, 3), (3, 3)]
+    assert seen == [(1, 3), (2, 3), (3, 3)]
 
 
 @pytest.mark.slow

@@ -76,12 +76,15 @@ def prepare(
     job = _Job(config, entries.cache_folder(cache, cohort.folder))
     items = [(study, cohort.lesion_labels(study)) for study in cohort.studies]
     # hashing lets other threads run, and a process that would only look in the cache takes seconds to start
+    outcomes: list[PreparedStudy | Finding | None] = []
+    there = 0
     with ThreadPoolExecutor(max(1, default_workers() if workers is None else workers)) as threads:
-        outcomes: list[PreparedStudy | Finding | None] = list(threads.map(partial(_find_one, job), items))
+        for found in threads.map(partial(_find_one, job), items):
+            outcomes.append(found)
+            there += found is not None
+            if on_progress is not None and found is not None:
+                on_progress(there, len(items))
     missing = [index for index, outcome in enumerate(outcomes) if outcome is None]
-    there = len(items) - len(missing)
-    if on_progress is not None and there:
-        on_progress(there, len(items))
     made = for_each(
         partial(_prepare_one, job),
         [items[index] for index in missing],

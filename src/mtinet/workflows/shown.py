@@ -70,7 +70,8 @@ def never_shown(shown: Mapping[str, Sequence[str]], cohort: Cohort, config: Conf
                 "train",
                 "warning",
                 f"no training study has the phase {', '.join(phases)}, yet the model will use it where a study has it",
-                f"Name the phases that the cohort has: --set phases={','.join(cohort.phases)}",
+                "Name the phases that the cohort has: "
+                f"--set phases={','.join(phase for phase in cohort.phases if phase not in phases)}",
             )
         )
     unused = [phase for phase in cohort.phases if phase not in config.phases]
