@@ -197,6 +197,9 @@ def test_the_key_is_not_made_among_results_that_are_given_away(predicted, toy_ru
     out = tmp_path / "out"
     with pytest.raises(UserError, match="lies inside"):
         predict(toy_run.path, place / "export", out, PredictOptions(formats=("json",), key=out / "key"))
+    mask = place / "out" / "mask.nii.gz"
+    with pytest.raises(UserError, match="lies inside"):
+        revise(place / "out", mask, place / "export", toy_run.path, out, ReviseOptions(key=out / "key"))
     assert not out.exists()
 
 

@@ -26,6 +26,7 @@ from mtinet.inference.predictor import Predictor, StudyPrediction, with_findings
 from mtinet.results import REVISED, Finding, Result, Severity
 from mtinet.runs import Run
 from mtinet.volume import Volume
+from mtinet.workflows.imports.mapping import refuse_key_inside
 from mtinet.workflows.predictions.audit import LOCK_FILE, Audit, alone_in
 from mtinet.workflows.predictions.formats import (
     DEFAULT_FORMATS,
@@ -141,6 +142,7 @@ def revise(
     options = options or ReviseOptions()
     keep, supplied = options.keep, Supplied(options.agent)
     supplied.check()
+    refuse_key_inside(out, options.key)
     if out.resolve() == result.resolve():
         raise UserError(f"{out} holds the result that is revised; give another folder with --out")
     old = read_result(result)
