@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
-from mtinet.reporting.picture import MAX_LESIONS, shown_slice, study_picture
+from mtinet.reporting.picture import MAX_LESIONS, _paint_probabilities, shown_slice, study_picture
 from mtinet.results import Lesion
 
 PHASES = ("pre", "arterial", "portal_venous", "delayed")
@@ -64,3 +66,17 @@ def test_slice_is_that_of_the_first_lesion():
 
 def test_lesion_too_small_for_the_grid_falls_back_to_the_middle():
     assert shown_slice(np.zeros((8, 4, 4), int), [lesion(1)]) == 4
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.5, 0.85, 0.9, 1.0])
+def test_percentage_stands_clear_of_the_end_of_its_bar(probability):
+    figure = Figure(figsize=(2.4, 0.8), dpi=100)
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    sure = Lesion(1, 1.0, 1.0, (0, 0, 0), 0.9, {"hcc": probability, "fnh": 1 - probability}, {}, {}, {})
+    _paint_probabilities(axes, sure)
+    figure.draw_without_rendering()
+    for text, bar in zip(axes.texts, axes.patches, strict=True):
+        words = text.get_window_extent().transformed(axes.transData.inverted())
+        assert not words.x0 <= bar.get_width() <= words.x1
+        assert 0 <= words.x0 and words.x1 <= 100

@@ -182,7 +182,9 @@ def _paint_probabilities(axes: Axes, lesion: Lesion) -> None:
     axes.barh(names, values, color=[BLUE, *[GREY] * (len(values) - 1)], height=0.6)
     for place, value in enumerate(values):
         if math.isfinite(value):
-            axes.text(min(value + 1.5, 88), place, f"{value:.0f} %", va="center", fontsize=7.5, color=INK)
+            # Behind the bar, or at its end within where the axes leave no room behind it.
+            place_x, side, ink = (value + 1.5, "left", INK) if value < 86 else (value - 1.5, "right", "white")
+            axes.text(place_x, place, f"{value:.0f} %", va="center", ha=side, fontsize=7.5, color=ink)
     axes.set(xlim=(0, 100), xlabel="class probability (%)")
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
