@@ -215,3 +215,19 @@ def test_settings_cannot_be_changed():
 def test_the_file_lists_every_field():
     written = yaml.safe_load(config.to_yaml(config.resolve("small")))
     assert list(written) == list(Config.model_fields)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["training.learning_rate", "training.weight_decay", "augmentation.gain", "objective.tim", "tdd.r1"],
+)
+def test_an_infinite_number_is_refused(name):
+    with pytest.raises(SettingsError, match=f"{name}: Input should be a finite number"):
+        config.resolve("tiny", assignments=[f"{name}=inf"])
+
+
+@pytest.mark.parametrize("name", ["training.ema", "decoder.dropout", "head.dropout", "tdd.dropout"])
+def test_a_one_that_leaves_nothing_is_refused(name):
+    assert config.resolve("tiny", assignments=[f"{name}=0.9"])
+    with pytest.raises(SettingsError, match=f"{name}: Input should be less than 1"):
+        config.resolve("tiny", assignments=[f"{name}=1"])

@@ -18,6 +18,8 @@ DEFAULT_PHASES: tuple[Phase, ...] = ("pre", "arterial", "portal_venous", "delaye
 
 NetworkName = Literal["mtinet", "basic_unet", "dynunet", "swinunetr", "attention_unet", "unet_cnn"]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+BelowOne = Annotated[float, Field(ge=0.0, lt=1.0)]
+"""A fraction whose 1 would leave nothing: all channels dropped, an average that never moves."""
 Positive = Annotated[float, Field(gt=0.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
 Count = Annotated[int, Field(ge=1)]
@@ -28,6 +30,6 @@ class SettingsError(UserError):
 
 
 class Settings(BaseModel):
-    """Base of all settings: immutable, and a name that does not exist is an error."""
+    """Base of all settings: immutable, finite, and a name that does not exist is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)

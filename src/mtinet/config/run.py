@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from mtinet.config.base import (
     DEFAULT_PHASES,
+    BelowOne,
     Count,
     Fraction,
     NetworkName,
@@ -59,9 +60,7 @@ class AugmentationSettings(Settings):
     enabled: bool = True
     flip: Fraction = Field(0.0, description="probability of a left-right flip")
     rotation_deg: NonNegative = 10.0
-    scale: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.1, description="zoom drawn from 1 - scale to 1 + scale"
-    )
+    scale: BelowOne = Field(0.1, description="zoom drawn from 1 - scale to 1 + scale")
     translation: NonNegative = Field(0.05, description="shift as a share of the patch")
     gain: NonNegative = Field(
         0.15, description="one gain a study on image AND targets, log-uniform half width"
@@ -103,7 +102,7 @@ class DecoderSettings(Settings):
     )
     convolutions: Count = 1
     skips: Literal["none", "raw", "fused"] = "fused"
-    dropout: Fraction = Field(
+    dropout: BelowOne = Field(
         0.0, description="share of channels dropped in training after every stage but the last"
     )
 
@@ -112,7 +111,7 @@ class HeadSettings(Settings):
     width: Count = 64
     depth: Annotated[int, Field(ge=0)] = 3
     heads: Count = 4
-    dropout: Fraction = 0.0
+    dropout: BelowOne = 0.0
     position: Literal["none", "learned", "sinusoidal", "time"] = "learned"
     pooling: Literal["global", "lesion"] = "lesion"
     levels: Literal["last", "all"] = Field(
@@ -163,7 +162,7 @@ class TddSettings(Settings):
     width: Count = 32
     depth: Count = 1
     heads: Count = 2
-    dropout: Fraction = 0.1
+    dropout: BelowOne = 0.1
     loss: Literal["nonsaturating", "hinge", "lsgan"] = "nonsaturating"
     spectral_norm: bool = True
     r1: NonNegative = Field(0.1, description="weight of the zero-centred gradient penalty on real pairs")
@@ -207,7 +206,7 @@ class TrainingSettings(Settings):
     warmup: Fraction = Field(0.05, description="share of the steps with a rising rate")
     schedule: Literal["cosine", "constant", "poly"] = "cosine"
     clip: NonNegative = Field(5.0, description="largest gradient norm; 0 switches clipping off")
-    ema: Fraction = Field(0.99, description="decay of the weights' moving average; 0 switches it off")
+    ema: BelowOne = Field(0.99, description="decay of the weights' moving average; 0 switches it off")
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     workers: Annotated[int, Field(ge=-1)] = Field(-1, description="loader processes; -1 = from the machine")
     seed: Annotated[int, Field(ge=0)] = 0
@@ -230,7 +229,7 @@ class InferenceSettings(Settings):
         6.0, description="predicted components whose volume is below that of a ball so wide are dropped"
     )
     slice_batch: Count = Field(16, description="most slices in a forward pass; a backend may take fewer")
-    overlap: Annotated[float, Field(ge=0, lt=1)] = Field(0.5, description="overlap of 3-D windows")
+    overlap: BelowOne = Field(0.5, description="overlap of 3-D windows")
 
 
 class EvaluationSettings(Settings):
