@@ -79,4 +79,5 @@ def test_percentage_stands_clear_of_the_end_of_its_bar(probability):
     for text, bar in zip(axes.texts, axes.patches, strict=True):
         words = text.get_window_extent().transformed(axes.transData.inverted())
         assert not words.x0 <= bar.get_width() <= words.x1
-        assert 0 <= words.x0 and words.x1 <= 100
+        assert words.x0 >= 0
+        assert words.x1 <= 100
