@@ -208,6 +208,27 @@ def test_unequal_spacing_is_named(series_writer):
     assert series.volumes[0].refused
 
 
+def test_thin_slices_are_slices_and_not_one_place(series_writer):
+    writer = series_writer(step_mm=0.4)
+    for place in range(6):
+        writer.add(place, place)
+    series, findings = only_series(writer.folder)
+    assert_volumes(series, 1, 6)
+    assert findings == set()
+
+
+@pytest.mark.parametrize(
+    "orientation", [(0.5, 0, 0, 0, 1, 0), (1, 0, 0, 0, 2, 0), (0, 0, 0, 0, 1, 0), (1, 0, 0, 0.6, 0.8, 0)]
+)
+def test_an_orientation_that_is_none_is_named(series_writer, orientation):
+    writer = series_writer(orientation=orientation)
+    for place in range(3):
+        writer.add(place, place)
+    series, findings = only_series(writer.folder)
+    assert findings == {"no-geometry"}
+    assert series.volumes == ()
+
+
 @pytest.mark.parametrize(
     ("lean", "finding"), [(lambda p: 1.5 * p, "shear"), (lambda p: 4.0 * (p > 2), "shifted-slices")]
 )
