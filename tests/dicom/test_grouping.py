@@ -5,6 +5,7 @@ import random
 
 import numpy as np
 import pytest
+from pydicom import Dataset
 
 from mtinet.dicom.study import read_studies
 from mtinet.errors import UserError
@@ -95,6 +96,8 @@ def test_volumes_whose_slices_all_have_their_own_time(series_writer):
     series, findings = only_series(writer.folder)
     assert_volumes(series, 3, 6)
     assert "instance-order" not in findings
+    first = [v.info.time_s for v in series.volumes]
+    assert first == pytest.approx([36000.5, 36060.5, 36120.5]), "a volume begins with its first slice"
 
 
 def test_ge_trigger_time_of_every_slice_with_one_acquisition_time(series_writer):
@@ -252,6 +255,43 @@ def test_localizer_and_mixed_orientation_are_named(series_writer):
         series, findings = only_series(writer.folder)
         assert findings == {finding}
         assert [v.info.n_slices for v in series.volumes] == [3, 3, 3]
+
+
+def test_one_slice_says_for_its_volume_that_text_is_burned_in_or_the_scale_lost(series_writer):
+    writer = series_writer(common={"Manufacturer": "Philips Medical Systems"})
+    for volume, place in itertools.product(range(2), range(6)):
+        odd = volume == 1 and place == 2
+        writer.add(
+            place,
+            100 * volume + place,
+            TemporalPositionIdentifier=volume + 1,
+            BurnedInAnnotation="YES" if odd else "NO",
+            RealWorldValueMappingSequence=[] if odd else [real_world()],
+        )
+    series, findings = only_series(writer.folder)
+    assert [v.burned_in for v in series.volumes] == [False, True]
+    assert [v.comparable for v in series.volumes] == [True, False]
+    assert "not-comparable" in findings
+
+
+def real_world():
+    """A mapping to a physical unit: what it gives is comparable without Philips' private scale."""
+    item, unit = Dataset(), Dataset()
+    unit.CodeValue, unit.CodingSchemeDesignator, unit.CodeMeaning = "ms", "UCUM", "milliseconds"
+    item.RealWorldValueSlope, item.RealWorldValueIntercept = 1.0, 0.0
+    item.MeasurementUnitsCodeSequence = [unit]
+    return item
+
+
+def test_a_volume_of_too_many_voxels_is_named(series_writer, monkeypatch):
+    monkeypatch.setattr("mtinet.dicom.volumes.MAX_VOXELS", 4 * 48)
+    for name, slices, refused in (("a", 4, set()), ("b", 5, {"too-large"})):
+        writer = series_writer(name)
+        for place in range(slices):
+            writer.add(place, place)
+        series, findings = only_series(writer.folder)
+        assert findings == refused
+        assert bool(series.volumes[0].refused) == bool(refused)
 
 
 def test_a_test_bolus_is_a_volume_per_time(series_writer):

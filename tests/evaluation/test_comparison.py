@@ -9,8 +9,10 @@ import pytest
 from mtinet.config.comparison import ComparisonSettings
 from mtinet.config.variation import ScoringVariation
 from mtinet.errors import UserError
+from mtinet.evaluation.areas import area_of
 from mtinet.evaluation.comparison import DEFAULT_ENDPOINTS, ENDPOINTS, compare
-from mtinet.evaluation.pooling import RowRecords
+from mtinet.evaluation.paired import detectable_difference
+from mtinet.evaluation.pooling import RowRecords, class_scores
 
 QUICK = ComparisonSettings(permutations=999, bootstrap=200)
 
@@ -98,6 +100,41 @@ def test_intervals_hold_the_difference_and_what_is_detectable_is_larger_than_its
         assert item.difference.low <= item.difference.value <= item.difference.high
         if item.test:
             assert item.detectable > 2.8 * item.standard_error  # 0.84 + 1.96 at the least
+
+
+def test_what_is_detectable_is_by_the_first_level_of_holms_procedure(rows):
+    comparison = compare(rows, "full", ["enhancement_error", "dice"], QUICK)
+    for item in comparison.differences:
+        own, reference = (row.patients(item.endpoint) for row in (rows[1 + (item.row == "same")], rows[0]))
+        error = (own - reference).std(ddof=1) / math.sqrt(60)
+        assert item.standard_error == pytest.approx(error, rel=1e-9)
+        expected = detectable_difference(error, QUICK.level / 4, QUICK.power)
+        assert item.detectable == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("others", [0, 80])
+def test_a_verdict_is_that_of_the_adjusted_p(rows, others):
+    """One of many tests is a claim only where Holm's procedure leaves it one."""
+    absent = [RowRecords(f"later {n}", f"Later {n}", (), cells=(f"a{n}", f"b{n}")) for n in range(others)]
+    item = found(compare([*rows[:2], *absent], "full", ["dice"], QUICK), "poor", "dice")
+    assert item.p <= 0.002
+    assert item.p_holm == pytest.approx(item.p * (1 + others))
+    assert item.verdict == ("not distinguishable" if others else "worse")
+
+
+def test_an_area_near_one_has_an_interval_within_0_and_1(record_maker):
+    row = RowRecords("full", "full", record_maker(patients=12).row(0, right=0.6))
+    area = area_of(class_scores(row, row.records[0].classes))
+    assert area.interval()[1] > 1.0, "the normal interval reaches beyond"
+    shown = compare([row], "full", settings=QUICK).row("full").values["auroc"]
+    assert 0.0 <= shown.low <= shown.value <= shown.high == 1.0
+
+
+def test_a_reference_whose_runs_are_missing_supports_no_claim(rows):
+    waiting = replace(rows[0], cells=("a", "b", "c"))
+    for item in compare([waiting, rows[1]], "full", settings=QUICK).differences:
+        if item.family != "described":
+            assert (item.verdict, item.reason) == ("no claim", "runs of the reference are missing")
 
 
 def test_families_are_corrected_apart_and_described_endpoints_not_tested(rows):
@@ -209,6 +246,10 @@ def test_what_a_row_can_never_have_is_not_waited_for(rows):
         *(("class", endpoint) for endpoint in ("accuracy", "auroc")),
         *(("trivial", endpoint) for endpoint in ("enhancement_error", "dice", "accuracy")),
     }
+    # nor is what the reference cannot have
+    base = replace(rows[0], masks=False)
+    later = RowRecords("later", "Later", (), cells=("e", "f"))
+    assert "dice" not in {endpoint for _, endpoint in compare([base, later], "full", settings=QUICK).awaited}
 
 
 def test_a_cohort_may_be_renamed_while_its_content_stays(rows, record_maker):

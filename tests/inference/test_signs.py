@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from mtinet.config import MeasurementSettings
-from mtinet.inference.reference_tissue import liver_around
-from mtinet.inference.signs import signs_of
+from mtinet.inference.reference_tissue import Tissue, liver_around
+from mtinet.inference.signs import hyperenhancement, signs_of
 
 SETTINGS = MeasurementSettings()
 APHE, RIM = "arterial_hyperenhancement", "rim_arterial_hyperenhancement"
@@ -55,6 +55,19 @@ def test_a_part_of_the_core_is_enough_from_a_quarter_on(scene, lesion_of, curves
     found = signs(observed, lesion_of)
     assert found["hyperenhancing_core", "arterial"].value == pytest.approx(100 * share, abs=5.0)
     assert finding(found, APHE, "arterial") == expected
+
+
+@pytest.mark.parametrize(("gain", "share"), [(71.0, 0.0), (73.0, 100.0)])
+def test_the_fewer_voxels_tell_of_the_liver_the_more_a_lesion_has_to_gain(scene, lesion_of, gain, share):
+    """Four voxels that gain 50 with an sd of 10: two standard errors are 20 x sqrt(1 + 1/4) = 22.4."""
+    off = 10.0 * np.sqrt(3.0) / 2.0
+    gains = 50.0 + np.array([-off, off, -off, off])
+    liver = Tissue({"pre": np.full(4, 100.0), "arterial": 100.0 + gains})
+    around = {"pre": 100.0, "arterial": 150.0}
+    observed = scene(core={"pre": 100.0, "arterial": 100.0 + gain}, liver=around, noise=0.0)
+    found = hyperenhancement(observed, lesion_of(observed, SETTINGS), liver, SETTINGS)
+    assert found[0].name == "hyperenhancing_core"
+    assert found[0].value == share
 
 
 def test_gaining_more_without_ending_brighter_is_not_enough(scene, lesion_of, curves):
@@ -105,7 +118,10 @@ def test_the_cut_off_at_equilibrium_is_102(scene, lesion_of, curves, signal, exp
     assert "equilibrium, Kloeckner 2016" in found["washout", "delayed"].reason
 
 
-@pytest.mark.parametrize(("time_s", "expected"), [(180.0, "absent"), (300.0, "present")])
+@pytest.mark.parametrize(
+    ("time_s", "expected"),
+    [(180.0, "absent"), (SETTINGS.delayed_from_s, "present"), (300.0, "present")],
+)
 def test_a_delayed_phase_has_its_own_cut_off(scene, lesion_of, curves, time_s, expected):
     core = {**curves["hypervascular"], "delayed": 160 / 1.0175}
     observed = replace(scene(core=core, noise=0.2), times_s={"delayed": time_s})
