@@ -93,6 +93,12 @@ def test_mixed_revisions_are_refused_unless_asked_for(planned: Plan, records):
     assert any("2 revisions of code or libraries stand side by side" in note for note in gathered.notes)
 
 
+def test_of_mixed_revisions_each_run_is_the_newest(planned: Plan, records):
+    made = [(records[0], "newest", "2040"), (records[0], "newer", "2030"), (records[1], "old", "2020")]
+    gathered = gather(planned, [of_revision(*one) for one in made], allow_mixed=True)
+    assert [r.revision.sources for own in gathered.records.values() for r in own] == ["newest", "old"]
+
+
 def test_the_newest_revision_that_has_every_row_is_taken(planned: Plan, records):
     old = [of_revision(record, "old", "2020") for record in records]
     new = [of_revision(record, "new", "2030") for record in records]
@@ -173,3 +179,12 @@ def test_means_are_those_of_the_method_that_a_row_stands_for(records):
         assert means["enhancement_error"] == pytest.approx(sum(values) / len(values))
         right = [study.baselines["majority"] == study.label for study in studies]
         assert means["accuracy"] == pytest.approx(sum(right) / len(right))
+
+
+def test_a_study_without_a_lesion_has_no_part_in_the_mean_dice(records):
+    (scoring,) = records[0].scorings
+    sick = scoring.studies[0].model_copy(update={"dice": 0.8, "volume_ml": 1.0})
+    healthy = sick.model_copy(update={"dice": 0.0, "volume_ml": 0.0, "label": "none"})
+    scoring = scoring.model_copy(update={"studies": (sick, healthy)})
+    record = records[0].model_copy(update={"scorings": (scoring,)})
+    assert row_means(Row("r", "R"), [record])["dice"] == 0.8
