@@ -91,6 +91,7 @@ def test_mixed_revisions_are_refused_unless_asked_for(planned: Plan, records):
     gathered = gather(planned, mixed, allow_mixed=True)
     assert not gathered.missing
     assert any("2 revisions of code or libraries stand side by side" in note for note in gathered.notes)
+    assert not gather(planned, mixed, revision=records[0].revision, allow_mixed=True).missing
 
 
 def test_of_mixed_revisions_each_run_is_the_newest(planned: Plan, records):

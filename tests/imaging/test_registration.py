@@ -1,3 +1,4 @@
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -184,6 +185,36 @@ def test_a_motion_that_lowers_the_similarity_is_rejected(toy, monkeypatch):
     assert (found.applied, found.outcome) == ("none", "rejected")
     assert "does not raise the similarity" in found.reason
     assert found.similarity_after == found.similarity_before
+
+
+def ever_more_alike(monkeypatch):
+    """Let whatever was found raise the similarity."""
+    rising = itertools.count()
+    monkeypatch.setattr(registration_module.search, "similarity", lambda *_: float(next(rising)))
+
+
+def test_a_motion_out_of_the_field_of_view_is_rejected(toy, monkeypatch):
+    away = sitk.Euler3DTransform()
+    away.SetTranslation((0.0, 0.0, 50.0))
+    monkeypatch.setattr(registration_module.search, "find_rigid", lambda *_: away)
+    ever_more_alike(monkeypatch)
+    found = register(toy.images["delayed"], toy.images["portal_venous"])
+    assert (found.applied, found.outcome) == ("none", "rejected")
+    assert "out of the phase's field of view" in found.reason
+
+
+def test_the_change_of_volume_of_a_deformation_is_taken_out(pair, monkeypatch):
+    """A uniform swelling by 15 % a side: tissue moves with the breath, and keeps its volume."""
+    reference, moved, _ = pair
+    lattice = np.diag([40.0, 40.0, 40.0, 1.0])
+    lattice[:3, 3] = -200.0
+    places = np.stack(np.meshgrid(*[40.0 * np.arange(11) - 200.0] * 3, indexing="ij"), axis=-1)
+    let_it_find(monkeypatch, Deformation(0.15 * places, lattice))
+    monkeypatch.setattr(registration_module.search, "bspline_from_ras", lambda transform, _: transform)
+    ever_more_alike(monkeypatch)
+    found = register(moved, reference, None, 40.0)
+    assert found.applied == "bspline"
+    assert found.jacobian_max < 1.25, "1.52 as it was found"
 
 
 def test_the_deformation_is_that_of_itk_and_its_jacobian_that_of_differences():
