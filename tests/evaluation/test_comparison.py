@@ -180,6 +180,19 @@ def test_two_readings_of_the_same_runs_are_one_test_where_they_say_the_same(rows
     assert compare([rows[0], *apart], "full", ["dice"], QUICK).family_size("primary") == 3
 
 
+def test_what_the_reference_itself_reads_is_no_test(rows):
+    """The mask of a reference read by a classifier: one mask, another class."""
+    read = RowRecords("read", "Read", rows[0].records, "read_out", "logistic_regression")
+    comparison = compare([rows[0], read, rows[1]], "full", settings=QUICK)
+    dice = found(comparison, "read", "dice")
+    assert (dice.difference.value, dice.test, dice.verdict) == (0.0, "", "described")
+    assert found(comparison, "read", "enhancement_error").test == "permutation of signs"
+    assert [comparison.family_size(family) for family in ("primary", "secondary")] == [3, 4]
+    later = RowRecords("again", "Again", (), cells=("a", "b"))
+    base = replace(rows[0], cells=("a", "b"))
+    assert compare([base, later], "full", settings=QUICK).awaited == ()
+
+
 def test_one_seed_takes_mcnemar_and_several_the_permutation(rows, record_maker):
     assert found(compare(rows, "full", settings=QUICK), "poor", "accuracy").test == "McNemar, exact"
     several = [RowRecords("full", "f", record_maker().row(0, seeds=2)), rows[1]]

@@ -349,7 +349,9 @@ def _method(row: RowRecords, endpoint: Endpoint) -> str:
 
 
 def _family(row: RowRecords, base: RowRecords, endpoint: Endpoint) -> Family:
-    """A row that was told where the lesion is competes with none that had to find it."""
+    """Nothing is tested of a row that was told where the lesion is, nor of one that reads what the reference reads."""
+    if _source(row, endpoint) == _source(base, endpoint):
+        return "described"
     method = _method(row, endpoint)
     helped = method == ORACLE and _method(base, endpoint) != ORACLE
     return "described" if helped or method == NONE else endpoint.family

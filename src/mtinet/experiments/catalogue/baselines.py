@@ -61,6 +61,12 @@ BASELINES = Experiment(
     rows=(
         Row("mtinet", "MTI-Net"),
         Row("mtinet-paper", "MTI-Net, plain reading of the paper", PLAIN_READING, trials="mtinet-paper"),
+        Row(
+            "mtinet-read-out",
+            "MTI-Net's mask, signal under it, logistic regression",
+            enhancement="read_out",
+            classes="logistic_regression",
+        ),
         *(_with_read_out(name, "", "logistic regression", "logistic_regression") for name in NETWORKS),
         *(_with_read_out(name, "-boosting", "gradient boosting", "gradient_boosting") for name in NETWORKS),
         *(
@@ -94,8 +100,9 @@ BASELINES = Experiment(
     reading="MTI-Net for regression or classification alone has no mask: it is read under the reference mask, "
     "which is in its favour; its enhancement is the head's alone, because the signal under the reference mask is "
     "the truth by definition.  Read-out classifiers learn from the signals under the reference masks of the "
-    "training patients and are asked about those under predicted masks.  The plain reading of the paper pools "
-    "over the image: over patches in training, over whole slices in use.",
+    "training patients and are asked about those under predicted masks; where the mask is MTI-Net's own, the "
+    "difference is what its heads add to it.  The plain reading of the paper pools over the image: over patches "
+    "in training, over whole slices in use.",
     described=("nsd", "hd95_mm"),
 )
 
