@@ -89,7 +89,7 @@ def test_rows_on_fewer_folds_are_told_apart(tool, tmp_path, record_maker):
     make = record_maker(patients=18)
     rows = (
         RowRecords("full", "MTI-Net", make.row(0), cells=("a", "b")),
-        RowRecords("half", "Half", make.row(1, folds=(1,)), cells=("a", "b")),
+        RowRecords("half", "Half", make.row(1, folds=(1,)), cells=("c", "d")),
     )
     comparison = compare(rows, "full", settings=ComparisonSettings(permutations=199, bootstrap=50))
     write_tables(ExperimentResults("baselines", "t", "q?", comparison, rows), tmp_path / "baselines")
@@ -122,7 +122,16 @@ def test_a_campaign_that_is_half_done_gives_its_table(tool, page, tmp_path, reco
     # records alone are no finished experiment: nothing has to be in the README yet
     assert tool.block(tmp_path / "results") == tool.NOT_MEASURED
     call = [sys.executable, "-m", "mtinet.cli", "experiment", "baselines", "--preset", "tiny"]
-    call += ["--folds", "0,1,2,3,4", "--records", runs, "--report", tmp_path / "results" / "baselines"]
+    call += [
+        "--folds",
+        "0,1,2,3,4",
+        "--rows",
+        "mtinet-paper,basic_unet,dynunet",
+        "--records",
+        runs,
+        "--report",
+        tmp_path / "results" / "baselines",
+    ]
     done = subprocess.run(list(map(str, call)), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "Runs are missing: mtinet-paper (5 of 5), basic_unet (3 of 5), dynunet (5 of 5)" in done.stdout
