@@ -155,8 +155,11 @@ def test_patients_that_trained_are_refused_by_an_ensemble(toy_run: Run, tmp_path
     chosen.write(tmp_path / "cohort")
     shutil.copytree(toy_run.path, tmp_path / "other")
     given = (toy_run.path, tmp_path / "cohort", tmp_path / "out")
-    with pytest.raises(UserError, match="given twice"):
-        predict(*given, PredictOptions(ensemble=(toy_run.path,)))
+    for same in (toy_run.path, tmp_path / "other"):
+        with pytest.raises(UserError, match="the same network as one before it"):
+            predict(*given, PredictOptions(ensemble=(same,)))
+    settings = tmp_path / "other" / "config.yaml"
+    settings.write_text(settings.read_text().replace("seed: 0", "seed: 1"))
     outcome = predict(*given, PredictOptions(ensemble=(tmp_path / "other",)))
     refused = [f for f in outcome.findings if f.id == "not-predicted"]
     assert [f.case for f in refused] == [split["train"][0]]

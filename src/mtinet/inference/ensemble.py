@@ -54,15 +54,15 @@ class Ensemble(Predictor):
         RunError
             One of them is no finished run.
         UserError
-            They do not take the same images or do not know the same classes, or one is given twice.
+            They do not take the same images or do not know the same classes, or one is given twice (or a copy of it).
         """
-        twice = [
-            run.path
-            for n, run in enumerate(runs)
-            if run.path.resolve() in [r.path.resolve() for r in runs[:n]]
-        ]
+        digests = [run.digest() for run in runs]
+        twice = [run.path for n, run in enumerate(runs) if digests[n] in digests[:n]]
         if twice:
-            raise UserError(f"run {twice[0]} is given twice, which is no second opinion; give every run once")
+            raise UserError(
+                f"run {twice[0]} holds the same network as one before it, which is no second opinion; give every run "
+                "once"
+            )
         ensemble = cls([Predictor.load(run, device, backend) for run in runs], opinions)
         ensemble.adopt_calibration(runs[0])
         return ensemble
