@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.resources import files
 
 import numpy as np
 import pytest
@@ -91,3 +92,14 @@ def test_a_folder_that_holds_something_is_refused(tmp_path):
     (tmp_path / "kept").write_text("mine", encoding="utf-8")
     with pytest.raises(UserError, match="is not empty"):
         export_bundle("reference", tmp_path)
+
+
+@pytest.mark.slow
+def test_it_names_nobody_who_trained_the_model(bundle):
+    """What is given away: weights and settings, but not the ids that a run folder holds."""
+    split = json.loads((files("mtinet.models") / "reference" / "split.json").read_text(encoding="utf-8"))
+    ids = {str(one).encode() for part in ("train", "test") for one in split[part]}
+    assert len(ids) > 100
+    for path in (path for path in bundle.rglob("*") if path.is_file()):
+        content = path.read_bytes()
+        assert not [one for one in ids if one in content], path.name
