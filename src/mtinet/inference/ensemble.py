@@ -56,14 +56,15 @@ class Ensemble(Predictor):
         UserError
             They do not take the same images or do not know the same classes, or one is given twice (or a copy of it).
         """
-        digests = [run.digest() for run in runs]
+        predictors = [Predictor.load(run, device, backend) for run in runs]
+        digests = [predictor.facts["digest"] for predictor in predictors]
         twice = [run.path for n, run in enumerate(runs) if digests[n] in digests[:n]]
         if twice:
             raise UserError(
                 f"run {twice[0]} holds the same network as one before it, which is no second opinion; give every run "
                 "once"
             )
-        ensemble = cls([Predictor.load(run, device, backend) for run in runs], opinions)
+        ensemble = cls(predictors, opinions)
         ensemble.adopt_calibration(runs[0])
         return ensemble
 
