@@ -4,6 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mtinet.evaluation.pooling import RowRecords
+
 PHASES = ("pre", "arterial", "portal_venous", "delayed")
 CLASSES = ("hemangioma", "hcc")
 CURVES = {"hemangioma": (1.0, 1.6, 1.9, 2.0), "hcc": (1.0, 2.0, 1.6, 1.2)}
@@ -116,3 +118,14 @@ def training_lesions() -> pd.DataFrame:
         named = {f"true_{phase}": value for phase, value in zip(PHASES, signals)}
         rows.append({"patient_id": f"T{index}", "label": label, **named})
     return pd.DataFrame(rows)
+
+
+@pytest.fixture
+def rows(record_maker):
+    """A reference, a row that is poorer in everything, and one that differs by chance alone."""
+    make = record_maker()
+    return [
+        RowRecords("full", "full", make.row(0, right=1.2)),
+        RowRecords("poor", "poor", make.row(1, dice=-0.1, error=15.0, right=0.1)),
+        RowRecords("same", "the same", make.row(2, right=1.2)),
+    ]

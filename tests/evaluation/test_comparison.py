@@ -1,8 +1,5 @@
 """From records to verdicts."""
 
-import math
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -10,25 +7,11 @@ from mtinet.config.comparison import ComparisonSettings
 from mtinet.config.variation import ScoringVariation
 from mtinet.errors import UserError
 from mtinet.evaluation.areas import area_of
-from mtinet.evaluation.comparison import DEFAULT_ENDPOINTS, ENDPOINTS, compare
-from mtinet.evaluation.paired import detectable_difference
+from mtinet.evaluation.compared import DEFAULT_ENDPOINTS, ENDPOINTS
+from mtinet.evaluation.comparison import compare
 from mtinet.evaluation.pooling import RowRecords, class_scores
 
 QUICK = ComparisonSettings(permutations=999, bootstrap=200)
-
-
-@pytest.fixture
-def rows(record_maker):
-    make = record_maker()
-    return [
-        RowRecords("full", "full", make.row(0, right=1.2)),
-        RowRecords("poor", "poor", make.row(1, dice=-0.1, error=15.0, right=0.1)),
-        RowRecords("same", "the same", make.row(2, right=1.2)),
-    ]
-
-
-def found(comparison, row, endpoint):
-    return next(item for item in comparison.of(endpoint) if item.row == row)
 
 
 # ---------------------------------------------------------------------- pooling
@@ -83,43 +66,11 @@ def test_a_scoring_variation_is_found_and_its_absence_said(record_maker):
 
 
 # ---------------------------------------------------------------------- verdicts
-def test_a_poorer_row_is_worse_and_the_same_is_not_distinguished(rows):
-    comparison = compare(rows, "full", settings=QUICK)
-    for endpoint in ("enhancement_error", "dice", "accuracy", "auroc"):
-        assert found(comparison, "poor", endpoint).verdict == "worse", endpoint
-        assert found(comparison, "same", endpoint).verdict == "not distinguishable", endpoint
-    turned = compare(rows, "poor", settings=QUICK)
-    assert found(turned, "full", "enhancement_error").verdict == "better"
-    assert found(turned, "full", "dice").difference.value == pytest.approx(
-        -found(comparison, "poor", "dice").difference.value
-    )
-
-
 def test_intervals_hold_the_difference_and_what_is_detectable_is_larger_than_its_error(rows):
     for item in compare(rows, "full", settings=QUICK).differences:
         assert item.difference.low <= item.difference.value <= item.difference.high
         if item.test:
             assert item.detectable > 2.8 * item.standard_error  # 0.84 + 1.96 at the least
-
-
-def test_what_is_detectable_is_by_the_first_level_of_holms_procedure(rows):
-    comparison = compare(rows, "full", ["enhancement_error", "dice"], QUICK)
-    for item in comparison.differences:
-        own, reference = (row.patients(item.endpoint) for row in (rows[1 + (item.row == "same")], rows[0]))
-        error = (own - reference).std(ddof=1) / math.sqrt(60)
-        assert item.standard_error == pytest.approx(error, rel=1e-9)
-        expected = detectable_difference(error, QUICK.level / 4, QUICK.power)
-        assert item.detectable == pytest.approx(expected, rel=1e-9)
-
-
-@pytest.mark.parametrize("others", [0, 80])
-def test_a_verdict_is_that_of_the_adjusted_p(rows, others):
-    """One of many tests is a claim only where Holm's procedure leaves it one."""
-    absent = [RowRecords(f"later {n}", f"Later {n}", (), cells=(f"a{n}", f"b{n}")) for n in range(others)]
-    item = found(compare([*rows[:2], *absent], "full", ["dice"], QUICK), "poor", "dice")
-    assert item.p <= 0.002
-    assert item.p_holm == pytest.approx(item.p * (1 + others))
-    assert item.verdict == ("not distinguishable" if others else "worse")
 
 
 def test_an_area_near_one_has_an_interval_within_0_and_1(record_maker):
@@ -130,37 +81,6 @@ def test_an_area_near_one_has_an_interval_within_0_and_1(record_maker):
     assert 0.0 <= shown.low <= shown.value <= shown.high == 1.0
 
 
-def test_a_reference_whose_runs_are_missing_supports_no_claim(rows):
-    waiting = replace(rows[0], cells=("a", "b", "c"))
-    for item in compare([waiting, rows[1]], "full", settings=QUICK).differences:
-        if item.family != "described":
-            assert (item.verdict, item.reason) == ("no claim", "runs of the reference are missing")
-
-
-def test_families_are_corrected_apart_and_described_endpoints_not_tested(rows):
-    comparison = compare(rows, "full", settings=QUICK)
-    assert [comparison.family_size(family) for family in ("primary", "secondary")] == [4, 4]
-    alone = compare(rows[:2], "full", ["dice"], QUICK)
-    one = found(alone, "poor", "dice")
-    assert one.p_holm == one.p
-    assert found(comparison, "poor", "dice").p_holm >= one.p
-    beside = found(comparison, "poor", "relative_error_percent")
-    assert (beside.verdict, beside.test) == ("described", "")
-    assert math.isnan(beside.p)
-
-
-def test_a_test_that_cannot_be_made_stays_in_its_family(rows):
-    """DeLong's variance is 0 between a perfect row and one that found nothing: the others' p must not fall by that."""
-    comparison = compare(rows, "full", settings=QUICK)
-    cannot = {("poor", "auroc"): math.nan}
-    changed = tuple(
-        replace(item, p=cannot.get((item.row, item.endpoint), item.p)) for item in comparison.differences
-    )
-    assert replace(comparison, differences=changed).family_size("secondary") == comparison.family_size(
-        "secondary"
-    )
-
-
 def test_two_readings_of_the_same_runs_are_one_test_where_they_say_the_same(rows, record_maker):
     records = record_maker().row(1, dice=-0.02)
     two = [RowRecords(name, name, records, "read_out", name) for name in ("logistic_regression", "network")]
@@ -169,9 +89,9 @@ def test_two_readings_of_the_same_runs_are_one_test_where_they_say_the_same(rows
     # one Dice, one enhancement error; of the classes and their areas two
     assert [comparison.family_size(family) for family in ("primary", "secondary")] == [2, 4]
     for endpoint in ("dice", "enhancement_error"):
-        first, second = (found(comparison, row.name, endpoint) for row in two)
+        first, second = (comparison.difference(row.name, endpoint) for row in two)
         assert (first.same_as, second.same_as) == ("", "logistic_regression")
-        assert first.p_holm == second.p_holm == found(alone, two[0].name, endpoint).p_holm
+        assert first.p_holm == second.p_holm == alone.difference(two[0].name, endpoint).p_holm
         assert first.verdict == second.verdict
     # the same runs under another variation, and other runs, are tests of their own
     hidden = record_maker().row(5, dice=-0.02, phases=("pre", "arterial"))
@@ -180,34 +100,12 @@ def test_two_readings_of_the_same_runs_are_one_test_where_they_say_the_same(rows
     assert compare([rows[0], *apart], "full", ["dice"], QUICK).family_size("primary") == 3
 
 
-def test_what_the_reference_itself_reads_is_no_test(rows):
-    """The mask of a reference read by a classifier: one mask, another class."""
-    read = RowRecords("read", "Read", rows[0].records, "read_out", "logistic_regression")
-    comparison = compare([rows[0], read, rows[1]], "full", settings=QUICK)
-    dice = found(comparison, "read", "dice")
-    assert (dice.difference.value, dice.test, dice.verdict) == (0.0, "", "described")
-    assert found(comparison, "read", "enhancement_error").test == "permutation of signs"
-    assert [comparison.family_size(family) for family in ("primary", "secondary")] == [3, 4]
-    later = RowRecords("again", "Again", (), cells=("a", "b"))
-    base = replace(rows[0], cells=("a", "b"))
-    assert compare([base, later], "full", settings=QUICK).awaited == ()
-
-
 def test_one_seed_takes_mcnemar_and_several_the_permutation(rows, record_maker):
-    assert found(compare(rows, "full", settings=QUICK), "poor", "accuracy").test == "McNemar, exact"
+    assert compare(rows, "full", settings=QUICK).difference("poor", "accuracy").test == "McNemar, exact"
     several = [RowRecords("full", "f", record_maker().row(0, seeds=2)), rows[1]]
-    assert found(compare(several, "full", settings=QUICK), "poor", "accuracy").test == "permutation of signs"
-
-
-def test_rows_that_still_move_support_no_claim(rows, record_maker):
-    moving = RowRecords("poor", "poor", record_maker().row(1, dice=-0.2, converged=False))
-    comparison = compare([rows[0], moving], "full", settings=QUICK)
-    item = found(comparison, "poor", "dice")
-    assert (item.verdict, item.reason) == ("no claim", "not converged: poor")
-    assert item.p_holm < 0.05
-    assert any("Not converged" in note for note in comparison.notes)
-    other_way = compare([rows[0], moving], "poor", settings=QUICK)
-    assert found(other_way, "full", "dice").verdict == "no claim"
+    assert (
+        compare(several, "full", settings=QUICK).difference("poor", "accuracy").test == "permutation of signs"
+    )
 
 
 def test_a_read_out_has_an_area_of_its_own(record_maker):
@@ -217,52 +115,23 @@ def test_a_read_out_has_an_area_of_its_own(record_maker):
         "unet", "u", make.row(1, classes=False), enhancement="read_out", classes="logistic_regression"
     )
     comparison = compare([network, classifier], "full", settings=QUICK)
-    assert found(comparison, "unet", "auroc").difference.n == 60
+    assert comparison.difference("unet", "auroc").difference.n == 60
     assert 0.5 < comparison.row("unet").values["auroc"].value < 1
     majority = RowRecords("m", "m", make.row(1, classes=False), classes="majority")
-    assert found(compare([network, majority], "full", settings=QUICK), "m", "auroc").verdict == "not scored"
+    assert (
+        compare([network, majority], "full", settings=QUICK).difference("m", "auroc").verdict == "not scored"
+    )
 
 
 def test_only_patients_that_both_scored_are_paired(rows, record_maker):
     half = RowRecords("half", "half", record_maker().row(3, folds=(1,)), cells=("a", "b"))
     comparison = compare([rows[0], half], "full", settings=QUICK)
-    assert found(comparison, "half", "dice").difference.n == 30
+    assert comparison.difference("half", "dice").difference.n == 30
     assert any("1 of 2" in note for note in comparison.notes)
     for item in comparison.differences:
         if item.family != "described":
             assert (item.verdict, item.reason) == ("no claim", "runs of the row are missing")
     assert any("different folds" in note for note in comparison.notes)
-
-
-def test_rows_without_a_run_count_in_the_correction(rows, record_maker):
-    """Or every row that comes later would take away what was said of the others."""
-    row = RowRecords("poor", "poor", record_maker().row(1, dice=-0.2), cells=("c", "d"))
-    absent = RowRecords("later", "Later", (), cells=("e", "f"))
-    twin = RowRecords("twin", "Read otherwise", (), classes="logistic_regression", cells=("e", "f"))
-    alone = compare([rows[0], row], "full", settings=QUICK)
-    awaiting = compare([rows[0], row, absent, twin], "full", settings=QUICK)
-    # the twin reads mask and enhancement from the same runs: it adds its class alone
-    assert alone.family_size("primary") == 2
-    assert awaiting.family_size("primary") == 4
-    assert awaiting.family_size("secondary") == alone.family_size("secondary") + 4
-    assert found(awaiting, "poor", "dice").p_holm > found(alone, "poor", "dice").p_holm
-    assert [summary.name for summary in awaiting.rows] == ["full", "poor"]
-    assert any("Without a finished run, so not in the tables: Later" in note for note in awaiting.notes)
-
-
-def test_what_a_row_can_never_have_is_not_waited_for(rows):
-    """Or verdicts would change when it comes and has none of it."""
-    maskless = RowRecords("class", "Class alone", (), enhancement="none", cells=("e", "f"), masks=False)
-    mean = RowRecords("trivial", "Mean", (), "training_mean", "majority", cells=("g", "h"))
-    waiting = compare([rows[0], maskless, mean], "full", settings=QUICK)
-    assert set(waiting.awaited) == {
-        *(("class", endpoint) for endpoint in ("accuracy", "auroc")),
-        *(("trivial", endpoint) for endpoint in ("enhancement_error", "dice", "accuracy")),
-    }
-    # nor is what the reference cannot have
-    base = replace(rows[0], masks=False)
-    later = RowRecords("later", "Later", (), cells=("e", "f"))
-    assert "dice" not in {endpoint for _, endpoint in compare([base, later], "full", settings=QUICK).awaited}
 
 
 def test_a_cohort_may_be_renamed_while_its_content_stays(rows, record_maker):
@@ -289,9 +158,9 @@ def test_who_was_told_the_place_competes_with_nobody_who_had_to_find_it(rows, re
         )
     told = RowRecords("told", "told", tuple(records), enhancement="oracle_mask", classes="none")
     comparison = compare([rows[0], told], "full", settings=QUICK)
-    item = found(comparison, "told", "enhancement_error")
+    item = comparison.difference("told", "enhancement_error")
     assert (item.verdict, item.test, item.difference.n) == ("described", "", 60)
-    assert found(comparison, "told", "accuracy").verdict == "not scored"
+    assert comparison.difference("told", "accuracy").verdict == "not scored"
     assert comparison.family_size("primary") == 1  # Dice
     assert comparison.family_size("secondary") == 0
 
@@ -309,16 +178,16 @@ def test_a_study_without_lesion_has_no_overlap_whatever_was_predicted(record_mak
     right, wrong = row("right", None), row("wrong", 0.0)
     assert right.patients("dice").equals(wrong.patients("dice"))
     assert len(right.patients("dice")) == 11
-    difference = found(compare([right, wrong], "right", ["dice"], QUICK), "wrong", "dice").difference
+    difference = compare([right, wrong], "right", ["dice"], QUICK).difference("wrong", "dice").difference
     assert (difference.value, difference.n) == (0.0, 11)
 
 
 def test_what_a_row_does_not_have_is_not_scored(rows, record_maker):
     network = RowRecords("unet", "U-Net", record_maker().row(3, classes=False))
     comparison = compare([rows[0], network], "full", settings=QUICK)
-    assert found(comparison, "unet", "accuracy").verdict == "not scored"
-    assert found(comparison, "unet", "auroc").verdict == "not scored"
-    assert found(comparison, "unet", "dice").verdict == "not distinguishable"
+    assert comparison.difference("unet", "accuracy").verdict == "not scored"
+    assert comparison.difference("unet", "auroc").verdict == "not scored"
+    assert comparison.difference("unet", "dice").verdict == "not distinguishable"
 
 
 def test_sites_take_the_place_of_folds(record_maker):
@@ -326,7 +195,7 @@ def test_sites_take_the_place_of_folds(record_maker):
     rows = [RowRecords(name, name, make.row(place, held_out_sites=True)) for place, name in enumerate("ab")]
     comparison = compare(rows, "a", settings=QUICK)
     assert comparison.row("a").blocks == ("site A", "site B")
-    assert found(comparison, "b", "auroc").difference.n == 60
+    assert comparison.difference("b", "auroc").difference.n == 60
 
 
 # ---------------------------------------------------------------------- what may be compared

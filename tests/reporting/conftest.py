@@ -16,7 +16,8 @@ from mtinet import files, provenance
 from mtinet.config import Config
 from mtinet.config.comparison import ComparisonSettings
 from mtinet.evaluation import readouts
-from mtinet.evaluation.comparison import DEFAULT_ENDPOINTS, compare
+from mtinet.evaluation.compared import DEFAULT_ENDPOINTS
+from mtinet.evaluation.comparison import compare
 from mtinet.evaluation.pooling import RowRecords
 from mtinet.evaluation.summary import summarise, to_table
 from mtinet.reporting.experiment import ExperimentResults, write_results

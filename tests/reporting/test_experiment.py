@@ -15,7 +15,8 @@ import pytest
 from mtinet.config.comparison import ComparisonSettings
 from mtinet.config.variation import LearningVariation, ScoringVariation
 from mtinet.errors import UserError
-from mtinet.evaluation.comparison import ENDPOINTS, compare
+from mtinet.evaluation.compared import ENDPOINTS
+from mtinet.evaluation.comparison import compare
 from mtinet.evaluation.pooling import RowRecords
 from mtinet.records import Scoring
 from mtinet.reporting import experiment_pictures as pictures

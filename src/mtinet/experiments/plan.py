@@ -104,7 +104,7 @@ class Experiment:
     axis : Axis or None
         The number that the rows vary.
     described : tuple of str
-        Endpoints that are described beside the usual ones (:data:`mtinet.evaluation.comparison.ENDPOINTS`).
+        Endpoints that are described beside the usual ones (:data:`mtinet.evaluation.compared.ENDPOINTS`).
     """
 
     name: str

@@ -9,7 +9,8 @@ from typing import Any
 
 from mtinet import provenance
 from mtinet.config.variation import ScoringVariation
-from mtinet.evaluation.comparison import DEFAULT_ENDPOINTS, compare
+from mtinet.evaluation.compared import DEFAULT_ENDPOINTS
+from mtinet.evaluation.comparison import compare
 from mtinet.evaluation.pooling import RowRecords
 from mtinet.experiments.gather import Gathered, cell_name
 from mtinet.experiments.plan import Axis, Row, row_config

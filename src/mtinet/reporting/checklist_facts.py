@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from mtinet.config import Config
-from mtinet.evaluation.comparison import Comparison
+from mtinet.evaluation.compared import Comparison
 from mtinet.evaluation.pooling import RowRecords
 from mtinet.records import RunRecord
 from mtinet.reporting.experiment_tables import QUANTITIES

@@ -11,7 +11,7 @@ from typing import Any
 
 from mtinet import files
 from mtinet.errors import UserError
-from mtinet.evaluation.comparison import Comparison, PairedDifference
+from mtinet.evaluation.compared import Comparison, PairedDifference
 from mtinet.evaluation.pooling import RowRecords
 from mtinet.evaluation.sureness import Sureness, sureness
 from mtinet.reporting import checklists, experiment_pictures
@@ -264,11 +264,13 @@ def _attention(results: ExperimentResults) -> list[Picture]:
 def _verdict_table(comparison: Comparison) -> dict[str, Any]:
     """A cell a row and tested endpoint: the verdict with the difference behind it."""
     tested = [endpoint for endpoint in comparison.endpoints if endpoint.family != "described"]
-    paired = {(item.row, item.endpoint): item for item in comparison.differences}
     return {
         "heads": [(QUANTITIES[endpoint.name].label, endpoint.family) for endpoint in tested],
         "rows": [
-            (row.title, [_verdict_cell(paired[row.name, endpoint.name]) for endpoint in tested])
+            (
+                row.title,
+                [_verdict_cell(comparison.difference(row.name, endpoint.name)) for endpoint in tested],
+            )
             for row in comparison.rows
             if row.name != comparison.reference
         ],

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from mtinet.evaluation.comparison import Comparison, PairedDifference
+from mtinet.evaluation.compared import Comparison, PairedDifference
 from mtinet.evaluation.pooling import RowRecords, scored_studies
 from mtinet.evaluation.sureness import Sureness
 from mtinet.reporting.attention import by_phase

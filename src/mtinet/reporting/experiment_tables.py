@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from mtinet.config.comparison import ComparisonSettings
-from mtinet.evaluation.comparison import Comparison, PairedDifference, RowSummary
+from mtinet.evaluation.compared import Comparison, PairedDifference, RowSummary
 from mtinet.evaluation.occlusion import agreements
 from mtinet.evaluation.pooling import RowRecords
 from mtinet.evaluation.statistics import NO_ESTIMATE, Estimate
@@ -47,12 +47,14 @@ OCCLUSION_EFFECTS = {
 # ---------------------------------------------------------------------- CSV
 def to_frame(comparison: Comparison) -> pd.DataFrame:
     """All numbers, one line a row and endpoint; the reference has no difference."""
-    paired = {(item.row, item.endpoint): item for item in comparison.differences}
-    lines = [
-        {**_own(row, endpoint.name), **_against(paired.get((row.name, endpoint.name)))}
-        for row in comparison.rows
-        for endpoint in comparison.endpoints
-    ]
+    lines = []
+    for row in comparison.rows:
+        for endpoint in (endpoint.name for endpoint in comparison.endpoints):
+            reference = row.name == comparison.reference
+            against = (
+                {"verdict": "reference"} if reference else _against(comparison.difference(row.name, endpoint))
+            )
+            lines.append({**_own(row, endpoint), **against})
     return pd.DataFrame(lines)
 
 
@@ -82,9 +84,7 @@ def _own(row: RowSummary, endpoint: str) -> dict[str, Any]:
     }
 
 
-def _against(item: PairedDifference | None) -> dict[str, Any]:
-    if item is None:
-        return {"verdict": "reference"}
+def _against(item: PairedDifference) -> dict[str, Any]:
     return {
         "family": item.family,
         "difference": item.difference.value,
