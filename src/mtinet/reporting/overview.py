@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,16 +36,26 @@ class KeyFigure:
 
 @dataclass(frozen=True)
 class FindingGroup:
-    """Findings of one kind: the first of them, and the studies that it is about."""
+    """Findings of one kind: one of them in full, and how the others of the kind put it.
+
+    Attributes
+    ----------
+    finding : Finding
+        The first.
+    cases : tuple of str
+        Studies of which its very words are true.
+    others : tuple of (str, tuple of str)
+        Further meanings, as sentences (with the repair where it is another), each with its studies.
+    """
 
     finding: Finding
     cases: tuple[str, ...]
-    count: int
+    others: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     @property
     def meaning(self) -> str:
         """What is wrong, as a sentence."""
-        return sentence(spoken(self.finding.meaning))
+        return _as_sentence(self.finding)
 
     @property
     def measure(self) -> str:
@@ -118,15 +128,31 @@ def _beside(row: Row | None, label: str) -> str:
 
 # ---------------------------------------------------------------------- findings
 def grouped_findings(findings: Iterable[Finding]) -> list[FindingGroup]:
-    """Findings of one id and stage together, errors first."""
-    groups: dict[tuple[str, str, str], list[Finding]] = {}
+    """Findings of one id and stage together, errors first; what only some of them say is told of those alone."""
+    groups: dict[tuple[str, str, str], dict[tuple[str, str], list[Finding]]] = {}
     for finding in findings:
-        groups.setdefault((finding.severity, finding.stage, finding.id), []).append(finding)
-    ordered = sorted(groups.values(), key=lambda group: SEVERITIES.index(group[0].severity))
-    return [
-        FindingGroup(group[0], tuple(dict.fromkeys(f.case for f in group if f.case)), len(group))
-        for group in ordered
-    ]
+        kind = groups.setdefault((finding.severity, finding.stage, finding.id), {})
+        kind.setdefault((_as_sentence(finding), finding.action), []).append(finding)
+    ordered = sorted(groups.items(), key=lambda kind: SEVERITIES.index(kind[0][0]))
+    return [_group(wordings) for _, wordings in ordered]
+
+
+def _group(wordings: Mapping[tuple[str, str], Sequence[Finding]]) -> FindingGroup:
+    (_, first), *rest = wordings.items()
+    repair = first[0].action
+    others = (
+        (meaning if action == repair else f"{meaning}. {action}", _cases(said))
+        for (meaning, action), said in rest
+    )
+    return FindingGroup(first[0], _cases(first), tuple(others))
+
+
+def _as_sentence(finding: Finding) -> str:
+    return sentence(spoken(finding.meaning))
+
+
+def _cases(findings: Iterable[Finding]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(finding.case for finding in findings if finding.case))
 
 
 # ---------------------------------------------------------------------- cohort
