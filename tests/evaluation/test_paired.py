@@ -67,11 +67,12 @@ def test_mcnemar_is_the_permutation_of_signs_of_right_and_wrong(first, second, b
 # ---------------------------------------------------------------------- effect and power
 def test_standardised_difference_is_mean_over_deviation():
     values = np.random.default_rng(4).normal(0.5, 2.0, 30)
-    weights = np.vstack([np.ones(30), np.arange(30) % 3])
+    weights = np.vstack([np.ones(30), np.arange(30) % 3, np.zeros(30)])
     found = paired.standardised_difference(weights, values)["d_z"]
     assert found[0] == pytest.approx(values.mean() / values.std(ddof=1))
     repeated = np.repeat(values, np.arange(30) % 3)
     assert found[1] == pytest.approx(repeated.mean() / repeated.std(ddof=1))
+    assert np.isnan(found[2]), "a resample of other patients alone"
     assert np.isnan(paired.standardised_difference(np.ones((1, 3)), np.ones(3))["d_z"]).all()
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from mtinet.cohort import Cohort
 from mtinet.errors import UserError
@@ -55,6 +56,20 @@ def test_only_held_out_studies_are_scored_and_everything_is_written(run: Run):
     reference = lesions[lesions["reference"].notna()]
     assert reference["true_portal_venous"].notna().all()
     assert reference["oracle_portal_venous"].notna().all()
+
+
+def test_a_network_that_finds_nothing_stays_scored(run: Run):
+    """Or a row that failed on a whole fold would keep the enhancement error of its good ones."""
+    settings = run.path / "config.yaml"
+    text = yaml.safe_load(settings.read_text())
+    text["inference"]["min_peak"] = 1.0
+    settings.write_text(yaml.safe_dump(text))
+    scored = evaluate(run.path)
+    assert (read_table(scored.folder / "studies.csv")["n_predicted"] == 0).all()
+    for metric in ("mae_raw", "mae_relative"):
+        mean = scored.scored.find("enhancement", metric, "training_mean").value
+        for method in ("head", "read_out"):
+            assert scored.scored.find("enhancement", metric, method).value == pytest.approx(mean)
 
 
 def test_evaluation_is_repeatable(run: Run):

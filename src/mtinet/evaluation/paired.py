@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mtinet.evaluation.statistics import FloatArray
+from mtinet.evaluation.statistics import FloatArray, safe_ratio
 
 STREAM_PERMUTATION = 302
 
@@ -83,11 +83,10 @@ def standardised_difference(weights: FloatArray, differences: NDArray[Any]) -> d
     """
     values = differences.astype(np.float64)
     count = weights.sum(-1)
-    mean = weights @ values / count
+    mean = safe_ratio(weights @ values, count)
     squares = (weights * (values[None, :] - mean[:, None]) ** 2).sum(-1)
     variance = squares / np.maximum(count - 1.0, 1.0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return {"d_z": np.where(variance > 1e-24, mean / np.sqrt(variance), np.nan)}
+    return {"d_z": safe_ratio(mean, np.sqrt(np.where(variance > 1e-24, variance, 0.0)))}
 
 
 # ---------------------------------------------------------------------- many tests

@@ -171,9 +171,23 @@ def lesion_table(
     for name in ("label", "predicted_label", "oracle_label"):
         if name in table:
             table[name] = table[name].fillna("")
+    _add_what_found_nothing(table, config.phases)
     if run.has_discriminator and f"predicted_{config.phases[0]}" in table:
         _add_discriminator_attention(table, gains, config, run)
     return table
+
+
+def _add_what_found_nothing(table: pd.DataFrame, phases: Sequence[str]) -> None:
+    """Empty columns of the methods that had no lesion to read: they take the training mean, and stay scored.
+
+    Every mask is read out.  A network that says the enhancement under the reference mask has a head.
+    """
+    methods = (
+        ["measured", "predicted"] if any(f"oracle_{phase}" in table for phase in phases) else ["measured"]
+    )
+    for name in (f"{method}_{phase}" for method in methods for phase in phases):
+        if name not in table:
+            table[name] = math.nan
 
 
 def _add_discriminator_attention(
