@@ -5,7 +5,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from mtinet.volume import Volume, VolumeError, grid_distance_mm, read_geometry, read_nifti
+from mtinet.volume import Volume, VolumeError, grid_distance_mm, read_geometry, read_nifti, wrong_size
 
 ORIENTATIONS = [
     "".join(code)
@@ -198,3 +198,24 @@ def test_a_bad_file_is_named_with_cause_and_repair(tmp_path, write, message):
     with pytest.raises(VolumeError, match=message) as caught:
         read_nifti(path)
     assert "bad.nii.gz" in str(caught.value)
+
+
+def test_complex_voxels_are_refused(tmp_path):
+    nib.Nifti1Image(np.ones((4, 4, 4), np.complex64), np.eye(4)).to_filename(tmp_path / "pre.nii.gz")
+    with pytest.raises(VolumeError, match=r"pre\.nii\.gz holds complex numbers; export the magnitude"):
+        read_nifti(tmp_path / "pre.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing_mm"),
+    [((320, 260, 72), (1.2, 1.2, 3.0)), ((40, 40, 20), (0.5, 0.5, 1.0)), ((512, 512, 700), (1.0, 1.0, 2.5))],
+)
+def test_livers_small_animals_and_whole_bodies_pass(shape, spacing_mm):
+    assert wrong_size(shape, spacing_mm) == ""
+
+
+@pytest.mark.parametrize("factor", [10.0, 1000.0, 0.01, 0.001])
+def test_a_voxel_size_in_another_unit_is_told_with_its_numbers(factor):
+    told = wrong_size((320, 260, 72), (1.2 * factor, 1.2 * factor, 3.0 * factor))
+    assert f"{1.2 * factor:.4g} x" in told
+    assert "no part of a body" in told

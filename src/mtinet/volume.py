@@ -35,6 +35,9 @@ _MOST_COMPRESSED = 250
 _ALWAYS_READ = 64 << 20
 """Bytes up to which compression does not matter."""
 
+EXTENT_MM = (10.0, 2500.0)
+"""Longest side of a field of view: that of a mouse's liver, and that of a whole body with room to spare."""
+
 SNAP_VOXELS = 0.1
 """Distance between a mask's grid and its image's, in voxels, below which they count as the same grid."""
 
@@ -137,6 +140,22 @@ def read_geometry(path: Path) -> tuple[tuple[int, ...], NDArray[np.float64]]:
     return _shape(image, path), _usable_affine(image.affine, path)
 
 
+def wrong_size(shape: Sequence[int], spacing_mm: Sequence[float]) -> str:
+    """Why no image of a body has such voxels; empty where one may.
+
+    Parameters
+    ----------
+    shape : sequence of int
+    spacing_mm : sequence of float
+        In millimetres, as NIfTI and DICOM have it.
+    """
+    sides = [count * step for count, step in zip(shape, spacing_mm, strict=True)]
+    if EXTENT_MM[0] <= max(sides) <= EXTENT_MM[1]:
+        return ""
+    shown, voxel = (" x ".join(f"{value:.4g}" for value in values) for values in (sides, spacing_mm))
+    return f"shows {shown} mm with voxels of {voxel} mm, which is no part of a body"
+
+
 def read_nifti(path: Path, *, labels: bool = False) -> Volume:
     """Read an image file (NIfTI or whatever nibabel reads).
 
@@ -161,6 +180,8 @@ def read_nifti(path: Path, *, labels: bool = False) -> Volume:
     affine = _usable_affine(image.affine, path)
     shape = _shape(image, path)
     _refuse_swollen(image, path, labels)
+    if image.get_data_dtype().kind == "c":
+        raise VolumeError(f"{path} holds complex numbers; export the magnitude")
     try:
         array = np.asanyarray(image.dataobj)
     except (OSError, EOFError, zlib.error, ValueError) as error:

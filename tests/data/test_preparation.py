@@ -377,6 +377,19 @@ def test_nan_is_refused_by_name(toy, tmp_path):
         prepare_for_prediction(study, DEFAULT_PHASES, COARSE)
 
 
+@pytest.mark.parametrize("phase", ["portal_venous", "pre"])
+@pytest.mark.parametrize("factor", [1000.0, 0.001])
+def test_a_voxel_size_in_another_unit_is_refused(toy, tmp_path, phase, factor):
+    """A grid over metres would take all memory of the machine."""
+    image = toy.images[phase]
+    scaled = Volume(image.array, image.affine @ np.diag([factor, factor, factor, 1.0]))
+    study = toy.with_phase(phase, scaled).write(tmp_path, "s1")
+    with pytest.raises(
+        PreparationError, match=f"study s1: {phase} shows .* no part of a body; correct its voxel"
+    ):
+        prepare_for_prediction(study, DEFAULT_PHASES, COARSE)
+
+
 def test_phases_apart_in_space_are_refused(toy, tmp_path):
     far = toy.images["pre"].affine.copy()
     far[0, 3] += 5000

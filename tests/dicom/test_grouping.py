@@ -294,6 +294,17 @@ def test_a_volume_of_too_many_voxels_is_named(series_writer, monkeypatch):
         assert bool(series.volumes[0].refused) == bool(refused)
 
 
+def test_a_pixel_spacing_in_another_unit_is_named(series_writer):
+    writer = series_writer(spacing=(1250.0, 1500.0))
+    for place in range(4):
+        writer.add(place, place)
+    series, findings = only_series(writer.folder)
+    assert findings == {"field-of-view"}
+    assert "no part of a body" in series.volumes[0].refused
+    with pytest.raises(UserError, match="PixelSpacing"):
+        series.volumes[0].info.load()
+
+
 def test_a_test_bolus_is_a_volume_per_time(series_writer):
     writer = series_writer()
     for k in range(12):

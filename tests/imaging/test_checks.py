@@ -36,6 +36,17 @@ def test_nan_and_constant(toy, findings_of):
     assert all(finding.severity == "error" for finding in found.values())
 
 
+def test_a_voxel_size_in_another_unit_and_normalised_voxels(toy, findings_of):
+    metres = toy.images["delayed"].affine @ np.diag([1000.0, 1000.0, 1000.0, 1.0])
+    scored = toy.images["pre"].array - toy.images["pre"].array.mean()
+    toy = toy.with_phase("delayed", Volume(toy.images["delayed"].array, metres))
+    found = findings_of(toy.with_phase("pre", toy.images["pre"].with_array(scored)))
+    assert found["field-of-view"].severity == "error"
+    assert found["field-of-view"].meaning.startswith("delayed shows")
+    assert found["below-zero"].meaning.endswith("mean little")
+    assert found["below-zero"].value > found["below-zero"].threshold
+
+
 @pytest.mark.parametrize(
     ("shift_mm", "finding", "severity"),
     [

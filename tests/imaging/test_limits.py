@@ -51,6 +51,14 @@ def test_files_that_are_not_used_are_named_with_the_repair(study):
     assert "--phase-names" in found.action
 
 
+def test_images_below_zero_are_no_magnitudes(study, toy):
+    image = toy.images["arterial"]
+    scored = image.with_array((image.array - image.array.mean()) / image.array.std())
+    (found,) = image_limits(replace(study, loaded={**toy.images, "arterial": scored}), PHASES)
+    assert (found.id, found.severity) == ("below-zero", "warning")
+    assert found.meaning.startswith("arterial: many voxels are below zero")
+
+
 def test_every_phase_that_the_model_does_not_know_is_named(study, toy):
     image = toy.images["arterial"]
 

@@ -17,7 +17,7 @@ from mtinet.dicom.intensity import scaling
 from mtinet.dicom.series import Grid, SeriesInfo, VolumeInfo
 from mtinet.dicom.sources import SourceFile
 from mtinet.results import Finding, Severity
-from mtinet.volume import LPS
+from mtinet.volume import LPS, wrong_size
 
 MAX_VOLUMES = 5000
 Source = tuple[SourceFile, Header]
@@ -270,6 +270,7 @@ def _volume(index: int, stack: Stack, by_image: _ByImage, header: Header, notes:
             )
         affine = affine_ras(images)
         _refuse_mixed_formats([source[1] for source in sources])
+        _refuse_wrong_size(affine, sources[0][1], len(images))
     except StackError as error:
         notes.add(error.id, "error", f"cannot be used (its volume {index + 1}): {error}", error.repair)
         message = f"Volume {index + 1} of {notes.name} cannot be used: {error}. {error.repair}"
@@ -285,6 +286,16 @@ def _volume(index: int, stack: Stack, by_image: _ByImage, header: Header, notes:
 def _format(header: Header) -> PixelFormat:
     assert header.format is not None, "_usable() leaves such files out"
     return header.format
+
+
+def _refuse_wrong_size(affine: NDArray[np.float64], header: Header, slices: int) -> None:
+    """Refuse a voxel size in another unit: a lattice over metres would take all memory."""
+    form = _format(header)
+    spacing_mm = np.linalg.norm(affine[:3, :3], axis=0).tolist()
+    if why := wrong_size((form.columns, form.rows, slices), spacing_mm):
+        raise StackError(
+            "field-of-view", f"it {why}", "Correct PixelSpacing (millimetres) or export the original series."
+        )
 
 
 def _refuse_mixed_formats(headers: Sequence[Header]) -> None:

@@ -13,11 +13,12 @@ from mtinet.cohort import Study
 from mtinet.cohort.findings import Findings
 from mtinet.config import Phase
 from mtinet.imaging.gain import GAIN_THRESHOLD, changed_gains, darker_than_first, phase_ratios
+from mtinet.imaging.magnitude import BELOW_ZERO, NO_MAGNITUDE, share_below_zero
 from mtinet.imaging.mask_checks import check_masks, grid_text
 from mtinet.imaging.phase_order import SURE, misnamed_phases
 from mtinet.imaging.resampling import overlap_fraction
 from mtinet.results import Finding
-from mtinet.volume import SNAP_VOXELS, Volume, VolumeError, read_nifti
+from mtinet.volume import SNAP_VOXELS, Volume, VolumeError, read_nifti, wrong_size
 
 MIN_OVERLAP = 0.5
 """Share of the reference's field of view that a phase should cover."""
@@ -148,7 +149,24 @@ def _check_values(phase: Phase, volume: Volume, report: Findings) -> None:
             value=bad,
             threshold=0,
         )
-    elif volume.array.min() == volume.array.max():
+        return
+    if why := wrong_size(volume.shape, volume.spacing_mm):
+        report.add(
+            "field-of-view",
+            "error",
+            f"{phase} {why}",
+            "Correct its voxel size (millimetres, not metres or micrometres), or export it again.",
+        )
+    if (share := share_below_zero(volume)) > BELOW_ZERO:
+        report.add(
+            "below-zero",
+            "warning",
+            f"{share:.0%} of the voxels of {phase} are below zero: {NO_MAGNITUDE}",
+            "Take the images as the scanner stored them.",
+            value=share,
+            threshold=BELOW_ZERO,
+        )
+    if volume.array.min() == volume.array.max():
         report.add(
             "constant-image",
             "error",
@@ -162,7 +180,9 @@ def _check_grids(images: Mapping[Phase, Volume], report: Findings) -> dict[Phase
     usable = {
         phase: volume
         for phase, volume in images.items()
-        if np.isfinite(volume.array).all() and volume.array.min() < volume.array.max()
+        if np.isfinite(volume.array).all()
+        and volume.array.min() < volume.array.max()
+        and not wrong_size(volume.shape, volume.spacing_mm)
     }
     if not images:
         return usable

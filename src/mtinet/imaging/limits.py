@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from mtinet.cohort import Study
 from mtinet.config import PHASES, Phase
 from mtinet.dicom.contrast import agent_kind
+from mtinet.imaging.magnitude import BELOW_ZERO, NO_MAGNITUDE, share_below_zero
 from mtinet.results import Finding, Severity
 from mtinet.volume import Volume
 
@@ -52,6 +53,14 @@ def image_limits(study: Study, phases: Sequence[Phase]) -> list[Finding]:
             f"{', '.join(eight_bit)}: at most {GREY_LEVELS} grey levels (8 bit), so the images were windowed for "
             "display and phases have no common scale; signal, enhancement and what follows from them mean little",
             "Predict on the images as the scanner stored them (DICOM, or NIfTI converted from it).",
+        )
+    shares = {phase: share_below_zero(volume) for phase, volume in study.loaded.items()}
+    if negative := [phase for phase, share in shares.items() if share > BELOW_ZERO]:
+        add(
+            "below-zero",
+            "warning",
+            f"{', '.join(negative)}: many voxels are below zero, so {NO_MAGNITUDE}",
+            "Predict on the images as the scanner stored them.",
         )
     if _slices(study.loaded[study.reference_phase]) == 1:
         add(
