@@ -2,14 +2,18 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+import typer
 import yaml
 
-from mtinet.cli.base import show
+from mtinet.cli.base import exit_for, show
+from mtinet.results import Finding
 
 SMALL = (
     "--set",
@@ -161,6 +165,46 @@ def test_check_exit_code_is_1_on_errors_only(toy_cohort):
     bad = mtinet("check", toy_cohort.folder)
     assert bad.returncode == 1
     assert "does not exist" in bad.stdout
+
+
+def test_check_repeats_what_the_import_found(toy_cohort):
+    lost = Finding("missing-slice", "import", "error", "a slice is missing", "Export it again.", "s0")
+    (toy_cohort.folder / "import.json").write_text(json.dumps({"findings": [lost.to_dict()]}))
+    told = mtinet("check", toy_cohort.folder, "--json")
+    assert told.returncode == 0, "it will stay so, whatever is mended here"
+    assert lost.to_dict() in json.loads(told.stdout)
+
+
+def test_a_study_that_has_its_result_did_not_fail():
+    truncated = Finding("unusable-image", "import", "error", "an image is truncated", "Copy it again.", "s0")
+    exit_for([truncated], True, done={"s0"})
+    for done in ((), {"s1"}):
+        with pytest.raises(typer.Exit) as end:
+            exit_for([truncated], True, done)
+        assert end.value.exit_code == 1
+
+
+def test_a_program_gets_a_document_of_an_error_too(tmp_path: Path):
+    done = mtinet("predict", "nomodel", "nowhere", "-o", "x", "--json", cwd=tmp_path)
+    error = json.loads(done.stdout)["error"]
+    assert error["exit_code"] == done.returncode == 2
+    assert error["message"] in done.stderr
+    assert "nomodel" in error["message"]
+
+
+def test_an_interrupted_command_says_how_to_go_on(tmp_path: Path):
+    words = [sys.executable, "-m", "mtinet", "simulate", "out", "--preset", "paper"]
+    running = subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "out").exists():
+        assert running.poll() is None, running.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(running.pid, signal.SIGINT)
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "mtinet: interrupted; what is finished stays" in said
+    assert "Traceback" not in said
 
 
 @pytest.mark.slow

@@ -9,6 +9,12 @@ class UserError(ValueError):
     exit_code = 2
 
 
+class BusyError(UserError):
+    """Another process works there at this moment; the same call may do later."""
+
+    exit_code = 4
+
+
 class UnusableError(UserError):
     """The input holds nothing that can be used."""
 

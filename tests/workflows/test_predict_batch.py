@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 import mtinet
 from mtinet import files
 from mtinet.cli import app
-from mtinet.errors import UserError
+from mtinet.errors import BusyError, UserError
 from mtinet.volume import Volume, read_nifti
 from mtinet.workflows.predict import OutputError, PredictOptions, predict
 from mtinet.workflows.predictions import formats as writers
@@ -464,7 +464,7 @@ def test_one_process_at_a_time_works_in_an_output_folder(toy_run, three, tmp_pat
 
     def explain_beside_another(self, study):
         for source in (three / "s1", three):
-            with pytest.raises(UserError, match=r"another mtinet predict or revise.*wait until it has ended"):
+            with pytest.raises(BusyError, match=r"another mtinet predict or revise.*wait until it has ended"):
                 predict(toy_run.path, source, out, QUICK)
             refused.append(source)
         return explain(self, study)

@@ -1,8 +1,8 @@
 """The command line: parse, call one workflow, print, exit code.
 
 Results go to stdout (``--json`` for programs), progress and logs to stderr.  Exit codes: 0 done, 1 some
-studies failed (they are listed), 2 wrong usage, 3 nothing usable.  Each module adds its commands to the
-application; the order of the imports is that of ``mtinet --help``.
+studies failed (they are listed), 2 wrong usage, 3 nothing usable, 4 another process works there, 130 interrupted.
+Each module adds its commands to the application; the order of the imports is that of ``mtinet --help``.
 """
 
 from __future__ import annotations
@@ -15,10 +15,14 @@ from typing import Annotated, NoReturn
 import typer
 
 from mtinet import errors
-from mtinet.cli.base import app
+from mtinet.cli.base import app, show
 
 from mtinet.cli import data, imports, exports, ingest, model, bench, results  # isort: skip  # noqa: F401
 from mtinet.cli import experiments, machine, phases, tables  # isort: skip  # noqa: F401
+
+
+INTERRUPTED = 130
+"""Exit code of a command that was broken off by the keyboard (128 + SIGINT)."""
 
 
 @app.callback(invoke_without_command=True)
@@ -42,6 +46,14 @@ def main() -> NoReturn:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app(standalone_mode=True)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            typer.echo(
+                "mtinet: interrupted; what is finished stays, and the same command goes on (train, crossval and "
+                "experiment with --resume)",
+                err=True,
+            )
+        raise
     except errors.UserError as error:
         caught: BaseException = error
         code, message = error.exit_code, str(error)
@@ -61,5 +73,7 @@ def main() -> NoReturn:
         )
     if "--debug" in sys.argv:
         traceback.print_exception(caught)
+    if "--json" in sys.argv:
+        show({"error": {"type": type(caught).__name__, "message": message, "exit_code": code}}, "", True)
     typer.secho(f"mtinet: {message}", err=True, fg=typer.colors.RED)
     sys.exit(code)

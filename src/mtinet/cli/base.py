@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -119,11 +119,19 @@ def findings_text(findings: Iterable[Finding]) -> str:
     return "\n".join([*lines, counts or "no findings"])
 
 
-def exit_for(findings: Iterable[Finding], usable: bool) -> None:
-    """Exit code 3 when nothing was usable, 1 when a finding is an error."""
+def exit_for(findings: Iterable[Finding], usable: bool, done: Collection[str] = ()) -> None:
+    """Exit code 3 when nothing was usable, 1 when a finding is an error.
+
+    Parameters
+    ----------
+    findings : iterable of Finding
+    usable : bool
+    done : collection of str
+        Studies that have their result: what is wrong with their files is told, and would fail again each time.
+    """
     if not usable:
         raise typer.Exit(3)
-    if any(f.severity == "error" for f in findings):
+    if any(f.severity == "error" and f.case not in done for f in findings):
         raise typer.Exit(1)
 
 

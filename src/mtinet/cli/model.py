@@ -294,7 +294,7 @@ def predict(
         "\n".join([*lines, findings_text(outcome.findings), RESEARCH_USE]),
         json_,
     )
-    exit_for(outcome.findings, usable)
+    exit_for(outcome.findings, usable, {*(result.study_id for result in outcome.results), *outcome.kept})
 
 
 @app.command()

@@ -92,4 +92,4 @@ def revise(
         f"{findings_text(revised.findings)}\n{RESEARCH_USE}",
         json_,
     )
-    exit_for(revised.findings, True)
+    exit_for(revised.findings, True, {revised.result.study_id})

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mtinet.cohort import Cohort, CohortError, Study, read_with_findings
 from mtinet.data import cache as entries
@@ -15,9 +14,8 @@ from mtinet.data.prepared import PreparedStudy
 from mtinet.imaging.checks import StudyLook, copied_images
 from mtinet.reporting.qc import QC_PAGE, StudyPictures, draw_study, write_page
 from mtinet.results import Finding
-from mtinet.workflows.check import look_at_one, worst_first
+from mtinet.workflows.check import import_record, look_at_one, worst_first
 from mtinet.workflows.imports.inclusion import INCLUSION_FILE, InclusionRow
-from mtinet.workflows.imports.writing import IMPORT_FILE
 from mtinet.workflows.pool import OnProgress, for_each
 
 
@@ -57,7 +55,7 @@ def qc(
     cohort, findings = read_with_findings(cohort_dir)
     if cohort is None:
         raise CohortError("\n".join(f"{f.meaning}. {f.action}" for f in findings))
-    imported = _imported(cohort_dir)
+    imported = import_record(cohort_dir)
     prepared = _prepared(entries.cache_folder(cache, cohort_dir))
     found = for_each(partial(_one, cohort, prepared), cohort.studies, workers, on_progress)
     for look, _ in found:
@@ -95,13 +93,6 @@ def _prepared(cache: Path) -> dict[str, Path]:
         return {}
     newest = sorted(entries.cache_entries(cache), key=lambda entry: entry.folder.stat().st_mtime)
     return {entry.study_id: entry.folder for entry in newest}
-
-
-def _imported(folder: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads((folder / IMPORT_FILE).read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return {}
 
 
 def inclusion_of(folder: Path) -> list[InclusionRow]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mtinet import files, provenance
-from mtinet.errors import UserError
+from mtinet.errors import BusyError
 
 AUDIT_FILE = "audit.jsonl"
 LOCK_FILE = ".lock"
@@ -34,7 +34,7 @@ def alone_in(folder: Path) -> Iterator[None]:
 
     Raises
     ------
-    UserError
+    BusyError
         Another process holds it.
     """
     made = [place for place in (folder, *folder.parents) if not place.exists()]
@@ -46,7 +46,7 @@ def alone_in(folder: Path) -> Iterator[None]:
             except OSError:
                 alone = True
             if not alone:
-                raise UserError(
+                raise BusyError(
                     f"another mtinet predict or revise writes into {folder} at this moment; wait until it has ended, "
                     "or give another folder with -o"
                 )
