@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -269,6 +271,19 @@ def test_without_dicom_files_the_audit_holds_no_uid(predicted, toy_run, tmp_path
     assert line["study_id"].startswith("study-")
 
 
+def children():
+    """Processes that this one started."""
+    return Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+
+
+def target(descriptor):
+    """What an open file descriptor is of; one that was closed meanwhile is of nothing."""
+    try:
+        return descriptor.readlink()
+    except OSError:
+        return ""
+
+
 def test_a_zip_gives_the_same(predicted, toy_run, tmp_path):
     place, _, _, outcome = predicted
     archive = shutil.make_archive(str(tmp_path / "export"), "zip", place / "export")
@@ -276,6 +291,11 @@ def test_a_zip_gives_the_same(predicted, toy_run, tmp_path):
     zipped = predict(toy_run.path, Path(archive), tmp_path / "out", options)
     assert zipped.results[0].lesions == outcome.results[0].lesions
     assert zipped.results[0].study_id == outcome.results[0].study_id
+    if sys.platform == "linux":  # a service deletes what was uploaded, and its disk space must be free then
+        tree = [Path("/proc/self"), *(Path(f"/proc/{p}") for p in children())]
+        assert not [
+            fd for place in tree for fd in (place / "fd").iterdir() if "export.zip" in str(target(fd))
+        ]
 
 
 def test_the_table_has_every_quantity_with_its_unit(predicted):

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtinet.dicom.headers import Header
+from mtinet.dicom.members import close_zip
 from mtinet.dicom.sources import SourceFile
 from mtinet.errors import UserError
 
@@ -82,6 +83,11 @@ class Reader:
             for pipe in (child.stdin, child.stdout):
                 if pipe is not None:
                     pipe.close()
+
+    def rest(self) -> None:
+        """End the child when it has answered what other threads asked; the next question starts another."""
+        with self._lock:
+            self.close()
 
     def header(self, file: SourceFile) -> Header:
         """The header of a file.
@@ -196,3 +202,9 @@ def shared_reader() -> Reader:
         _shared[process] = Reader()
         atexit.register(_shared[process].close)
     return _shared[process]
+
+
+def let_go() -> None:
+    """Close the zip that this process and its reader keep open: once a source is done with, it may be removed."""
+    if close_zip() and os.getpid() in _shared:
+        _shared[os.getpid()].rest()

@@ -44,6 +44,13 @@ def open_member(path: Path, member: str) -> IO[bytes]:
     return io.BytesIO(archive.read(member))
 
 
+def close_zip() -> bool:
+    """Close the zip that stays open; whether there was one."""
+    held = _opened.cache_info().currsize > 0
+    _opened.cache_clear()
+    return held
+
+
 @lru_cache(maxsize=1)
 def _opened(path: Path, version: tuple[int, int]) -> zipfile.ZipFile:  # noqa: ARG001 (another file is opened anew)
     """A zip that stays open: its directory is as long as it has members, and would be read for each of them."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mtinet.cohort import Cohort
+from mtinet.dicom.contained import let_go
 from mtinet.errors import UserError
 from mtinet.inference.ensemble import Ensemble
 from mtinet.inference.panel import ALONE, Opinions
@@ -123,13 +124,16 @@ def predict(
     origins = None
     if options.images is not None:
         origins = origins_of_cohort(source, options.images, options.mapping)
-    opened = open_source(source, options.phase_names, options.key, origins)
-    check_instances(options.formats, opened.has_instances)
-    prior = None if options.prior is None else Prior.open(options.prior, options.key)
-    if prior is not None:
-        prior.check(opened.jobs)
-    with alone_in(out):
-        return _predicted(runs, source, opened, out, prior, options, on_progress, on_unforeseen)
+    try:
+        opened = open_source(source, options.phase_names, options.key, origins)
+        check_instances(options.formats, opened.has_instances)
+        prior = None if options.prior is None else Prior.open(options.prior, options.key)
+        if prior is not None:
+            prior.check(opened.jobs)
+        with alone_in(out):
+            return _predicted(runs, source, opened, out, prior, options, on_progress, on_unforeseen)
+    finally:
+        let_go()
 
 
 def _predicted(
