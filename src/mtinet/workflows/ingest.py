@@ -22,6 +22,7 @@ from mtinet.workflows.imports.dicom_phases import Overruling, named_volumes, rea
 from mtinet.workflows.imports.dicom_study import RECORDS, import_study
 from mtinet.workflows.imports.inclusion import Inclusion, InclusionRow, write_inclusion
 from mtinet.workflows.imports.mapping import refuse_key_inside
+from mtinet.workflows.imports.persons import person_findings
 from mtinet.workflows.imports.screening import import_finding
 from mtinet.workflows.imports.writing import refuse_unsafe
 from mtinet.workflows.pool import OnProgress, for_each
@@ -163,7 +164,8 @@ def ingest(
             inclusion.leave_out(record["study_id"], record["left_out"]["step"], record["left_out"]["reason"])
     cohort, said = cohort_of(out, records, jobs, table, options.name, options.site)
     said += [] if masks is None else masks.findings()
-    findings = [*_unused(overruling, jobs), *findings, *findings_of(records), *said]
+    persons = person_findings([(job.study, job.study_id, job.patient_id) for job in jobs])
+    findings = [*_unused(overruling, jobs), *findings, *persons, *findings_of(records), *said]
     dropped = [] if options.keep_ids else _dropped(studies)
     if mapping is not None:
         folder.add_to_mapping(mapping, jobs)

@@ -19,6 +19,7 @@ from mtinet.errors import UnusableError, UserError
 from mtinet.volume import Volume, read_nifti
 from mtinet.workflows.ingest import IngestOptions, ingest
 from mtinet.workflows.phases import identify_phases
+from mtinet.workflows.predictions.sources import open_source
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 TIMES_S = {"arterial": 22.0, "portal_venous": 65.0, "delayed": 180.0}
@@ -582,3 +583,34 @@ def test_a_series_without_a_usable_image_is_set_aside_and_stops_nothing(scanned,
     answers = {s.study_key: s.identification for s in identify_phases(source)[0]}
     assert answers[exams["Q4711"].uid("study")].phases["arterial"] is None
     assert answers[exams["Q0815"].uid("study")].phases["arterial"] is not None
+
+
+# ---------------------------------------------------------------------- persons
+def rewritten(source, out, **attributes):
+    """A copy of a folder of DICOM files with other attributes."""
+    shutil.copytree(source, out)
+    for path in out.rglob("*.dcm"):
+        dataset = pydicom.dcmread(path)
+        for keyword, value in attributes.items():
+            setattr(dataset, keyword, value)
+        dataset.save_as(path)
+    return out
+
+
+def test_two_persons_under_one_patient_id_are_told_by_import_and_prediction(scanned, tmp_path):
+    folder, _ = scanned
+    source = tmp_path / "export"
+    rewritten(folder / "Q4711", source / "a", PatientName="Kowalska^Anna", PatientBirthDate="19560312")
+    name = {"PatientName": "Nowak^Piotr", "PatientID": "Q4711", "PatientBirthDate": "19640707"}
+    rewritten(folder / "Q0815", source / "b", **name)
+    outcome = bring_in(source, tmp_path / "cohort")
+    jobs = open_source(source, key=tmp_path / "key")
+    stored = json.loads((tmp_path / "cohort" / "import.json").read_text())["findings"]
+    said = {"import": outcome.findings, "predict": jobs.findings}
+    for stage, findings in said.items():
+        (found,) = [f for f in findings if f.id == "patient-of-several-persons"]
+        assert found.stage == stage
+        assert "name and date of birth" in found.meaning
+        assert all(study.study_id in found.meaning for study in outcome.cohort.studies)
+        assert "Kowalska" not in str(found)
+    assert [f["meaning"] for f in stored if f["id"] == "patient-of-several-persons"] == [found.meaning]

@@ -178,8 +178,13 @@ def _patterns(name: str, shortest: int) -> dict[str, str]:
 
 
 def _spellings(part: str) -> str:
-    """A part of a name, also without its accents and as German keyboards without umlauts write it."""
+    """Regular expression for a part of a name."""
+    return f"(?:{'|'.join(map(re.escape, spellings(part)))})"
+
+
+def spellings(part: str) -> tuple[str, ...]:
+    """A part of a name in small letters, also without its accents and as German keyboards write it."""
     lower = part.lower()
     plain = "".join(c for c in unicodedata.normalize("NFKD", lower) if not unicodedata.combining(c))
     german = "".join({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss"}.get(c, c) for c in lower)
-    return f"(?:{'|'.join(re.escape(word) for word in dict.fromkeys((lower, plain, german)))})"
+    return tuple(dict.fromkeys((lower, plain, german)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from mtinet.errors import UnusableError, UserError
 from mtinet.results import Finding, PhaseSource
 from mtinet.workflows.imports.dicom_loading import StudyJob, acquisition_of, load_phases, volume_state
 from mtinet.workflows.imports.dicom_phases import ChosenVolume, Overruling
+from mtinet.workflows.imports.persons import person_findings
 from mtinet.workflows.imports.scrubbing import Scrubber
 from mtinet.workflows.predictions.jobs import Case, Job
 
@@ -154,7 +155,10 @@ def dicom_jobs(source: Path, told: Mapping[str, str], key: Path | None) -> tuple
             # without an id a patient is known by the study alone
             patient = pseudonyms.patient(study.patient_id) if study.patient_id.strip() else study_id
             jobs.append(DicomJob(study, study_id, patient, told))
-    return sorted(jobs, key=lambda job: job.study_id), findings
+    jobs.sort(key=lambda job: job.study_id)
+    read = [(job.study, job.study_id, job.patient_id) for job in jobs if isinstance(job, DicomJob)]
+    persons = [replace(finding, stage="predict") for finding in person_findings(read)]
+    return jobs, [*findings, *persons]
 
 
 def _source(chosen: ChosenVolume, scrub: Scrubber) -> PhaseSource:
