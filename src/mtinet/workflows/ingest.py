@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from mtinet.workflows.imports.inclusion import Inclusion, InclusionRow, write_in
 from mtinet.workflows.imports.mapping import refuse_key_inside
 from mtinet.workflows.imports.persons import person_findings
 from mtinet.workflows.imports.screening import import_finding
+from mtinet.workflows.imports.scrubbing import names_of_others
 from mtinet.workflows.imports.writing import refuse_unsafe
 from mtinet.workflows.pool import OnProgress, for_each
 
@@ -222,6 +223,9 @@ def _jobs(
                 options.liver_command,
             )
         )
+    if not options.keep_ids:
+        names = names_of_others(studies, [[f"{m.path.name} {m.member}" for m in job.masks] for job in jobs])
+        jobs = [replace(job, others=others) for job, others in zip(jobs, names, strict=True)]
     return sorted(jobs, key=lambda job: job.study_id), study_of
 
 

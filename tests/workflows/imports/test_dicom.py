@@ -614,3 +614,25 @@ def test_two_persons_under_one_patient_id_are_told_by_import_and_prediction(scan
         assert all(study.study_id in found.meaning for study in outcome.cohort.studies)
         assert "Kowalska" not in str(found)
     assert [f["meaning"] for f in stored if f["id"] == "patient-of-several-persons"] == [found.meaning]
+
+
+def test_the_name_of_another_patient_in_a_description_is_in_nothing_that_is_written(scanned, tmp_path):
+    folder, _ = scanned
+    source = tmp_path / "export"
+    rewritten(folder / "Q4711", source / "a", PatientName="Nowak^Piotr")
+    rewritten(folder / "Q0815", source / "b", PatientName="Kowalska^Anna")
+    for path in (source / "a").rglob("*.dcm"):
+        dataset = pydicom.dcmread(path)
+        dataset.SeriesDescription = f"{dataset.SeriesDescription} Kowalska"
+        dataset.save_as(path)
+    out = tmp_path / "cohort"
+    outcome = bring_in(source, out)
+    assert "[removed]" in (out / "import.json").read_text()
+    written = [p.read_text() for p in out.rglob("*") if p.suffix in (".json", ".csv", ".yaml", ".html")]
+    assert not any(
+        "kowalska" in text.lower() for text in (*written, str(outcome.findings), str(outcome.studies))
+    )
+    cases = [job.read() for job in open_source(source, key=tmp_path / "key").jobs]
+    told = str([(case.sources, case.findings) for case in cases])
+    assert "[removed]" in told
+    assert "kowalska" not in told.lower()

@@ -24,7 +24,7 @@ from mtinet.workflows.imports.dicom_phases import ChosenVolume, Overruling, Phas
 from mtinet.workflows.imports.screening import import_finding
 from mtinet.workflows.imports.scrubbing import Scrubber
 
-RECORD_REVISION = 5
+RECORD_REVISION = 6
 """To be raised whenever the same files would be imported differently."""
 
 MIN_PHASES = 2
@@ -52,6 +52,8 @@ class StudyJob:
     masks : tuple of SourceFile
     liver_command : str
         Segments the liver where no mask of it is given; empty = nothing does.
+    others : tuple of str
+        Names of other patients that are taken out of the study's texts.
     """
 
     out: Path
@@ -63,13 +65,14 @@ class StudyJob:
     overruling: Overruling | None = None
     masks: tuple[SourceFile, ...] = ()
     liver_command: str = ""
+    others: tuple[str, ...] = ()
 
     @property
     def scrubber(self) -> Scrubber:
         """Takes identity out of texts; changes nothing where ids are kept."""
         if self.keep_ids:
             return Scrubber({})
-        return Scrubber.of(self.study, self.study_id, self.patient_id, self.series_ids)
+        return Scrubber.of(self.study, self.study_id, self.patient_id, self.series_ids, self.others)
 
     @property
     def digest(self) -> str:
@@ -80,6 +83,7 @@ class StudyJob:
             "volumes": sorted(volume_state(v) for s in self.study.series for v in s.volumes),
             "overruling": self.overruling,
             "liver_command": self.liver_command,
+            "others": self.others,
             "masks": [[m.path.name, m.member, file_hash(m.path, m.member)] for m in self.masks],
         }
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()

@@ -17,7 +17,7 @@ from mtinet.results import Finding, PhaseSource
 from mtinet.workflows.imports.dicom_loading import StudyJob, acquisition_of, load_phases, volume_state
 from mtinet.workflows.imports.dicom_phases import ChosenVolume, Overruling
 from mtinet.workflows.imports.persons import person_findings
-from mtinet.workflows.imports.scrubbing import Scrubber
+from mtinet.workflows.imports.scrubbing import Scrubber, names_of_others
 from mtinet.workflows.predictions.jobs import Case, Job
 
 OTHER_BODY_PARTS = (
@@ -36,12 +36,13 @@ ABOUT_THE_EXPORT = frozenset({"localizer", "mixed-orientation", "duplicate-file"
 
 @dataclass(frozen=True)
 class DicomJob:
-    """A study of DICOM files; ids of study and patient are pseudonyms."""
+    """A study of DICOM files; ids of study and patient are pseudonyms, and ``others`` names that its texts hold."""
 
     study: DicomStudy
     study_id: str
     patient_id: str
     told: Mapping[str, str]
+    others: tuple[str, ...] = ()
 
     @property
     def folders(self) -> frozenset[Path]:
@@ -61,6 +62,8 @@ class DicomJob:
         for series in self.study.series:
             for volume in series.volumes:
                 digest.update(volume_state(volume).encode())
+        # what is said of the study lacks these names
+        digest.update("".join(self.others).encode())
         return digest.hexdigest()
 
     def read(self) -> Case:
@@ -72,6 +75,7 @@ class DicomJob:
             self.study_id,
             {s.info.series_uid: f"series {s.info.series_number}" for s in self.study.series},
             overruling=_overruling(self.told, self.study),
+            others=self.others,
         )
         scrub = job.scrubber
         if not self.told:
@@ -135,9 +139,9 @@ def dicom_jobs(source: Path, told: Mapping[str, str], key: Path | None) -> tuple
     if not studies:
         return [], findings
     pseudonyms = Pseudonyms.open(key)
-    by_uid: dict[str, list[DicomStudy]] = {}
-    for study in studies:
-        by_uid.setdefault(study.study_uid, []).append(study)
+    by_uid: dict[str, list[tuple[DicomStudy, tuple[str, ...]]]] = {}
+    for study, others in zip(studies, names_of_others(studies), strict=True):
+        by_uid.setdefault(study.study_uid, []).append((study, others))
     jobs: list[Job] = []
     for uid, members in by_uid.items():
         study_id = pseudonyms.study(uid)
@@ -147,14 +151,14 @@ def dicom_jobs(source: Path, told: Mapping[str, str], key: Path | None) -> tuple
                     study_id,
                     f"study {study_id}: its images are filed under {len(members)} patient ids; find out whose "
                     "they are, correct the files and predict again",
-                    tuple(members),
+                    tuple(study for study, _ in members),
                 )
             )
         else:
-            (study,) = members
+            ((study, others),) = members
             # without an id a patient is known by the study alone
             patient = pseudonyms.patient(study.patient_id) if study.patient_id.strip() else study_id
-            jobs.append(DicomJob(study, study_id, patient, told))
+            jobs.append(DicomJob(study, study_id, patient, told, others))
     jobs.sort(key=lambda job: job.study_id)
     read = [(job.study, job.study_id, job.patient_id) for job in jobs if isinstance(job, DicomJob)]
     persons = [replace(finding, stage="predict") for finding in person_findings(read)]
