@@ -202,6 +202,23 @@ def test_a_file_copied_twice_counts_once(series_writer):
     assert findings == {"duplicate-file"}
 
 
+def test_a_damaged_copy_of_a_whole_image_is_a_note_and_that_of_a_damaged_one_an_error(series_writer):
+    writer = series_writer()
+    fill(writer, [(0, p, {}) for p in range(6)])
+    first = min(writer.folder.iterdir())
+    whole, cut = first.read_bytes(), first.read_bytes()[:-20]
+    for name in ("0_before.dcm", "z_after.dcm"):
+        (writer.folder / name).write_bytes(cut)
+    (study,) = read_studies(writer.folder)[0]
+    assert [(f.id, f.severity) for f in study.findings] == [("duplicate-file", "note")]
+    assert "2 damaged copies" in study.findings[0].meaning
+    assert_volumes(study.series[0], 1, 6)
+    first.write_bytes(whole[:-20])
+    (study,) = read_studies(writer.folder)[0]
+    assert ("unusable-image", "error") in {(f.id, f.severity) for f in study.findings}
+    assert "duplicate-file" not in {f.id for f in study.findings}
+
+
 def test_unequal_spacing_is_named(series_writer):
     writer = series_writer()
     for place in (0, 1, 2.3, 3.1, 4, 5):
