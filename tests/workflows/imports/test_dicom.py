@@ -11,6 +11,7 @@ from pydicom.uid import generate_uid
 from typer.testing import CliRunner
 
 from mtinet.cli import app
+from mtinet.cli.ingest import _study_table
 from mtinet.dicom.exam import Exam
 from mtinet.dicom.segment import write_lesions
 from mtinet.dicom.times import seconds_from_midnight
@@ -20,6 +21,7 @@ from mtinet.volume import Volume, read_nifti
 from mtinet.workflows.ingest import IngestOptions, ingest
 from mtinet.workflows.phases import identify_phases
 from mtinet.workflows.predictions.sources import open_source
+from mtinet.workflows.qc import qc
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 TIMES_S = {"arterial": 22.0, "portal_venous": 65.0, "delayed": 180.0}
@@ -636,3 +638,25 @@ def test_the_name_of_another_patient_in_a_description_is_in_nothing_that_is_writ
     told = str([(case.sources, case.findings) for case in cases])
     assert "[removed]" in told
     assert "kowalska" not in told.lower()
+
+
+def test_a_series_without_number_is_called_by_what_names_its_phase(scanned, tmp_path):
+    folder, _ = scanned
+    source = rewritten(folder / "Q4711", tmp_path / "export", SeriesNumber=None)
+    key = tmp_path / "key"
+    (job,) = open_source(source, key=key).jobs
+    found = job.read().sources
+    handle = found["portal_venous"].name
+    assert handle.startswith("2.25.")
+    assert len({source.name for source in found.values()}) == len(found)
+    (uid,) = [uid for uid, pseudonym in job.series_ids.items() if pseudonym == handle]
+    for called in (handle, uid):
+        (again,) = open_source(source, {"delayed": called, "portal_venous": ""}, key=key).jobs
+        told = again.read().sources
+        assert (told["delayed"].name, told["delayed"].confidence) == (handle, 1.0)
+        assert "portal_venous" not in told
+    outcome = bring_in(source, tmp_path / "cohort")
+    (record,) = outcome.studies
+    assert record["phases"]["portal_venous"]["series_uid"] == handle
+    assert f"portal_venous  {handle}" in _study_table(record)
+    assert f">{handle}<" in qc(tmp_path / "cohort", workers=1)[0].read_text()

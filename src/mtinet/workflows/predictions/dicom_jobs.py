@@ -36,12 +36,17 @@ ABOUT_THE_EXPORT = frozenset({"localizer", "mixed-orientation", "duplicate-file"
 
 @dataclass(frozen=True)
 class DicomJob:
-    """A study of DICOM files; ids of study and patient are pseudonyms, and ``others`` names that its texts hold."""
+    """A study of DICOM files; ids of study and patient are pseudonyms, and ``others`` names that its texts hold.
+
+    ``series_ids`` has the pseudonym of each series by its SeriesInstanceUID: what it is called by where its number is
+    blank, or that of another series too.
+    """
 
     study: DicomStudy
     study_id: str
     patient_id: str
     told: Mapping[str, str]
+    series_ids: Mapping[str, str]
     others: tuple[str, ...] = ()
 
     @property
@@ -73,8 +78,8 @@ class DicomJob:
             self.study,
             self.study_id,
             self.study_id,
-            {s.info.series_uid: f"series {s.info.series_number}" for s in self.study.series},
-            overruling=_overruling(self.told, self.study),
+            self.series_ids,
+            overruling=_overruling(self.told, self.series_ids),
             others=self.others,
         )
         scrub = job.scrubber
@@ -94,7 +99,7 @@ class DicomJob:
             )
         study = Study(
             self.study_id,
-            {p: Path(f"series-{c.series.info.series_number}") for p, c in loaded.kept.items()},
+            {p: Path(f"series-{self._called(c)}") for p, c in loaded.kept.items()},
             patient_id=self.patient_id,
             times_s=loaded.times_s,
             agent=scrub.text(self.study.agent),
@@ -103,9 +108,24 @@ class DicomJob:
         )
         origin = Origin({phase: chosen.volume for phase, chosen in loaded.kept.items()})
         findings = [f for f in loaded.findings if f.id not in ABOUT_THE_EXPORT]
-        sources = {str(phase): _source(chosen, scrub) for phase, chosen in loaded.kept.items()}
+        sources = {str(phase): self._source(chosen, scrub) for phase, chosen in loaded.kept.items()}
         said = (*findings, *doubtful_phases(sources, self.study_id))
         return Case(study, origin, said, sources=sources)
+
+    def _source(self, chosen: ChosenVolume, scrub: Scrubber) -> PhaseSource:
+        return PhaseSource(
+            scrub.text(self._called(chosen)),
+            chosen.volume.info.index,
+            len(chosen.series.volumes),
+            chosen.confidence,
+            tuple(scrub.text(words) for words in chosen.evidence),
+        )
+
+    def _called(self, chosen: ChosenVolume) -> str:
+        """A series as ``--phase-names`` takes it: its number where that is its own, else its pseudonym."""
+        info = chosen.series.info
+        alone = [s.info.series_number for s in self.study.series].count(info.series_number) == 1
+        return info.series_number if info.series_number and alone else self.series_ids[info.series_uid]
 
 
 @dataclass(frozen=True)
@@ -158,21 +178,12 @@ def dicom_jobs(source: Path, told: Mapping[str, str], key: Path | None) -> tuple
             ((study, others),) = members
             # without an id a patient is known by the study alone
             patient = pseudonyms.patient(study.patient_id) if study.patient_id.strip() else study_id
-            jobs.append(DicomJob(study, study_id, patient, told, others))
+            series_ids = {s.info.series_uid: pseudonyms.uid(s.info.series_uid) for s in study.series}
+            jobs.append(DicomJob(study, study_id, patient, told, series_ids, others))
     jobs.sort(key=lambda job: job.study_id)
     read = [(job.study, job.study_id, job.patient_id) for job in jobs if isinstance(job, DicomJob)]
     persons = [replace(finding, stage="predict") for finding in person_findings(read)]
     return jobs, [*findings, *persons]
-
-
-def _source(chosen: ChosenVolume, scrub: Scrubber) -> PhaseSource:
-    return PhaseSource(
-        scrub.text(chosen.series.info.series_number),
-        chosen.volume.info.index,
-        len(chosen.series.volumes),
-        chosen.confidence,
-        tuple(scrub.text(words) for words in chosen.evidence),
-    )
 
 
 def doubtful_phases(sources: Mapping[str, PhaseSource], study_id: str) -> list[Finding]:
@@ -207,11 +218,11 @@ def doubtful_phases(sources: Mapping[str, PhaseSource], study_id: str) -> list[F
     ]
 
 
-def _overruling(told: Mapping[str, str], study: DicomStudy) -> Overruling | None:
-    """What the user says in the form that the import takes."""
+def _overruling(told: Mapping[str, str], series_ids: Mapping[str, str]) -> Overruling | None:
+    """What the user says in the form that the import takes; series by number, UID or pseudonym."""
     if not told:
         return None
-    uids = {series.info.series_uid for series in study.series}
+    uids = {name: uid for uid, known in series_ids.items() for name in (uid, known)}
     overruling: dict[str, Any] = {}
     for phase, value in told.items():
         series, _, volume = value.partition(":")
@@ -219,7 +230,7 @@ def _overruling(told: Mapping[str, str], study: DicomStudy) -> Overruling | None
             raise UserError(
                 f"--phase-names {phase}={value}: {volume!r} is not the number of a volume, from 0"
             )
-        named = {"series_uid": series} if series in uids else {"series": series}
+        named = {"series_uid": uids[series]} if series in uids else {"series": series}
         overruling[phase] = {**named, "volume": int(volume or 0)} if value else None
     return overruling
 
