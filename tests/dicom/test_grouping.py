@@ -170,7 +170,7 @@ def test_a_missing_slice_is_named_and_only_its_volume_is_refused(series_writer):
     series, findings = only_series(writer.folder)
     assert findings == {"missing-slice"}
     assert [bool(v.refused) for v in series.volumes] == [False, True, False]
-    with pytest.raises(UserError, match=r"1 slices are missing.*after slice 4 of 7"):
+    with pytest.raises(UserError, match=r"1 slice is missing.*after slice 4 of 7"):
         series.volumes[1].info.load()
     assert (series.volumes[2].info.load().array[0, 0] == 200 + np.arange(8)).all()
 
