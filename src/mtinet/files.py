@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -31,6 +32,25 @@ def as_cell(text: str) -> str:
 def from_cell(cell: str) -> str:
     """The reverse of :func:`as_cell`."""
     return cell[1:] if cell.startswith("'") and _COMPUTED.match(cell) else cell
+
+
+def try_writing(folder: Path) -> None:
+    """Make a file in a folder and remove it again, with the folders that were made for it.
+
+    Raises
+    ------
+    OSError
+        Nothing can be written there.
+    """
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    finally:
+        for place in made:
+            with suppress(OSError):
+                place.rmdir()
 
 
 def walk(folder: Path, on_error: Callable[[OSError], None] | None = None) -> Iterator[Path]:

@@ -147,6 +147,7 @@ def ingest(
     folder.refuse_foreign(out, options.given)
     refuse_key_inside(out, options.key)
     mapping = None if options.keep_ids else folder.mapping_place(out, options.mapping)
+    folder.refuse_unwritable(out, mapping)
     overruling = read_overruling(options.phases)
     table = None if options.labels is None else LabelTable(options.labels)
     masks = None if options.masks is None else MaskFolder(options.masks)

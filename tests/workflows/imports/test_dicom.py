@@ -660,3 +660,14 @@ def test_a_series_without_number_is_called_by_what_names_its_phase(scanned, tmp_
     assert record["phases"]["portal_venous"]["series_uid"] == handle
     assert f"portal_venous  {handle}" in _study_table(record)
     assert f">{handle}<" in qc(tmp_path / "cohort", workers=1)[0].read_text()
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_the_files_are_read(scanned, tmp_path):
+    (tmp_path / "file").write_text("")
+    read = []
+    for out, place in ((tmp_path / "file" / "out", None), (tmp_path / "out", tmp_path / "file" / "who.csv")):
+        options = IngestOptions(key=tmp_path / "key", mapping=place)
+        with pytest.raises(UserError, match=r"nothing can be written into .*file"):
+            ingest(scanned[0], out, options, workers=1, on_read=lambda done, total: read.append(done))
+    assert read == []
+    assert not (tmp_path / "out").exists()
