@@ -671,3 +671,15 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_files_are_read(scann
             ingest(scanned[0], out, options, workers=1, on_read=lambda done, total: read.append(done))
     assert read == []
     assert not (tmp_path / "out").exists()
+
+
+def test_times_that_are_unknown_are_to_be_had_where_the_command_reads_them(scanned, tmp_path):
+    source = rewritten(scanned[0] / "Q4711", tmp_path / "export", ContrastBolusStartTime=None)
+    outcome = bring_in(source, tmp_path / "cohort")
+    (job,) = open_source(source, key=tmp_path / "key").jobs
+    told = {}
+    for command, findings in (("import", outcome.findings), ("predict", job.read().findings)):
+        (told[command],) = [f.action for f in findings if f.id == "time-unknown"]
+    assert "labels.csv" in told["import"]
+    assert "labels.csv" not in told["predict"]
+    assert "ContrastBolusStartTime" in told["predict"]
