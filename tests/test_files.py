@@ -139,3 +139,13 @@ def test_who_waits_for_a_turn_gets_it_when_the_other_has_ended(tmp_path):
     waiting.join(10)
     assert said == ["first", "second"]
     assert list(lock.parent.iterdir()) == []
+
+
+def test_a_place_is_tried_and_left_as_it_was(tmp_path):
+    files.try_writing(tmp_path / "new" / "folder")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="Not a directory"):
+        files.try_writing(tmp_path / "file" / "folder")
+    files.try_writing(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

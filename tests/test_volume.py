@@ -107,6 +107,26 @@ def test_labels_are_whole_numbers(volume, tmp_path):
         read_nifti(tmp_path / "b.nii", labels=True)
 
 
+@pytest.mark.parametrize(
+    ("value", "told"), [(np.nan, "1 voxels that are NaN"), (np.inf, "infinite"), (-1.0, r"down to -1")]
+)
+def test_a_mask_is_refused_for_what_is_wrong_with_it(value, told, tmp_path):
+    array = np.zeros((2, 2, 2), np.float32)
+    array[1, 0, 1] = value
+    Volume(array, np.eye(4)).write_nifti(tmp_path / "mask.nii")
+    with pytest.raises(VolumeError, match=told) as caught:
+        read_nifti(tmp_path / "mask.nii", labels=True)
+    assert "fraction" not in str(caught.value)
+
+
+def test_a_mask_of_several_volumes_is_asked_for_as_one(tmp_path):
+    nib.save(nib.Nifti1Image(np.zeros((2, 2, 2, 3), np.uint8), np.eye(4)), tmp_path / "mask.nii")
+    with pytest.raises(VolumeError, match="save one label map"):
+        read_nifti(tmp_path / "mask.nii", labels=True)
+    with pytest.raises(VolumeError, match="one 3-D file a phase"):
+        read_nifti(tmp_path / "mask.nii")
+
+
 def zeros(path, shape, dtype):
     """A file that states so many voxels, all zero, and takes a thousandth of their place."""
     header = nib.Nifti1Header()

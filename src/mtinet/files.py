@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +18,39 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 _BROKEN_OFF = re.compile(r"\.tmp-[0-9a-f]{8}")
+
+_COMPUTED = re.compile(r"'*(?:[=@]|[+-](?![\d.,]*$))")
+"""How a cell begins that a spreadsheet computes: names and ids come from outside, and a formula could send the table
+away.  With an apostrophe before it, it is text there; numbers with a sign are none."""
+
+
+def as_cell(text: str) -> str:
+    """A text as a cell of a CSV that no spreadsheet computes: with an apostrophe before it where one would."""
+    return f"'{text}" if _COMPUTED.match(text) else text
+
+
+def from_cell(cell: str) -> str:
+    """The reverse of :func:`as_cell`."""
+    return cell[1:] if cell.startswith("'") and _COMPUTED.match(cell) else cell
+
+
+def try_writing(folder: Path) -> None:
+    """Make a file in a folder and remove it again, with the folders that were made for it.
+
+    Raises
+    ------
+    OSError
+        Nothing can be written there.
+    """
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    finally:
+        for place in made:
+            with suppress(OSError):
+                place.rmdir()
 
 
 def walk(folder: Path, on_error: Callable[[OSError], None] | None = None) -> Iterator[Path]:

@@ -200,7 +200,7 @@ class PhaseSource:
     Attributes
     ----------
     series : str
-        Series number.
+        Series number; the pseudonym of its UID where it is blank, or that of another series too.
     volume, n_volumes : int
         Which of how many volumes of the series, from 0.
     confidence : float

@@ -41,6 +41,12 @@ EXTENT_MM = (10.0, 2500.0)
 SNAP_VOXELS = 0.1
 """Distance between a mask's grid and its image's, in voxels, below which they count as the same grid."""
 
+ONE_LABEL_MAP = (
+    "a mask has one volume: save one label map with lesions numbered 1, 2, ... (or, of 3D Slicer, .seg.nrrd or DICOM "
+    "SEG)"
+)
+"""Repair of a mask with more axes than three."""
+
 
 class VolumeError(UnusableError):
     """A file cannot be read as a volume, or its geometry cannot be used; the message names the repair."""
@@ -163,7 +169,7 @@ def read_nifti(path: Path, *, labels: bool = False) -> Volume:
     ----------
     path : Path
     labels : bool
-        The file holds whole numbers (a mask): they are returned as ``int32`` and fractions are an error.
+        The file holds a mask, whole numbers from 0: they are returned as ``int32``, and others are an error.
 
     Returns
     -------
@@ -174,11 +180,11 @@ def read_nifti(path: Path, *, labels: bool = False) -> Volume:
     ------
     VolumeError
         The file is missing, damaged, not 3-D, sheared, states more than memory should be asked for, or (``labels``)
-        holds fractions.
+        holds anything but whole numbers from 0.
     """
     image = _open(path)
     affine = _usable_affine(image.affine, path)
-    shape = _shape(image, path)
+    shape = _shape(image, path, labels)
     _refuse_swollen(image, path, labels)
     if image.get_data_dtype().kind == "c":
         raise VolumeError(f"{path} holds complex numbers; export the magnitude")
@@ -189,12 +195,43 @@ def read_nifti(path: Path, *, labels: bool = False) -> Volume:
     array = array.reshape(shape)
     if not labels:
         return Volume(np.asarray(array, dtype=np.float32), affine)
+    return Volume(label_numbers(array, path), affine)
+
+
+def label_numbers(array: NDArray[Any], path: Path) -> NDArray[np.int32]:
+    """The numbers of a mask, which are whole and not below 0.
+
+    Parameters
+    ----------
+    array : ndarray
+        As they were read.
+    path : Path
+        Where from, for the message.
+
+    Returns
+    -------
+    ndarray of int32, same shape
+
+    Raises
+    ------
+    VolumeError
+        A voxel is NaN, infinite, a fraction or negative.
+    """
+    if unknown := int(array.size - np.count_nonzero(np.isfinite(array))):
+        raise VolumeError(
+            f"{path} is a mask with {unknown} voxels that are NaN or infinite; write 0 there if they are background"
+        )
     rounded = np.rint(array)
-    if not np.all(np.isfinite(array)) or np.abs(array - rounded).max(initial=0.0) > 1e-3:
+    if np.abs(array - rounded).max(initial=0.0) > 1e-3:
         raise VolumeError(
             f"{path} holds fractions where lesion numbers are expected; save it as whole numbers"
         )
-    return Volume(rounded.astype(np.int32), affine)
+    if array.size and (lowest := int(rounded.min())) < 0:
+        raise VolumeError(
+            f"{path} is a mask with negative numbers (down to {lowest}); lesions are numbered 1, 2, ..., and 0 is "
+            "background: correct them"
+        )
+    return np.asarray(rounded, dtype=np.int32)
 
 
 def _open(path: Path) -> Any:
@@ -222,13 +259,15 @@ def _refuse_swollen(image: Any, path: Path, labels: bool) -> None:
         )
 
 
-def _shape(image: Any, path: Path) -> tuple[int, int, int]:
+def _shape(image: Any, path: Path, labels: bool = False) -> tuple[int, int, int]:
     shape = tuple(int(n) for n in image.shape)
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     if len(shape) == 2:
         shape = (*shape, 1)
     if len(shape) != 3:
+        if labels:
+            raise VolumeError(f"{path} has shape {shape}; {ONE_LABEL_MAP}")
         raise VolumeError(f"{path} has shape {shape}; split it into one 3-D file a phase")
     return shape[0], shape[1], shape[2]
 

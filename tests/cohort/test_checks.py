@@ -62,6 +62,8 @@ def test_a_class_may_be_that_of_the_lesions_alone(folder, ids):
     table = folder / "cohort.csv"
     table.write_text(table.read_text().replace("1,hcc", "1,").replace("2,fnh", "2,"), encoding="utf-8")
     assert {"no-label", "one-class"} <= ids()
+    (told,) = [f.meaning for f in read_with_findings(folder)[1] if f.id == "one-class"]
+    assert told == "no study and no lesion is labelled with a class"
     (folder / "lesions.csv").write_text("study_id,lesion,label\na,1,hcc\nb,1,fnh\n", encoding="utf-8")
     assert not {"no-label", "one-class"} & ids()
 

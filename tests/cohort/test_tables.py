@@ -22,6 +22,14 @@ def test_what_is_wrong_with_the_description_is_found(describe, ids, change, find
     assert finding in ids()
 
 
+def test_the_class_of_a_cohort_without_classes_needs_no_code(describe, folder):
+    describe("classes: [hcc, fnh]", "classes: [lesion]")
+    assert "no-code" not in {f.id for f in read_with_findings(folder)[1]}
+    describe("classes: [hcc, fnh]", "classes: [lesion, hcc]")
+    (told,) = [f for f in read_with_findings(folder)[1] if f.id == "no-code"]
+    assert "class 'lesion' of cohort.yaml" in told.meaning
+
+
 @pytest.mark.parametrize("name", ["cohort.csv", "lesions.csv"])
 def test_two_columns_of_one_name_are_found(folder, name):
     (folder / "lesions.csv").write_text("study_id,lesion,label\na,1,hcc\n", encoding="utf-8")

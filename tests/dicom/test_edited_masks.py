@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pydicom
 import pytest
+import SimpleITK as sitk
 
 from mtinet.dicom.edited_masks import read_edited
 from mtinet.dicom.masks import MaskError
 from mtinet.dicom.segment import write_lesions
 from mtinet.dicom.write import write_exam
+from mtinet.errors import UserError
 
 OBLIQUE = np.eye(4)
 OBLIQUE[:3, :3] = np.linalg.qr(np.random.default_rng(3).standard_normal((3, 3)))[0] @ np.diag([2.1, 1.9, 3.3])
@@ -78,3 +80,25 @@ def test_another_grid_and_other_files_are_refused(drawn, tmp_path):
     (tmp_path / "notes.txt").write_text("no mask")
     with pytest.raises(MaskError, match="cannot be read as DICOM"):
         read_edited(tmp_path / "notes.txt", grid)
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd"])
+@pytest.mark.parametrize(("value", "told"), [(np.nan, "NaN"), (-1.0, "negative numbers"), (0.5, "fractions")])
+def test_a_value_that_is_no_lesion_number_is_refused_by_its_name(drawn, suffix, value, told, tmp_path):
+    grid, mask, _ = drawn
+    array = mask.array.astype(np.float32)
+    array[0, 0, 0] = value
+    path = tmp_path / f"mask{suffix}"
+    if suffix == ".nrrd":
+        sitk.WriteImage(sitk.GetImageFromArray(array.transpose(2, 1, 0)), str(path))
+    else:
+        grid.with_array(array).write_nifti(path)
+    with pytest.raises(UserError, match=told):
+        read_edited(path, grid)
+
+
+def test_a_mask_of_four_axes_is_asked_for_as_one_label_map(drawn, tmp_path):
+    path = tmp_path / "mask.nrrd"
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((3, 4, 5, 6), np.uint8), isVector=False), str(path))
+    with pytest.raises(UserError, match="save one label map"):
+        read_edited(path, drawn[0])

@@ -170,7 +170,7 @@ def test_a_missing_slice_is_named_and_only_its_volume_is_refused(series_writer):
     series, findings = only_series(writer.folder)
     assert findings == {"missing-slice"}
     assert [bool(v.refused) for v in series.volumes] == [False, True, False]
-    with pytest.raises(UserError, match=r"1 slices are missing.*after slice 4 of 7"):
+    with pytest.raises(UserError, match=r"1 slice is missing.*after slice 4 of 7"):
         series.volumes[1].info.load()
     assert (series.volumes[2].info.load().array[0, 0] == 200 + np.arange(8)).all()
 
@@ -200,6 +200,23 @@ def test_a_file_copied_twice_counts_once(series_writer):
     series, findings = only_series(writer.folder)
     assert_volumes(series, 1, 6)
     assert findings == {"duplicate-file"}
+
+
+def test_a_damaged_copy_of_a_whole_image_is_a_note_and_that_of_a_damaged_one_an_error(series_writer):
+    writer = series_writer()
+    fill(writer, [(0, p, {}) for p in range(6)])
+    first = min(writer.folder.iterdir())
+    whole, cut = first.read_bytes(), first.read_bytes()[:-20]
+    for name in ("0_before.dcm", "z_after.dcm"):
+        (writer.folder / name).write_bytes(cut)
+    (study,) = read_studies(writer.folder)[0]
+    assert [(f.id, f.severity) for f in study.findings] == [("duplicate-file", "note")]
+    assert "2 damaged copies" in study.findings[0].meaning
+    assert_volumes(study.series[0], 1, 6)
+    first.write_bytes(whole[:-20])
+    (study,) = read_studies(writer.folder)[0]
+    assert ("unusable-image", "error") in {(f.id, f.severity) for f in study.findings}
+    assert "duplicate-file" not in {f.id for f in study.findings}
 
 
 def test_unequal_spacing_is_named(series_writer):

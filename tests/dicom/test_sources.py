@@ -183,3 +183,26 @@ def test_dicomdir_names_absent_files(real_file, tmp_path):
     studies, findings = read_studies(tmp_path)
     assert findings == []
     assert {s.patient_id for s in studies} == {"77654033", "98890234"}
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [(b"", "is empty"), (b"just a text, not an archive", "is no zip file, whatever its name says")],
+)
+def test_what_is_only_called_a_zip_is_not_asked_to_be_unpacked(content, told, tmp_path):
+    (tmp_path / "study.zip").write_bytes(content)
+    _, (finding,) = read_studies(tmp_path / "study.zip")
+    assert (finding.id, finding.meaning) == ("unreadable-file", f"it {told}")
+    assert "Copy or upload it again" in finding.action
+
+
+def test_a_zip_without_dicom_says_what_it_holds_instead(volume, tmp_path):
+    assert "without a file" in read_studies(write_zip(tmp_path / "none.zip", {}))[1][0].meaning
+    images = {"pre.nii.gz": b"x", "delayed.nii": b"x", "readme.txt": b"x"}
+    _, (finding,) = read_studies(write_zip(tmp_path / "nifti.zip", images))
+    assert finding.id == "nifti-in-zip"
+    assert "NIfTI (2 files)" in finding.meaning
+    assert "Unpack it" in finding.action
+    dicom = {p.name: p.read_bytes() for p in volume.glob("*.dcm")}
+    studies, findings = read_studies(write_zip(tmp_path / "both.zip", dicom | images))
+    assert (len(studies), findings) == (1, [])

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from mtinet.volume import read_nifti
 from mtinet.workflows.ingest import IngestOptions, ingest
 from mtinet.workflows.predict import PredictOptions, predict
 from mtinet.workflows.predictions.dicom_jobs import SURE, doubtful_phases
+from mtinet.workflows.predictions.formats import write_table
 from mtinet.workflows.predictions.nifti_jobs import NiftiJob
 from mtinet.workflows.predictions.priors import PriorPaths
 from mtinet.workflows.predictions.sources import parse_phase_names
@@ -309,6 +311,15 @@ def test_the_table_has_every_quantity_with_its_unit(predicted):
     assert {phase for name, phase in own if name == "signal"} == set(PHASES)
     assert {own[name, "pre"]["unit"] for name in ("signal", "predicted_signal")} == {"[arb'U]"}
     assert own["class", ""]["finding"] == first.label
+
+
+def test_no_cell_of_the_table_is_computed_by_a_spreadsheet(predicted, tmp_path):
+    *_, outcome = predicted
+    write_table(tmp_path / "table.csv", [replace(outcome.results[0], study_id='=HYPERLINK("http://x","x")')])
+    with (tmp_path / "table.csv").open() as lines:
+        rows = list(csv.DictReader(lines))
+    assert {row["study_id"] for row in rows} == {'\'=HYPERLINK("http://x","x")'}
+    assert not any(cell.startswith(("=", "+", "@")) for row in rows for cell in row.values())
 
 
 def test_the_report_follows_a_segmentation_that_is_written_again(predicted, toy_run, tmp_path):

@@ -157,6 +157,27 @@ def test_an_outline_that_may_be_meant_otherwise_is_said(toy_run: Run, predicted)
     assert {lesion.number for lesion in result.lesions} | lost == {1, 5}
 
 
+def test_a_mask_that_is_hardly_one_of_lesions_is_said_and_kept_all_the_same(toy_run: Run, predicted):
+    folder, edited = predicted
+    inverted = Volume((edited.array == 0).astype(np.uint8), edited.affine)
+    inverted.write_nifti(folder / "inverted.nii.gz")
+    given = (folder / "study", toy_run.path, folder / "revised")
+    keep = ReviseOptions(formats=("json",), keep=TrainingCase(folder / "kept"))
+    result = revise(folder / "out", folder / "inverted.nii.gz", *given, keep).result
+    (told,) = [f for f in result.findings if f.id == "implausible-mask"]
+    assert told.severity == "warning"
+    assert len(Cohort.read(folder / "kept")) == 1
+    assert not workflow._implausible(edited)
+    large = Volume(np.pad(np.ones((20, 20, 20), np.uint8), 5), np.diag([7.0, 7.0, 7.0, 1.0]))
+    assert "2.7 litres" in workflow._implausible(large)
+    # of a small field of view the border tells it; a mask may reach the first and the last slice
+    small = Volume(1 - large.array, np.diag([2.0, 2.0, 5.0, 1.0]))
+    assert "covers 100% of the images' border" in workflow._implausible(small)
+    through = np.zeros((20, 20, 6), np.uint8)
+    through[4:16, 4:16] = 1
+    assert not workflow._implausible(Volume(through, np.diag([2.0, 2.0, 5.0, 1.0])))
+
+
 @pytest.mark.parametrize(("label", "empty"), [("none", False), ("hcc", True)])
 def test_a_class_that_the_mask_contradicts_is_refused(toy_run: Run, predicted, label, empty):
     folder, edited = predicted

@@ -144,7 +144,8 @@ def _study_table(record: Mapping[str, Any]) -> str:
     rows = [
         (
             phase,
-            f"{entry['series']}" + (f"#{entry['volume']}" if entry["n_volumes"] > 1 else ""),
+            f"{entry['series'] or entry['series_uid']}"
+            + (f"#{entry['volume']}" if entry["n_volumes"] > 1 else ""),
             f"{entry['confidence']:.2f}",
             "x".join(map(str, entry["grid"]["shape"])),
             "; ".join(entry["evidence"][:_LAST_EVIDENCE]),
@@ -156,7 +157,7 @@ def _study_table(record: Mapping[str, Any]) -> str:
     missing = [f"  {item['phase']} is missing: {item['reason']}" for item in record["missing"]]
     # why it has no phases stands there; where it has some, import.json and qc.html tell what else there was
     aside = [
-        f"  set aside: series {item['series']}, {item['reason']}"
+        f"  set aside: series {item['series'] or item['series_uid']}, {item['reason']}"
         for item in record["excluded"]
         if record["left_out"]
     ]

@@ -37,7 +37,9 @@ def structural_findings(cohort: Cohort) -> list[Finding]:
         findings.add(
             "one-class",
             "warning",
-            f"the labelled studies and lesions hold {len(labelled)} class(es)",
+            f"all labelled studies and lesions are {next(iter(labelled))!r}"
+            if labelled
+            else "no study and no lesion is labelled with a class",
             "Classification cannot be learned; add studies of another class, "
             "or expect segmentation and enhancement only.",
         )

@@ -18,6 +18,7 @@ import yaml
 from mtinet.cohort.findings import Findings
 from mtinet.cohort.study import ACQUISITION, NO_LESION, Study
 from mtinet.config import PHASES, Phase
+from mtinet.results import UNNAMED
 
 COHORT_FORMAT = 1
 """Version of the cohort's tables; readers refuse a newer one."""
@@ -107,12 +108,13 @@ def read_classes(given: Any, findings: Findings) -> tuple[tuple[str, ...], dict[
             "Remove it from the classes; it may stand in the column label all the same.",
         )
     for name, code in codes.items():
-        if not code and name != NO_LESION:
+        # the class of a cohort that has none is ours, and has no code
+        if not code and name != NO_LESION and tuple(codes) != UNNAMED:
             findings.add(
                 "no-code",
                 "note",
-                f"class {name!r} has no SNOMED CT code",
-                "Write it as 'name: code' to export DICOM.",
+                f"class {name!r} of cohort.yaml has no SNOMED CT code",
+                "Write it there as 'name: code' to export DICOM.",
             )
     return tuple(codes), {name: code for name, code in codes.items() if code}
 

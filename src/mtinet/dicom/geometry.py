@@ -133,9 +133,10 @@ def _refuse_gaps(places: NDArray[np.float64]) -> None:
     missing = np.rint(wide).astype(int) - 1
     if np.abs(wide - np.rint(wide)).max() < 0.1 and 0 < missing.sum() <= len(places):
         at = int(np.argmax(missing))
+        lacking = "1 slice is" if missing.sum() == 1 else f"{missing.sum()} slices are"
         raise StackError(
             "missing-slice",
-            f"{missing.sum()} slices are missing (the first after slice {at + 1} of {len(places)})",
+            f"{lacking} missing (the first after slice {at + 1} of {len(places)})",
             "Export the series again and compare the number of images with the PACS.",
         )
     raise StackError(

@@ -32,6 +32,8 @@ _STUDY = {
     "study_uid": "StudyInstanceUID",
     "patient_id": "PatientID",
     "patient_name": "PatientName",
+    "birth_date": "PatientBirthDate",
+    "sex": "PatientSex",
     "study_date": "StudyDate",
     "accession": "AccessionNumber",
     "study_description": "StudyDescription",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mtinet.cohort import MAX_LESIONS
 from mtinet.dicom.pieces import BoolArray, MaskError
-from mtinet.volume import LPS, read_nifti
+from mtinet.volume import LPS, ONE_LABEL_MAP, label_numbers, read_nifti
 
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 """Names of mask images end in one of these."""
@@ -22,7 +22,7 @@ def read_layers(path: Path) -> tuple[str, NDArray[np.float64], list[tuple[str, B
     Raises
     ------
     VolumeError, MaskError
-        It cannot be read, holds fractions, or more numbers than lesions can have.
+        It cannot be read, holds anything but whole numbers from 0, or more of them than lesions can have.
     """
     if path.name.lower().endswith((".nii", ".nii.gz")):
         volume = read_nifti(path, labels=True)
@@ -34,15 +34,13 @@ def read_layers(path: Path) -> tuple[str, NDArray[np.float64], list[tuple[str, B
     except RuntimeError:
         raise MaskError(f"{path} cannot be read as an image; give NIfTI or NRRD") from None
     if image.GetDimension() != 3:
-        raise MaskError(f"{path} has {image.GetDimension()} axes; give a mask of three")
+        raise MaskError(f"{path} has {image.GetDimension()} axes; {ONE_LABEL_MAP}")
     affine = np.eye(4)
     affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) @ np.diag(image.GetSpacing())
     affine[:3, 3] = image.GetOrigin()
     array = SimpleITK.GetArrayFromImage(image)
     layers = array[..., None] if image.GetNumberOfComponentsPerPixel() == 1 else array
-    layers = layers.transpose(2, 1, 0, 3)
-    if not np.all(np.isfinite(layers)) or np.any(layers != np.rint(layers)):
-        raise MaskError(f"{path} holds fractions where lesion numbers are expected; save it as whole numbers")
+    layers = label_numbers(layers.transpose(2, 1, 0, 3), path)
     names = _slicer_segments(image)
     if names:
         return "NRRD", LPS @ affine, [(name, layers[..., layer] == value) for name, layer, value in names]

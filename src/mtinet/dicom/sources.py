@@ -28,6 +28,7 @@ RATIO_FROM_BYTES = 1 << 20
 
 _PEEK = 140
 _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
+_NIFTI = (".nii", ".nii.gz")
 _DICOM_SUFFIXES = (".dcm", ".dicom", ".ima", ".dic")
 _NOT_ARCHIVED_DICOM = (".nii.gz", ".mgh.gz")
 
@@ -107,6 +108,9 @@ def _take(path: Path, name: str, files: list[SourceFile], findings: list[Finding
         return
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")) and path.suffix.lower() in ("", ".zip"):
         _take_zip(path, name, files, findings)
+    elif path.suffix.lower() == ".zip":
+        why = "is no zip file, whatever its name says" if head else "is empty"
+        findings.append(unreadable(name, why, "Copy or upload it again."))
     elif _is_archive(name):
         findings.append(_archive(name))
     elif (claims := claims_dicom(head, name)) is not None:
@@ -145,8 +149,14 @@ def _take_zip(path: Path, name: str, files: list[SourceFile], findings: list[Fin
             if sum(m.file_size for m in members) > MAX_RATIO * max(size, RATIO_FROM_BYTES):
                 findings.append(_refused_zip(name, f"would unpack to more than {MAX_RATIO} times its size"))
                 return
+            if not members:
+                findings.append(unreadable(name, "is a zip without a file", "Export or copy it again."))
+            before = len(files)
             for member in members:
                 _take_member(archive, member, path, f"{name}/{member.filename}", files, findings)
+            nifti = sum(member.filename.lower().endswith(_NIFTI) for member in members)
+            if nifti and len(files) == before:
+                findings.append(_nifti_in_zip(name, nifti))
     except ZIP_ERRORS as error:
         findings.append(unreadable(name, f"is no readable zip ({error})", "Export or copy it again."))
 
@@ -225,6 +235,17 @@ def _archive(name: str) -> Finding:
         "warning",
         "it is an archive in the source and is not opened",
         "Unpack it and import the folder.",
+        case=name,
+    )
+
+
+def _nifti_in_zip(name: str, count: int) -> Finding:
+    return Finding(
+        "nifti-in-zip",
+        "import",
+        "warning",
+        f"it holds NIfTI ({count} {'files' if count > 1 else 'file'}) and no DICOM; NIfTI is not read in a zip",
+        "Unpack it and give the folder.",
         case=name,
     )
 

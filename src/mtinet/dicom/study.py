@@ -27,6 +27,8 @@ class DicomStudy:
     study_uid, patient_id : str
     patient_name : str
         For the mapping file only; never written elsewhere.
+    birth_date, sex : str
+        Compared with those of the patient's other studies; never written.
     study_date : str
         ``YYYYMMDD``.
     accession : str
@@ -56,6 +58,8 @@ class DicomStudy:
     findings: tuple[Finding, ...] = ()
     profile_tags: Mapping[int, int] = field(default_factory=dict)
     identity: Identity = NOBODY
+    birth_date: str = ""
+    sex: str = ""
 
 
 def read_studies(
@@ -158,7 +162,7 @@ def _study(sources: Sequence[Source]) -> DicomStudy:
     return DicomStudy(
         key,
         text["patient_id"],
-        **{name: text[name] for name in ("patient_name", "study_date", "accession")},
+        **{name: text[name] for name in ("patient_name", "study_date", "accession", "birth_date", "sex")},
         agent=agent,
         dose_mmol_kg=next((dose for dose in doses if dose is not None), None),
         series=tuple(sorted(series, key=_by_number)),

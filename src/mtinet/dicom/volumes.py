@@ -160,7 +160,7 @@ def _usable(sources: Iterable[Source], notes: _Notes) -> _ByImage:
     """Images that may be slices, by what tells them apart; the others are named."""
     usable: _ByImage = {}
     twice, colour = 0, 0
-    damaged: Counter[str] = Counter()
+    damaged: list[tuple[str, Header]] = []
     for source in sources:
         header = source[1]
         if header.format is None:
@@ -170,7 +170,7 @@ def _usable(sources: Iterable[Source], notes: _Notes) -> _ByImage:
             colour += 1
             continue
         if why:
-            damaged[why] += 1
+            damaged.append((why, header))
             continue
         for image in header.images:
             key = _identity(image)
@@ -178,12 +178,21 @@ def _usable(sources: Iterable[Source], notes: _Notes) -> _ByImage:
                 twice += 1
             else:
                 usable[key] = (image, source)
-    for why, count in damaged.items():
+    whole = [all(_identity(image) in usable for image in header.images) for _, header in damaged]
+    for why, count in Counter(why for (why, _), spare in zip(damaged, whole) if not spare).items():
         # no names: folders and files are often called by the patient
         text = (
             f"has {count} images that cannot be used: each {why}" if count > 1 else f"has an image that {why}"
         )
         notes.add("unusable-image", "error", text, "Export or copy it again.")
+    if spare := sum(whole):
+        notes.add(
+            "duplicate-file",
+            "note",
+            f"holds {spare} damaged {'copies' if spare > 1 else 'copy'} of images that it holds whole too; the whole "
+            f"{'ones are' if spare > 1 else 'one is'} used",
+            "Nothing to do.",
+        )
     if twice:
         notes.add(
             "duplicate-file",

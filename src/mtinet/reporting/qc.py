@@ -243,7 +243,7 @@ def _phase(name: str, entry: Mapping[str, Any], study: Study) -> dict[str, Any]:
     time = study.times_s.get(name)  # type: ignore[call-overload]
     return {
         "name": phase_name(name),
-        "series": f"{entry['series']}{part}",
+        "series": f"{entry['series'] or entry['series_uid']}{part}",
         "description": entry["description"],
         "confidence": f"{entry['confidence']:.2f}",
         "evidence": entry["evidence"],

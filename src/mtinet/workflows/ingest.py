@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,9 @@ from mtinet.workflows.imports.dicom_phases import Overruling, named_volumes, rea
 from mtinet.workflows.imports.dicom_study import RECORDS, import_study
 from mtinet.workflows.imports.inclusion import Inclusion, InclusionRow, write_inclusion
 from mtinet.workflows.imports.mapping import refuse_key_inside
+from mtinet.workflows.imports.persons import person_findings
 from mtinet.workflows.imports.screening import import_finding
+from mtinet.workflows.imports.scrubbing import names_of_others
 from mtinet.workflows.imports.writing import refuse_unsafe
 from mtinet.workflows.pool import OnProgress, for_each
 
@@ -145,6 +147,7 @@ def ingest(
     folder.refuse_foreign(out, options.given)
     refuse_key_inside(out, options.key)
     mapping = None if options.keep_ids else folder.mapping_place(out, options.mapping)
+    folder.refuse_unwritable(out, mapping)
     overruling = read_overruling(options.phases)
     table = None if options.labels is None else LabelTable(options.labels)
     masks = None if options.masks is None else MaskFolder(options.masks)
@@ -163,7 +166,8 @@ def ingest(
             inclusion.leave_out(record["study_id"], record["left_out"]["step"], record["left_out"]["reason"])
     cohort, said = cohort_of(out, records, jobs, table, options.name, options.site)
     said += [] if masks is None else masks.findings()
-    findings = [*_unused(overruling, jobs), *findings, *findings_of(records), *said]
+    persons = person_findings([(job.study, job.study_id, job.patient_id) for job in jobs])
+    findings = [*_unused(overruling, jobs), *findings, *persons, *findings_of(records), *said]
     dropped = [] if options.keep_ids else _dropped(studies)
     if mapping is not None:
         folder.add_to_mapping(mapping, jobs)
@@ -220,6 +224,9 @@ def _jobs(
                 options.liver_command,
             )
         )
+    if not options.keep_ids:
+        names = names_of_others(studies, [[f"{m.path.name} {m.member}" for m in job.masks] for job in jobs])
+        jobs = [replace(job, others=others) for job, others in zip(jobs, names, strict=True)]
     return sorted(jobs, key=lambda job: job.study_id), study_of
 
 

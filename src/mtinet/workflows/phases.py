@@ -175,13 +175,15 @@ def table(study: IdentifiedStudy) -> str:
             continue
         of = f" volume {choice.volume} of {choice.n_volumes}" if choice.n_volumes > 1 else ""
         grid = _grid(series[choice.series_uid], choice.volume)
-        lines.append(f"  {phase:<14} {choice.confidence:4.2f}  series {choice.series_number}{of}{grid}")
+        lines.append(
+            f"  {phase:<14} {choice.confidence:4.2f}  series {choice.series_number or choice.series_uid}{of}{grid}"
+        )
         lines += [f"      {text}" for text in choice.evidence]
     lines += [f"  {item.phase:<14}  --   missing: {item.reason}" for item in answer.missing]
     if answer.excluded:
         lines.append("  set aside")
         lines += [
-            f"    series {item.series_number:<5} {item.description[:40]:<40} {item.reason}"
+            f"    series {item.series_number or item.series_uid:<5} {item.description[:40]:<40} {item.reason}"
             for item in answer.excluded
         ]
     return "\n".join(lines)

@@ -52,6 +52,12 @@ _FILES = "revised"
 
 _NIFTI = (".nii", ".nii.gz")
 
+_MOST_ML = 2000.0
+"""Volume of all lesions beyond which a mask is probably inverted or another organ's: a whole liver has about 1500."""
+
+_MOST_OF_BORDER = 0.5
+"""Share of the images' outer rows and columns, which show air and skin, that no mask of lesions covers."""
+
 _GROWTH = ("growth", "volume_change", "diameter_change", "vanished_lesions")
 """Measurements against a prior study."""
 
@@ -235,6 +241,14 @@ def _about_outline(mask: Volume, prepared: PreparedStudy) -> list[Finding]:
         "the lesions were outlined by a reader, not found by the model",
         "Read their confidence as the model's opinion of the reader's outline.",
     )
+    if why := _implausible(mask):
+        add(
+            "implausible-mask",
+            "warning",
+            f"the mask is hardly one of lesions: {why}",
+            "Look at it over the images. If it is inverted or of another organ, correct it and revise again, into the "
+            "same --out and --keep; else nothing is to be done.",
+        )
     for number, box in bounding_boxes(mask.array).items():
         parts = int(components(mask.array[box] == number).max())
         if parts > 1:
@@ -254,6 +268,19 @@ def _about_outline(mask: Volume, prepared: PreparedStudy) -> list[Finding]:
             "Draw it larger, or measure it by hand.",
         )
     return found
+
+
+def _implausible(mask: Volume) -> str:
+    """Why a mask is hardly one of lesions; empty where nothing speaks against it."""
+    drawn = mask.array > 0
+    volume_ml = np.count_nonzero(drawn) * mask.voxel_mm3 / 1000.0
+    if volume_ml > _MOST_ML:
+        return f"it takes up {volume_ml / 1000.0:.1f} litres, and a whole liver has about 1.5"
+    # the images' planes are those of the finest voxels; to their first and last one a lesion may reach
+    across = int(np.argmax(mask.spacing_mm))
+    edges = [np.take(drawn, place, axis).ravel() for axis in {0, 1, 2} - {across} for place in (0, -1)]
+    covered = float(np.concatenate(edges).mean())
+    return f"it covers {covered:.0%} of the images' border" if covered > _MOST_OF_BORDER else ""
 
 
 def _lost(old: Result, prior: Prior | None) -> list[Finding]:

@@ -11,6 +11,7 @@ from pydicom.uid import generate_uid
 from typer.testing import CliRunner
 
 from mtinet.cli import app
+from mtinet.cli.ingest import _study_table
 from mtinet.dicom.exam import Exam
 from mtinet.dicom.segment import write_lesions
 from mtinet.dicom.times import seconds_from_midnight
@@ -19,6 +20,8 @@ from mtinet.errors import UnusableError, UserError
 from mtinet.volume import Volume, read_nifti
 from mtinet.workflows.ingest import IngestOptions, ingest
 from mtinet.workflows.phases import identify_phases
+from mtinet.workflows.predictions.sources import open_source
+from mtinet.workflows.qc import qc
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 TIMES_S = {"arterial": 22.0, "portal_venous": 65.0, "delayed": 180.0}
@@ -582,3 +585,101 @@ def test_a_series_without_a_usable_image_is_set_aside_and_stops_nothing(scanned,
     answers = {s.study_key: s.identification for s in identify_phases(source)[0]}
     assert answers[exams["Q4711"].uid("study")].phases["arterial"] is None
     assert answers[exams["Q0815"].uid("study")].phases["arterial"] is not None
+
+
+# ---------------------------------------------------------------------- persons
+def rewritten(source, out, **attributes):
+    """A copy of a folder of DICOM files with other attributes."""
+    shutil.copytree(source, out)
+    for path in out.rglob("*.dcm"):
+        dataset = pydicom.dcmread(path)
+        for keyword, value in attributes.items():
+            setattr(dataset, keyword, value)
+        dataset.save_as(path)
+    return out
+
+
+def test_two_persons_under_one_patient_id_are_told_by_import_and_prediction(scanned, tmp_path):
+    folder, _ = scanned
+    source = tmp_path / "export"
+    rewritten(folder / "Q4711", source / "a", PatientName="Kowalska^Anna", PatientBirthDate="19560312")
+    name = {"PatientName": "Nowak^Piotr", "PatientID": "Q4711", "PatientBirthDate": "19640707"}
+    rewritten(folder / "Q0815", source / "b", **name)
+    outcome = bring_in(source, tmp_path / "cohort")
+    jobs = open_source(source, key=tmp_path / "key")
+    stored = json.loads((tmp_path / "cohort" / "import.json").read_text())["findings"]
+    said = {"import": outcome.findings, "predict": jobs.findings}
+    for stage, findings in said.items():
+        (found,) = [f for f in findings if f.id == "patient-of-several-persons"]
+        assert found.stage == stage
+        assert "name and date of birth" in found.meaning
+        assert all(study.study_id in found.meaning for study in outcome.cohort.studies)
+        assert "Kowalska" not in str(found)
+    assert [f["meaning"] for f in stored if f["id"] == "patient-of-several-persons"] == [found.meaning]
+
+
+def test_the_name_of_another_patient_in_a_description_is_in_nothing_that_is_written(scanned, tmp_path):
+    folder, _ = scanned
+    source = tmp_path / "export"
+    rewritten(folder / "Q4711", source / "a", PatientName="Nowak^Piotr")
+    rewritten(folder / "Q0815", source / "b", PatientName="Kowalska^Anna")
+    for path in (source / "a").rglob("*.dcm"):
+        dataset = pydicom.dcmread(path)
+        dataset.SeriesDescription = f"{dataset.SeriesDescription} Kowalska"
+        dataset.save_as(path)
+    out = tmp_path / "cohort"
+    outcome = bring_in(source, out)
+    assert "[removed]" in (out / "import.json").read_text()
+    written = [p.read_text() for p in out.rglob("*") if p.suffix in (".json", ".csv", ".yaml", ".html")]
+    assert not any(
+        "kowalska" in text.lower() for text in (*written, str(outcome.findings), str(outcome.studies))
+    )
+    cases = [job.read() for job in open_source(source, key=tmp_path / "key").jobs]
+    told = str([(case.sources, case.findings) for case in cases])
+    assert "[removed]" in told
+    assert "kowalska" not in told.lower()
+
+
+def test_a_series_without_number_is_called_by_what_names_its_phase(scanned, tmp_path):
+    folder, _ = scanned
+    source = rewritten(folder / "Q4711", tmp_path / "export", SeriesNumber=None)
+    key = tmp_path / "key"
+    (job,) = open_source(source, key=key).jobs
+    found = job.read().sources
+    handle = found["portal_venous"].name
+    assert handle.startswith("2.25.")
+    assert len({source.name for source in found.values()}) == len(found)
+    (uid,) = [uid for uid, pseudonym in job.series_ids.items() if pseudonym == handle]
+    for called in (handle, uid):
+        (again,) = open_source(source, {"delayed": called, "portal_venous": ""}, key=key).jobs
+        told = again.read().sources
+        assert (told["delayed"].name, told["delayed"].confidence) == (handle, 1.0)
+        assert "portal_venous" not in told
+    outcome = bring_in(source, tmp_path / "cohort")
+    (record,) = outcome.studies
+    assert record["phases"]["portal_venous"]["series_uid"] == handle
+    assert f"portal_venous  {handle}" in _study_table(record)
+    assert f">{handle}<" in qc(tmp_path / "cohort", workers=1)[0].read_text()
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_the_files_are_read(scanned, tmp_path):
+    (tmp_path / "file").write_text("")
+    read = []
+    for out, place in ((tmp_path / "file" / "out", None), (tmp_path / "out", tmp_path / "file" / "who.csv")):
+        options = IngestOptions(key=tmp_path / "key", mapping=place)
+        with pytest.raises(UserError, match=r"nothing can be written into .*file"):
+            ingest(scanned[0], out, options, workers=1, on_read=lambda done, total: read.append(done))
+    assert read == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_times_that_are_unknown_are_to_be_had_where_the_command_reads_them(scanned, tmp_path):
+    source = rewritten(scanned[0] / "Q4711", tmp_path / "export", ContrastBolusStartTime=None)
+    outcome = bring_in(source, tmp_path / "cohort")
+    (job,) = open_source(source, key=tmp_path / "key").jobs
+    told = {}
+    for command, findings in (("import", outcome.findings), ("predict", job.read().findings)):
+        (told[command],) = [f.action for f in findings if f.id == "time-unknown"]
+    assert "labels.csv" in told["import"]
+    assert "labels.csv" not in told["predict"]
+    assert "ContrastBolusStartTime" in told["predict"]

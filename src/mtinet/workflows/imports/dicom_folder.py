@@ -74,6 +74,34 @@ def _given_before(out: Path) -> list[str]:
         return []
 
 
+def refuse_unwritable(out: Path, mapping: Path | None) -> None:
+    """Refuse places that cannot be written, before hours are spent on what is to lie there.
+
+    Parameters
+    ----------
+    out : Path
+    mapping : Path or None
+        The table that tells who is who; None = none is written.
+
+    Raises
+    ------
+    UserError
+    """
+    records = out / RECORDS
+    places = {
+        records if records.is_dir() else out: "choose another folder for the cohort, or correct its rights"
+    }
+    if mapping is not None:
+        places[mapping.parent] = f"{mapping.name} would lie there: {_ANOTHER_PLACE}, or correct its rights"
+    for place, repair in places.items():
+        try:
+            files.try_writing(place)
+        except OSError as error:
+            raise UserError(
+                f"nothing can be written into {place} ({error.strerror or error}); {repair}"
+            ) from None
+
+
 def mapping_place(out: Path, given: Path | None) -> Path:
     """Where it is told who is who: where the user says, or beside the cohort.
 

@@ -24,7 +24,7 @@ from mtinet.workflows.imports.dicom_phases import ChosenVolume, Overruling, Phas
 from mtinet.workflows.imports.screening import import_finding
 from mtinet.workflows.imports.scrubbing import Scrubber
 
-RECORD_REVISION = 5
+RECORD_REVISION = 6
 """To be raised whenever the same files would be imported differently."""
 
 MIN_PHASES = 2
@@ -52,6 +52,8 @@ class StudyJob:
     masks : tuple of SourceFile
     liver_command : str
         Segments the liver where no mask of it is given; empty = nothing does.
+    others : tuple of str
+        Names of other patients that are taken out of the study's texts.
     """
 
     out: Path
@@ -63,13 +65,14 @@ class StudyJob:
     overruling: Overruling | None = None
     masks: tuple[SourceFile, ...] = ()
     liver_command: str = ""
+    others: tuple[str, ...] = ()
 
     @property
     def scrubber(self) -> Scrubber:
         """Takes identity out of texts; changes nothing where ids are kept."""
         if self.keep_ids:
             return Scrubber({})
-        return Scrubber.of(self.study, self.study_id, self.patient_id, self.series_ids)
+        return Scrubber.of(self.study, self.study_id, self.patient_id, self.series_ids, self.others)
 
     @property
     def digest(self) -> str:
@@ -80,6 +83,7 @@ class StudyJob:
             "volumes": sorted(volume_state(v) for s in self.study.series for v in s.volumes),
             "overruling": self.overruling,
             "liver_command": self.liver_command,
+            "others": self.others,
             "masks": [[m.path.name, m.member, file_hash(m.path, m.member)] for m in self.masks],
         }
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
@@ -115,8 +119,15 @@ class LoadedPhases:
         return None if len(self.images) >= MIN_PHASES else _why_left_out(study, self.choice)
 
 
-def load_phases(job: StudyJob) -> LoadedPhases:
-    """Identify a study's phases and read their voxels; what cannot be used becomes a finding."""
+def load_phases(job: StudyJob, to_time: str = "give time_<phase>_s in labels.csv") -> LoadedPhases:
+    """Identify a study's phases and read their voxels; what cannot be used becomes a finding.
+
+    Parameters
+    ----------
+    job : StudyJob
+    to_time : str
+        What the user of this command can do about phases whose time after injection is unknown.
+    """
     scrub = job.scrubber
     findings = [scrub.finding(f, job.study_id) for f in job.study.findings]
     choice = choose_phases(job.study, job.overruling)
@@ -125,7 +136,7 @@ def load_phases(job: StudyJob) -> LoadedPhases:
     _drop_apart(job, images, choice, findings)
     kept = {phase: choice.chosen[phase] for phase in images}
     times, offsets = phase_times(job.study, kept)
-    findings += [replace(f, case=job.study_id) for f in _doubts(kept, times)]
+    findings += [replace(f, case=job.study_id) for f in _doubts(kept, times, to_time)]
     return LoadedPhases(choice, images, kept, times, offsets, findings)
 
 
@@ -229,7 +240,9 @@ def _on_one_day(seconds: float) -> float:
     return (seconds + _HALF_DAY_S) % _DAY_S - _HALF_DAY_S
 
 
-def _doubts(chosen: Mapping[Phase, ChosenVolume], times: Mapping[Phase, float]) -> list[Finding]:
+def _doubts(
+    chosen: Mapping[Phase, ChosenVolume], times: Mapping[Phase, float], to_time: str
+) -> list[Finding]:
     findings = []
     if incomparable := [p for p, c in chosen.items() if not c.volume.comparable]:
         findings.append(
@@ -257,7 +270,7 @@ def _doubts(chosen: Mapping[Phase, ChosenVolume], times: Mapping[Phase, float]) 
                 "time-unknown",
                 "note",
                 f"the time after injection of {', '.join(untimed)} is not in the files",
-                "Nothing to do, or give time_<phase>_s in labels.csv.",
+                f"Nothing to do, or {to_time}.",
             )
         )
     return findings

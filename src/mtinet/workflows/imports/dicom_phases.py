@@ -113,8 +113,8 @@ def _unsure(phase: Phase, picked: Any) -> Finding:
     return import_finding(
         "phase-unsure",
         "warning",
-        f"{phase} is left empty: series {picked.series_number}, volume {picked.volume} is the best candidate, "
-        f"but with a confidence of {picked.confidence:.2f} only ({'; '.join(picked.evidence)})",
+        f"{phase} is left empty: series {picked.series_number or picked.series_uid}, volume {picked.volume} is the "
+        f"best candidate, but with a confidence of {picked.confidence:.2f} only ({'; '.join(picked.evidence)})",
         "Look at the series; if it is right (or another one is), say so in a file for --phases-json (import.json "
         "shows the form), or with --phase-names of predict.",
     )
@@ -188,7 +188,7 @@ def _volume(
     found = next(s for s in series if s.info.series_uid == uid)
     if not 0 <= index < len(found.volumes):
         raise UserError(
-            f"{phase}: series {found.info.series_number} holds {len(found.volumes)} volume(s), numbered from 0; "
+            f"{phase}: series {found.info.name} holds {len(found.volumes)} volume(s), numbered from 0; "
             f"there is no volume {index}"
         )
     return found, found.volumes[index]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -49,9 +48,6 @@ class MappingRow:
 
 
 _COLUMNS = tuple(field.name for field in fields(MappingRow))
-_COMPUTED = re.compile(r"'*(?:[=@]|[+-](?![\d.,]*$))")
-"""How a cell begins that a spreadsheet computes: names and ids come from outside, and a formula could send the table
-away.  With an apostrophe before it, it is text there; numbers with a sign are none."""
 
 
 def mapping_beside(out: Path) -> Path:
@@ -101,7 +97,7 @@ def read_mapping(place: Path, repair: str) -> dict[str, MappingRow]:
         ours = False
     if not ours:
         raise UserError(f"{place} is not a mapping as mtinet writes it, and would be overwritten; {repair}")
-    return {row["study_id"]: MappingRow(**{k: _original(v) for k, v in row.items()}) for row in rows}
+    return {row["study_id"]: MappingRow(**{k: files.from_cell(v) for k, v in row.items()}) for row in rows}
 
 
 def write_mapping(place: Path, rows: Iterable[MappingRow]) -> None:
@@ -110,17 +106,8 @@ def write_mapping(place: Path, rows: Iterable[MappingRow]) -> None:
     writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
     writer.writeheader()
     for row in sorted(rows, key=lambda row: row.study_id):
-        writer.writerow({k: _as_text(v) for k, v in asdict(row).items()})
+        writer.writerow({k: files.as_cell(v) for k, v in asdict(row).items()})
     with files.atomic_path(place) as temporary:
         temporary.touch(mode=0o600)
         temporary.write_text(text.getvalue(), encoding="utf-8")
         temporary.chmod(0o600)
-
-
-def _as_text(cell: str) -> str:
-    return f"'{cell}" if _COMPUTED.match(cell) else cell
-
-
-def _original(cell: str) -> str:
-    """The reverse of :func:`_as_text`."""
-    return cell[1:] if cell.startswith("'") and _COMPUTED.match(cell) else cell

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import permutations
 from typing import Any
@@ -80,7 +80,14 @@ class Scrubber:
         self._pattern = re.compile("|".join(alternatives), re.IGNORECASE) if alternatives else None
 
     @classmethod
-    def of(cls, study: DicomStudy, study_id: str, patient_id: str, series: Mapping[str, str]) -> Scrubber:
+    def of(
+        cls,
+        study: DicomStudy,
+        study_id: str,
+        patient_id: str,
+        series: Mapping[str, str],
+        others: Iterable[str] = (),
+    ) -> Scrubber:
         """For everything that is said about one study.
 
         Parameters
@@ -90,6 +97,8 @@ class Scrubber:
             Its pseudonyms.
         series : mapping of str to str
             Pseudonym by SeriesInstanceUID.
+        others : iterable of str
+            Names of other patients that its texts hold (:func:`names_of_others`).
         """
         secrets = {uid for s in study.series for v in s.volumes for uid in v.instance_uids}
         secrets |= {s.frame_of_reference_uid for s in study.series}
@@ -97,7 +106,8 @@ class Scrubber:
         # a scanner's number of a study may be that of a series too, which is no secret and has to be told
         numbers = {s.info.series_number for s in study.series}
         ids = tuple(text for text in study.identity.ids if text not in numbers)
-        return cls(pseudonyms, secrets, replace(study.identity, ids=ids))
+        staff = (*study.identity.staff, *others)
+        return cls(pseudonyms, secrets, replace(study.identity, ids=ids, staff=staff))
 
     def text(self, text: str) -> str:
         """``text`` without identity."""
@@ -123,6 +133,54 @@ class Scrubber:
         if isinstance(value, (list, tuple)):
             return [self.plain(v) for v in value]
         return value
+
+
+def names_of_others(
+    studies: Sequence[DicomStudy], texts: Sequence[Iterable[str]] = ()
+) -> list[tuple[str, ...]]:
+    """For each study, names of the source's other patients that may be meant in what it says: a slip at the console.
+
+    They are looked up by their pieces, so that a study is searched for a few names, not for those of a whole archive
+    (which would take long, and take ordinary words out of sentences besides).
+
+    Parameters
+    ----------
+    studies : sequence of DicomStudy
+        All of a source.
+    texts : sequence of iterable of str
+        Further texts of each study, such as names of masks; empty = there are none.
+    """
+    called: dict[str, dict[str, None]] = {}
+    for name in dict.fromkeys(name for study in studies for name in study.identity.names):
+        for piece in _pieces(name):
+            called.setdefault(piece, {})[name] = None
+    ideographic = [piece for piece in called if _IDEOGRAPHIC.search(piece)]
+    found = []
+    for study, more in zip(studies, texts or [()] * len(studies), strict=True):
+        text = "\n".join(dict.fromkeys((*_told(study), *more))).lower()
+        pieces = [word for word in dict.fromkeys(re.findall(r"[^\W\d_]+", text)) if word in called]
+        if _IDEOGRAPHIC.search(text):
+            pieces += [piece for piece in ideographic if piece in text]
+        names = dict.fromkeys(name for piece in pieces for name in called[piece])
+        found.append(tuple(name for name in names if name not in study.identity.names))
+    return found
+
+
+def _told(study: DicomStudy) -> Iterable[str]:
+    """What users and consoles write into a study."""
+    for series in study.series:
+        info = series.info
+        yield from (info.description, info.protocol, info.sequence, info.study_description)
+        yield from (info.series_number, info.body_part, info.agent)
+
+
+def _pieces(name: str) -> set[str]:
+    """What may stand in a text for a name: its parts and their pieces in every spelling, in small letters."""
+    parts = [part for part in re.split(r"[\^\s,.=]+", name) if part]
+    words = {word for part in parts for word in (_JOINED.sub("", part), *re.findall(r"[^\W\d_]+", part))}
+    return {
+        spelled for word in words if len(word) > 1 or _IDEOGRAPHIC.search(word) for spelled in spellings(word)
+    }
 
 
 def _written(date: str) -> set[str]:
@@ -178,8 +236,13 @@ def _patterns(name: str, shortest: int) -> dict[str, str]:
 
 
 def _spellings(part: str) -> str:
-    """A part of a name, also without its accents and as German keyboards without umlauts write it."""
+    """Regular expression for a part of a name."""
+    return f"(?:{'|'.join(map(re.escape, spellings(part)))})"
+
+
+def spellings(part: str) -> tuple[str, ...]:
+    """A part of a name in small letters, also without its accents and as German keyboards write it."""
     lower = part.lower()
     plain = "".join(c for c in unicodedata.normalize("NFKD", lower) if not unicodedata.combining(c))
     german = "".join({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss"}.get(c, c) for c in lower)
-    return f"(?:{'|'.join(re.escape(word) for word in dict.fromkeys((lower, plain, german)))})"
+    return tuple(dict.fromkeys((lower, plain, german)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from mtinet.errors import UnusableError, UserError
 from mtinet.results import Finding, PhaseSource
 from mtinet.workflows.imports.dicom_loading import StudyJob, acquisition_of, load_phases, volume_state
 from mtinet.workflows.imports.dicom_phases import ChosenVolume, Overruling
-from mtinet.workflows.imports.scrubbing import Scrubber
+from mtinet.workflows.imports.persons import person_findings
+from mtinet.workflows.imports.scrubbing import Scrubber, names_of_others
 from mtinet.workflows.predictions.jobs import Case, Job
 
 OTHER_BODY_PARTS = (
@@ -29,18 +30,29 @@ OTHER_BODY_PARTS = (
 SURE = 0.8
 """Confidence of a phase above which it should hardly ever be wrong (docs/phases.md)."""
 
+TO_TIME = (
+    "predict files that tell it (ContrastBolusStartTime, AcquisitionTime), or a cohort with time_<phase>_s"
+)
+"""What can be done where the time of a phase after injection is unknown."""
+
 ABOUT_THE_EXPORT = frozenset({"localizer", "mixed-orientation", "duplicate-file", "colour"})
 """Notes on files that are read past: of an import they matter, a result does not depend on them."""
 
 
 @dataclass(frozen=True)
 class DicomJob:
-    """A study of DICOM files; ids of study and patient are pseudonyms."""
+    """A study of DICOM files; ids of study and patient are pseudonyms, and ``others`` names that its texts hold.
+
+    ``series_ids`` has the pseudonym of each series by its SeriesInstanceUID: what it is called by where its number is
+    blank, or that of another series too.
+    """
 
     study: DicomStudy
     study_id: str
     patient_id: str
     told: Mapping[str, str]
+    series_ids: Mapping[str, str]
+    others: tuple[str, ...] = ()
 
     @property
     def folders(self) -> frozenset[Path]:
@@ -60,6 +72,8 @@ class DicomJob:
         for series in self.study.series:
             for volume in series.volumes:
                 digest.update(volume_state(volume).encode())
+        # what is said of the study lacks these names
+        digest.update("".join(self.others).encode())
         return digest.hexdigest()
 
     def read(self) -> Case:
@@ -69,14 +83,15 @@ class DicomJob:
             self.study,
             self.study_id,
             self.study_id,
-            {s.info.series_uid: f"series {s.info.series_number}" for s in self.study.series},
-            overruling=_overruling(self.told, self.study),
+            self.series_ids,
+            overruling=_overruling(self.told, self.series_ids),
+            others=self.others,
         )
         scrub = job.scrubber
         if not self.told:
             _refuse_other_body_part(self.study, self.study_id)
         try:
-            loaded = load_phases(job)
+            loaded = load_phases(job, TO_TIME)
         except UserError as error:
             raise UnusableError(f"study {self.study_id}: {scrub.text(str(error))}") from None
         left_out = loaded.why_unusable(self.study)
@@ -89,7 +104,7 @@ class DicomJob:
             )
         study = Study(
             self.study_id,
-            {p: Path(f"series-{c.series.info.series_number}") for p, c in loaded.kept.items()},
+            {p: Path(f"series-{self._called(c)}") for p, c in loaded.kept.items()},
             patient_id=self.patient_id,
             times_s=loaded.times_s,
             agent=scrub.text(self.study.agent),
@@ -98,9 +113,24 @@ class DicomJob:
         )
         origin = Origin({phase: chosen.volume for phase, chosen in loaded.kept.items()})
         findings = [f for f in loaded.findings if f.id not in ABOUT_THE_EXPORT]
-        sources = {str(phase): _source(chosen, scrub) for phase, chosen in loaded.kept.items()}
+        sources = {str(phase): self._source(chosen, scrub) for phase, chosen in loaded.kept.items()}
         said = (*findings, *doubtful_phases(sources, self.study_id))
         return Case(study, origin, said, sources=sources)
+
+    def _source(self, chosen: ChosenVolume, scrub: Scrubber) -> PhaseSource:
+        return PhaseSource(
+            scrub.text(self._called(chosen)),
+            chosen.volume.info.index,
+            len(chosen.series.volumes),
+            chosen.confidence,
+            tuple(scrub.text(words) for words in chosen.evidence),
+        )
+
+    def _called(self, chosen: ChosenVolume) -> str:
+        """A series as ``--phase-names`` takes it: its number where that is its own, else its pseudonym."""
+        info = chosen.series.info
+        alone = [s.info.series_number for s in self.study.series].count(info.series_number) == 1
+        return info.series_number if info.series_number and alone else self.series_ids[info.series_uid]
 
 
 @dataclass(frozen=True)
@@ -134,9 +164,9 @@ def dicom_jobs(source: Path, told: Mapping[str, str], key: Path | None) -> tuple
     if not studies:
         return [], findings
     pseudonyms = Pseudonyms.open(key)
-    by_uid: dict[str, list[DicomStudy]] = {}
-    for study in studies:
-        by_uid.setdefault(study.study_uid, []).append(study)
+    by_uid: dict[str, list[tuple[DicomStudy, tuple[str, ...]]]] = {}
+    for study, others in zip(studies, names_of_others(studies), strict=True):
+        by_uid.setdefault(study.study_uid, []).append((study, others))
     jobs: list[Job] = []
     for uid, members in by_uid.items():
         study_id = pseudonyms.study(uid)
@@ -146,25 +176,19 @@ def dicom_jobs(source: Path, told: Mapping[str, str], key: Path | None) -> tuple
                     study_id,
                     f"study {study_id}: its images are filed under {len(members)} patient ids; find out whose "
                     "they are, correct the files and predict again",
-                    tuple(members),
+                    tuple(study for study, _ in members),
                 )
             )
         else:
-            (study,) = members
+            ((study, others),) = members
             # without an id a patient is known by the study alone
             patient = pseudonyms.patient(study.patient_id) if study.patient_id.strip() else study_id
-            jobs.append(DicomJob(study, study_id, patient, told))
-    return sorted(jobs, key=lambda job: job.study_id), findings
-
-
-def _source(chosen: ChosenVolume, scrub: Scrubber) -> PhaseSource:
-    return PhaseSource(
-        scrub.text(chosen.series.info.series_number),
-        chosen.volume.info.index,
-        len(chosen.series.volumes),
-        chosen.confidence,
-        tuple(scrub.text(words) for words in chosen.evidence),
-    )
+            series_ids = {s.info.series_uid: pseudonyms.uid(s.info.series_uid) for s in study.series}
+            jobs.append(DicomJob(study, study_id, patient, told, series_ids, others))
+    jobs.sort(key=lambda job: job.study_id)
+    read = [(job.study, job.study_id, job.patient_id) for job in jobs if isinstance(job, DicomJob)]
+    persons = [replace(finding, stage="predict") for finding in person_findings(read)]
+    return jobs, [*findings, *persons]
 
 
 def doubtful_phases(sources: Mapping[str, PhaseSource], study_id: str) -> list[Finding]:
@@ -199,11 +223,11 @@ def doubtful_phases(sources: Mapping[str, PhaseSource], study_id: str) -> list[F
     ]
 
 
-def _overruling(told: Mapping[str, str], study: DicomStudy) -> Overruling | None:
-    """What the user says in the form that the import takes."""
+def _overruling(told: Mapping[str, str], series_ids: Mapping[str, str]) -> Overruling | None:
+    """What the user says in the form that the import takes; series by number, UID or pseudonym."""
     if not told:
         return None
-    uids = {series.info.series_uid for series in study.series}
+    uids = {name: uid for uid, known in series_ids.items() for name in (uid, known)}
     overruling: dict[str, Any] = {}
     for phase, value in told.items():
         series, _, volume = value.partition(":")
@@ -211,7 +235,7 @@ def _overruling(told: Mapping[str, str], study: DicomStudy) -> Overruling | None
             raise UserError(
                 f"--phase-names {phase}={value}: {volume!r} is not the number of a volume, from 0"
             )
-        named = {"series_uid": series} if series in uids else {"series": series}
+        named = {"series_uid": uids[series]} if series in uids else {"series": series}
         overruling[phase] = {**named, "volume": int(volume or 0)} if value else None
     return overruling
 

@@ -240,7 +240,9 @@ def _row(study_id: str, lesion: str, item: Measurement) -> tuple[str, ...]:
     # what is not finite is empty, as it is null in result.json
     value = "" if item.value is None or not math.isfinite(item.value) else f"{item.value:.8g}"
     unit = codes.unit_of(item).value
-    return (study_id, lesion, item.name, item.phase, value, unit, item.finding, item.reason)
+    # an id is the name of a folder, a class that of a user: neither is a formula
+    study_id, finding, reason = map(files.as_cell, (study_id, item.finding, item.reason))
+    return (study_id, lesion, item.name, item.phase, value, unit, finding, reason)
 
 
 def _maps(output: Output, folder: Path) -> None:

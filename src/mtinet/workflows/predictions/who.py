@@ -70,8 +70,7 @@ def without_identity(job: Job, text: str) -> str:
         return text.partition(":")[0]
     if not isinstance(job, DicomJob):
         return text
-    series = {s.info.series_uid: f"series {s.info.series_number}" for s in job.study.series}
-    scrub = Scrubber.of(job.study, job.study_id, job.patient_id, series)
+    scrub = Scrubber.of(job.study, job.study_id, job.patient_id, job.series_ids, job.others)
     return scrub.text(_PATH.sub(REMOVED, text))
 
 
