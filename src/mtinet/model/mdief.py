@@ -14,7 +14,6 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from mtinet.config import MdiefSettings
 from mtinet.model import spectral_products
@@ -220,9 +219,12 @@ class _SpectralAndEntropies(torch.autograd.Function):
         return spectral, entropies.transpose(0, 1)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         maps, spectral, logarithms, totals, mean_logs = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            # create_graph: the gradient is derived again, and what was kept here carries no derivative
+            plain = _plain_domains(maps, ctx.settings)
+            return torch.autograd.grad(plain, maps, gradients, create_graph=True)[0], None
         by_spectral, by_entropy = gradients[0], gradients[1].transpose(0, 1)
         axes = tuple(range(2, maps.ndim))
         slopes = torch.where(totals > _SMALL, by_entropy / (totals.clamp_min(_SMALL) * ctx.scale), 0.0)
@@ -240,6 +242,14 @@ class _SpectralAndEntropies(torch.autograd.Function):
                 out=found[piece],
             )
         return found, None
+
+
+def _plain_domains(maps: Tensor, settings: MdiefSettings) -> tuple[Tensor, Tensor]:
+    """What :class:`_SpectralAndEntropies` returns, in operations that can be differentiated again."""
+    images = maps.unsqueeze(1)  # every image by itself, as one phase
+    spectral = high_pass(images, None, settings)
+    entropies = torch.cat([space_entropy(images), space_entropy(spectral)], dim=1)
+    return spectral.squeeze(1), entropies
 
 
 def _pieces(maps: Tensor) -> Iterator[slice]:
