@@ -285,3 +285,15 @@ def test_single_pixel_maps_stay_finite():
     fused, weights = Mdief(MdiefSettings())(torch.rand(1, 2, 4, 1, 1), None)
     assert torch.isfinite(fused).all()
     torch.testing.assert_close(weights, torch.full_like(weights, 0.5))
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.bool])
+def test_maps_of_whole_numbers_are_refused_instead_of_cut(dtype):
+    maps = torch.ones(1, 2, 3, 9, 8, dtype=dtype)
+    with pytest.raises(ValueError, match=r"floating maps: give maps\.float\(\)"):
+        Mdief(MdiefSettings())(maps, None)
+
+
+def test_a_mask_of_phases_that_is_not_bool_is_refused():
+    with pytest.raises(ValueError, match=r"phase_present is int64; give bool"):
+        Mdief(MdiefSettings())(torch.rand(1, 2, 3, 9, 8), torch.ones(1, 2, dtype=torch.int64))
