@@ -211,6 +211,29 @@ def test_a_graph_is_tried_out_once_by_every_backend(network, monkeypatch, tmp_pa
             backends.open_passes(network, "openvino", "digest")
 
 
+THIN = ["spatial_dims=3", "sampling.patch_size=[2,16,16]", "encoder.channels=[4,8]", "decoder.channels=[8,4]"]
+"""A network in 3-D, with a window as small as can be: making its graphs takes long."""
+
+
+def test_convolutions_in_three_dimensions_are_exported_with_a_bias_that_changes_nothing():
+    network = build_network(resolve("tiny", None, THIN), 2).eval()
+    sample = graphs.random_sample(network.config, graphs.SIZES_2D[0])
+    exported = graphs._with_biases(network)
+    assert all(m.bias is not None for m in exported.modules() if isinstance(m, torch.nn.Conv3d))
+    assert any(m.bias is None for m in network.modules() if isinstance(m, torch.nn.Conv3d))
+    for one, other in zip(network(sample.batch.image), exported(sample.batch.image), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ENGINES)
+def test_a_network_in_three_dimensions_computes_the_same(backend, tmp_path):
+    network = build_network(resolve("tiny", None, THIN), 2).eval()
+    network.set_enhancement_statistics(0.8, 0.3)
+    graphs.write_graphs(network, tmp_path)
+    backends._try_out(network, backends.passes_in(tmp_path, backend))
+
+
 def test_a_difference_is_seen(network, studies):
     class Off(TorchPasses):
         def segment(self, batch):

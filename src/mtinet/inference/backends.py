@@ -25,7 +25,7 @@ from mtinet.model.network import MultiTaskNetwork
 
 BACKENDS = ("torch", "onnxruntime", "openvino")
 
-GRAPH_FORMAT = 2
+GRAPH_FORMAT = 3
 """Version of the graphs in the user's cache: others are made anew."""
 
 ENGINE_REVISION = 1
