@@ -211,6 +211,24 @@ def test_a_graph_is_tried_out_once_by_every_backend(network, monkeypatch, tmp_pa
             backends.open_passes(network, "openvino", "digest")
 
 
+@pytest.mark.parametrize("home", ["none", "read-only"])
+def test_without_a_cache_graphs_are_made_for_this_call_alone(home, network, monkeypatch, tmp_path, caplog):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    if home == "none":
+        monkeypatch.setattr("pathlib.Path.home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    else:
+        (tmp_path / "file").write_text("")  # a folder in it cannot be made, whoever asks
+        monkeypatch.setattr("pathlib.Path.home", lambda: tmp_path / "file")
+    written, tried = [], []
+    monkeypatch.setattr(backends, "write_graphs", lambda network, folder: written.append(folder))
+    monkeypatch.setattr(backends, "passes_in", lambda place, backend: (backend, place.is_dir()))
+    monkeypatch.setattr(backends, "_try_out", lambda network, passes: tried.append(passes))
+    assert backends.open_passes(network, "onnxruntime", "digest") == ("onnxruntime", True)
+    assert tried == [("onnxruntime", True)]
+    assert not written[0].exists()
+    assert "made for this call alone" in caplog.text
+
+
 THIN = ["spatial_dims=3", "sampling.patch_size=[2,16,16]", "encoder.channels=[4,8]", "decoder.channels=[8,4]"]
 """A network in 3-D, with a window as small as can be: making its graphs takes long."""
 
