@@ -134,6 +134,12 @@ def test_a_run_of_before_a_setting_takes_its_default(run: Run):
     assert run.config.head == resolve("tiny").head
 
 
+def test_settings_that_are_no_text_are_refused(run: Run):
+    (run.path / "config.yaml").write_bytes(b"model: \xff\xfe")
+    with pytest.raises(RunError, match=r"config\.yaml is damaged .*; restore"):
+        _ = run.config
+
+
 @pytest.mark.parametrize("text", ["", "{}", "[]", "3", "model: [", "model: nothing\n"])
 def test_settings_that_are_none_are_refused(run: Run, text):
     (run.path / "config.yaml").write_text(text)

@@ -148,10 +148,9 @@ class Run:
         """
         path = self.path / "config.yaml"
         repair = "restore the config.yaml of the training or train again"
-        text = path.read_text(encoding="utf-8")
         try:
-            values = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise RunError(f"{path} is damaged ({' '.join(str(error).split())}); {repair}") from None
         if not isinstance(values, dict):
             raise RunError(f"{path} is damaged (it holds no settings by name); {repair}")
