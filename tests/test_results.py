@@ -53,6 +53,47 @@ def test_an_earlier_format_without_measurements_is_read():
     assert read.lesions[0].certainty is None
 
 
+@pytest.mark.parametrize("written", ["2", None, 2.5, True, [2]])
+def test_a_format_that_is_no_whole_number_is_refused(written):
+    with pytest.raises(UnusableError, match=r"is no whole number.*predict the study again"):
+        Result.from_dict({**result().to_dict(), "format": written})
+
+
+def test_fields_of_later_versions_are_ignored_on_every_level():
+    def extended(value):
+        if isinstance(value, dict):
+            return {"later": 1, **{name: extended(inner) for name, inner in value.items()}}
+        return [extended(inner) for inner in value] if isinstance(value, list) else value
+
+    values = json.loads(json.dumps(result().to_dict()))
+    # classes and phases are names that a document chooses: only what has fields is extended
+    free = (
+        "probabilities",
+        "enhancement",
+        "relative_enhancement_percent",
+        "measured",
+        "enhancement_interval",
+        "model",
+    )
+
+    def restored(value, original):
+        if isinstance(value, dict) and isinstance(original, dict):
+            return {
+                name: original[name] if name in free else restored(inner, original.get(name))
+                for name, inner in value.items()
+            }
+        if isinstance(value, list):
+            return [restored(one, other) for one, other in zip(value, original, strict=True)]
+        return value
+
+    changed = restored(extended(values), values)
+    changed["sources"].pop("later")
+    assert changed["lesions"][0]["measurements"][0]["later"] == 1
+    assert changed["lesions"][0]["certainty"]["later"] == 1
+    assert changed["sources"]["pre"]["later"] == 1
+    assert Result.from_dict(changed) == result()
+
+
 def test_a_newer_format_is_refused_by_name():
     with pytest.raises(UnusableError, match=str(RESULT_FORMAT + 1)):
         Result.from_dict({**result().to_dict(), "format": RESULT_FORMAT + 1})

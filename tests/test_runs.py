@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mtinet.config import resolve
+from mtinet.config import InferenceSettings, resolve
 from mtinet.results import Finding
 from mtinet.runs import RUN_FORMAT, Checkpoint, Run, RunError
 
@@ -102,3 +102,77 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(RunError, match=r"file"):
         Run.create(tmp_path / "file" / "run", resolve("tiny"), {})
+
+
+def test_settings_that_were_cut_at_any_line_are_refused(run: Run):
+    path = run.path / "config.yaml"
+    lines = path.read_text().splitlines(keepends=True)
+    for kept in range(len(lines)):
+        path.write_text("".join(lines[:kept]))
+        with pytest.raises(
+            RunError,
+            match=r"config\.yaml (is damaged|is not complete|cannot be used).*; restore .* or train again",
+        ):
+            _ = run.config
+    path.write_text("".join(lines))
+    assert run.config == resolve("tiny")
+
+
+def test_lost_sections_are_named(run: Run):
+    path = run.path / "config.yaml"
+    path.write_text(path.read_text().partition("inference:")[0])
+    with pytest.raises(RunError, match="it lacks inference, evaluation, measurement;"):
+        _ = run.config
+
+
+def test_a_run_of_before_a_setting_takes_its_default(run: Run):
+    path = run.path / "config.yaml"
+    text = path.read_text()
+    path.write_text("".join(line for line in text.splitlines(keepends=True) if "min_peak" not in line))
+    assert path.read_text() != text
+    assert run.config.inference.min_peak == InferenceSettings().min_peak
+    assert run.config.head == resolve("tiny").head
+
+
+def test_settings_that_are_no_text_are_refused(run: Run):
+    (run.path / "config.yaml").write_bytes(b"model: \xff\xfe")
+    with pytest.raises(RunError, match=r"config\.yaml is damaged .*; restore"):
+        _ = run.config
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "3", "model: [", "model: nothing\n"])
+def test_settings_that_are_none_are_refused(run: Run, text):
+    (run.path / "config.yaml").write_text(text)
+    with pytest.raises(RunError, match=r"config\.yaml is .*; restore the config\.yaml of the training"):
+        _ = run.config
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "null", "3", '{"classes"', b"\xff\xfe"])
+@pytest.mark.parametrize("name", ["classes", "preparation", "manifest"])
+def test_a_document_without_its_content_is_damaged(run: Run, name, content):
+    path = run.path / f"{name}.json"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    if (name, content) == ("manifest", "{}"):
+        assert run.document(name) == {}
+        return
+    with pytest.raises(RunError, match=rf"{name}\.json is damaged \(.*\); train again or restore it"):
+        run.document(name)
+
+
+@pytest.mark.parametrize("names", [[], None, {}, "hcc"])
+def test_classes_that_are_none_are_damaged(run: Run, names):
+    run.write_document("classes", {"classes": names})
+    with pytest.raises(RunError, match=r"classes\.json is damaged \(it names no class\)"):
+        _ = run.classes
+
+
+def test_damaged_codes_are_refused(run: Run):
+    run.write_document("classes", {"classes": ["hcc"], "codes": []})
+    with pytest.raises(RunError, match=r"classes\.json is damaged"):
+        _ = run.class_codes
+
+
+def test_a_format_that_is_no_number_is_damage(run: Run):
+    run.write_document("manifest", {"format": "1"})
+    with pytest.raises(RunError, match=r"manifest\.json is damaged \(format '1' is no whole number\)"):
+        Run.open(run.path)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, TypeVar
 
 from mtinet import files
 from mtinet.errors import UnusableError
@@ -14,6 +15,8 @@ RESULT_FORMAT = 2
 """Version of ``result.json``; readers refuse a newer one."""
 
 RESEARCH_USE = "Research use only. Not a medical device; not for diagnosis."
+
+T = TypeVar("T")
 
 Severity = Literal["error", "warning", "note"]
 
@@ -172,10 +175,10 @@ class Lesion:
         certainty = values.get("certainty")
         changed = {
             "centre_mm": tuple(values["centre_mm"]),
-            "measurements": tuple(Measurement(**item) for item in values.get("measurements", ())),
+            "measurements": tuple(_made(Measurement, item) for item in values.get("measurements", ())),
             "certainty": None if certainty is None else Certainty.from_dict(certainty),
         }
-        return cls(**{**{k: v for k, v in values.items() if k != "label"}, **changed})
+        return _made(cls, {**values, **changed})
 
     @property
     def label(self) -> str:
@@ -223,7 +226,7 @@ class PhaseSource:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> PhaseSource:
         """From JSON's types."""
-        return cls(**{**values, "evidence": tuple(values["evidence"])})
+        return _made(cls, {**values, "evidence": tuple(values["evidence"])})
 
 
 REVISED = "revised-mask"
@@ -284,11 +287,22 @@ class Result:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], mask: Volume | None = None) -> Result:
-        """A result from the content of ``result.json``; a newer format is refused by name."""
-        if values.get("format", 0) > RESULT_FORMAT:
+        """A result from the content of ``result.json``; fields that this version does not know are ignored.
+
+        Raises
+        ------
+        UnusableError
+            The format is newer than this version reads, or no whole number.
+        """
+        written = values.get("format", 0)
+        if not isinstance(written, int) or isinstance(written, bool):
             raise UnusableError(
-                f"result format {values['format']} is newer than this mtinet reads ({RESULT_FORMAT}); "
-                "update mtinet"
+                f"result format {written!r} is no whole number: this is damaged or no result of mtinet; "
+                "predict the study again"
+            )
+        if written > RESULT_FORMAT:
+            raise UnusableError(
+                f"result format {written} is newer than this mtinet reads ({RESULT_FORMAT}); update mtinet"
             )
         return cls(
             study_id=values["study_id"],
@@ -297,11 +311,17 @@ class Result:
             classes=tuple(values["classes"]),
             lesions=tuple(Lesion.from_dict(item) for item in values["lesions"]),
             mask=mask,
-            findings=tuple(Finding(**item) for item in values["findings"]),
+            findings=tuple(_made(Finding, item) for item in values["findings"]),
             model=values["model"],
-            measurements=tuple(Measurement(**item) for item in values.get("measurements", ())),
+            measurements=tuple(_made(Measurement, item) for item in values.get("measurements", ())),
             sources={p: PhaseSource.from_dict(item) for p, item in values.get("sources", {}).items()},
         )
+
+
+def _made(kind: type[T], values: Mapping[str, Any]) -> T:
+    """One of the classes here from those of its fields that are there; others are ignored, on every level."""
+    known = {item.name for item in fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: value for name, value in values.items() if name in known})
 
 
 def relative_enhancement(signal: dict[str, float]) -> dict[str, float]:

@@ -26,12 +26,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from mtinet import config as settings
 from mtinet import files
-from mtinet.config import Config
+from mtinet.config import Config, MeasurementSettings, SettingsError
 from mtinet.config.variation import LearningVariation
 from mtinet.errors import UserError
 from mtinet.results import Finding
@@ -43,6 +44,14 @@ KEPT_CHECKPOINTS = 2
 
 PACKAGED = Path(__file__).parent / "models"
 """Models that come with the package: a run folder each, without what only training needs."""
+
+
+_KEYS = {
+    "manifest": (),
+    "classes": ("classes",),
+    "preparation": ("settings", "phases", "enhancement", "lesions", "patients", "keys"),
+}
+"""What JSON files of a run hold at least, in every version of the folder that can be read."""
 
 
 class RunError(UserError):
@@ -103,6 +112,8 @@ class Run:
             )
         run = cls(path)
         version = run.manifest.get("format", 0)
+        if not isinstance(version, int):
+            raise run._damaged("manifest", f"format {version!r} is no whole number")
         if version > RUN_FORMAT:
             raise RunError(
                 f"run format {version} of {path} is newer than this mtinet reads ({RUN_FORMAT}); update it"
@@ -128,8 +139,27 @@ class Run:
     # ------------------------------------------------------------------ settings and documents
     @property
     def config(self) -> Config:
-        """The run's resolved settings."""
-        return settings.from_yaml(Config, (self.path / "config.yaml").read_text(encoding="utf-8"))
+        """The run's resolved settings.
+
+        Raises
+        ------
+        RunError
+            The file is damaged, or has lost settings: defaults in their place would change what is predicted.
+        """
+        path = self.path / "config.yaml"
+        repair = "restore the config.yaml of the training or train again"
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise RunError(f"{path} is damaged ({' '.join(str(error).split())}); {repair}") from None
+        if not isinstance(values, dict):
+            raise RunError(f"{path} is damaged (it holds no settings by name); {repair}")
+        if lost := _lost(values):
+            raise RunError(f"{path} is not complete: it lacks {', '.join(lost)}; {repair}")
+        try:
+            return settings.validate(Config, values)
+        except SettingsError as error:
+            raise RunError(f"{path} cannot be used ({error}); {repair}") from None
 
     @property
     def learning(self) -> LearningVariation:
@@ -146,12 +176,18 @@ class Run:
     @property
     def classes(self) -> tuple[str, ...]:
         """The lesion classes, in the order of the network's outputs."""
-        return tuple(self.document("classes")["classes"])
+        names = self.document("classes")["classes"]
+        if not isinstance(names, list) or not names:
+            raise self._damaged("classes", "it names no class")
+        return tuple(str(name) for name in names)
 
     @property
     def class_codes(self) -> dict[str, str]:
         """SNOMED CT code by class, of those that the cohort gave one."""
-        return {str(name): str(code) for name, code in self.document("classes").get("codes", {}).items()}
+        codes = self.document("classes").get("codes", {})
+        if not isinstance(codes, dict):
+            raise self._damaged("classes", "its codes have no classes")
+        return {str(name): str(code) for name, code in codes.items()}
 
     def digest(self) -> str:
         """SHA-256 of what decides a prediction: weights, settings and classes."""
@@ -187,16 +223,31 @@ class Run:
         return self.path / "report.html"
 
     def document(self, name: str) -> Any:
-        """Content of one of the run's JSON files, by name without suffix."""
+        """Content of one of the run's JSON files, by name without suffix.
+
+        Raises
+        ------
+        RunError
+            It is not there, is no JSON, or lacks what every run has there.
+        """
         path = self.path / f"{name}.json"
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            found = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise RunError(
                 f"{self.path} lacks {path.name}; the run is not complete, train it again"
             ) from None
-        except json.JSONDecodeError as error:
-            raise RunError(f"{path} is damaged ({error}); train again or restore it") from None
+        except ValueError as error:  # no JSON, or no text
+            raise self._damaged(name, str(error)) from None
+        if name in _KEYS:
+            if not isinstance(found, dict):
+                raise self._damaged(name, "it holds no values by name")
+            if lacking := [key for key in _KEYS[name] if key not in found]:
+                raise self._damaged(name, f"it lacks {', '.join(lacking)}")
+        return found
+
+    def _damaged(self, name: str, why: str) -> RunError:
+        return RunError(f"{self.path / f'{name}.json'} is damaged ({why}); train again or restore it")
 
     def has_document(self, name: str) -> bool:
         """Whether that JSON file is there."""
@@ -300,6 +351,18 @@ class Run:
         return sorted(
             p for p in self._checkpoints.glob("step-*.safetensors") if re.fullmatch(r"step-\d+", p.stem)
         )
+
+
+def _lost(values: Mapping[str, Any]) -> list[str]:
+    """Sections that a file of settings has lost, and settings of its last section, where a cut file may end.
+
+    Single settings may lack elsewhere: runs of earlier versions lack those that came later.
+    """
+    lost = [name for name in Config.model_fields if name not in values]
+    last = values.get("measurement")
+    if not lost and isinstance(last, dict):
+        lost = [f"measurement.{name}" for name in MeasurementSettings.model_fields if name not in last]
+    return lost
 
 
 def _save(path: Path, tensors: Mapping[str, torch.Tensor], header: Mapping[str, Any]) -> None:

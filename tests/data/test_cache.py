@@ -8,6 +8,7 @@ import pytest
 from mtinet.config import DEFAULT_PHASES, PreparationSettings
 from mtinet.data import cache
 from mtinet.data.preparation import prepare_study
+from mtinet.errors import UserError
 
 SETTINGS = PreparationSettings(spacing_mm=(12.0, 12.0, None))
 
@@ -105,3 +106,20 @@ def test_the_cache_lies_where_it_was_asked_for_else_in_the_cohort_else_with_the_
     assert all(place.is_relative_to(cache.cache_folder()) for place in places)
     monkeypatch.chdir(tmp_path)
     assert cache.cache_folder(None, Path("a/cohort")) in places
+
+
+def test_the_users_cache_is_where_the_environment_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "elsewhere"))
+    assert cache.cache_folder() == tmp_path / "elsewhere" / "mtinet"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # which the standard tells to ignore
+    assert cache.cache_folder() == Path.home() / ".cache" / "mtinet"
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr("pathlib.Path.home", homeless)
+    with pytest.raises(UserError, match="set XDG_CACHE_HOME or HOME"):
+        cache.cache_folder()

@@ -211,6 +211,47 @@ def test_a_graph_is_tried_out_once_by_every_backend(network, monkeypatch, tmp_pa
             backends.open_passes(network, "openvino", "digest")
 
 
+@pytest.mark.parametrize("home", ["none", "read-only"])
+def test_without_a_cache_graphs_are_made_for_this_call_alone(home, network, monkeypatch, tmp_path, caplog):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    if home == "none":
+        monkeypatch.setattr("pathlib.Path.home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    else:
+        (tmp_path / "file").write_text("")  # a folder in it cannot be made, whoever asks
+        monkeypatch.setattr("pathlib.Path.home", lambda: tmp_path / "file")
+    written, tried = [], []
+    monkeypatch.setattr(backends, "write_graphs", lambda network, folder: written.append(folder))
+    monkeypatch.setattr(backends, "passes_in", lambda place, backend: (backend, place.is_dir()))
+    monkeypatch.setattr(backends, "_try_out", lambda network, passes: tried.append(passes))
+    assert backends.open_passes(network, "onnxruntime", "digest") == ("onnxruntime", True)
+    assert tried == [("onnxruntime", True)]
+    assert not written[0].exists()
+    assert "made for this call alone" in caplog.text
+
+
+THIN = ["spatial_dims=3", "sampling.patch_size=[2,16,16]", "encoder.channels=[4,8]", "decoder.channels=[8,4]"]
+"""A network in 3-D, with a window as small as can be: making its graphs takes long."""
+
+
+def test_convolutions_in_three_dimensions_are_exported_with_a_bias_that_changes_nothing():
+    network = build_network(resolve("tiny", None, THIN), 2).eval()
+    sample = graphs.random_sample(network.config, graphs.SIZES_2D[0])
+    exported = graphs._with_biases(network)
+    assert all(m.bias is not None for m in exported.modules() if isinstance(m, torch.nn.Conv3d))
+    assert any(m.bias is None for m in network.modules() if isinstance(m, torch.nn.Conv3d))
+    for one, other in zip(network(sample.batch.image), exported(sample.batch.image), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ENGINES)
+def test_a_network_in_three_dimensions_computes_the_same(backend, tmp_path):
+    network = build_network(resolve("tiny", None, THIN), 2).eval()
+    network.set_enhancement_statistics(0.8, 0.3)
+    graphs.write_graphs(network, tmp_path)
+    backends._try_out(network, backends.passes_in(tmp_path, backend))
+
+
 def test_a_difference_is_seen(network, studies):
     class Off(TorchPasses):
         def segment(self, batch):

@@ -4,15 +4,34 @@ import torch
 from mtinet.model.fusion import build_fusion
 from mtinet.model.mdief import Mdief, high_pass
 
+KINDS = ["mdief", "concat", "average", "spatial", "spectral", "attention"]
 
-@pytest.mark.parametrize("kind", ["mdief", "concat", "average", "spatial", "spectral", "attention"])
-def test_every_fusion_keeps_shape_and_keeps_absent_phases_empty(kind, settings):
-    fusion = build_fusion(settings(f"fusion={kind}"), 6)
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("axes", ["space", "space+phase"])
+@pytest.mark.parametrize("filler", [0.0, 1e6, float("nan"), float("inf")])
+def test_what_stands_at_absent_phases_does_not_matter_and_is_left_empty(kind, axes, filler, settings):
+    fusion = build_fusion(settings(f"fusion={kind}", f"mdief.axes={axes}"), 6)
     present = torch.tensor([[True, False, True], [True, True, True]])
-    maps = torch.rand(2, 3, 6, 9, 8) * present[:, :, None, None, None]
-    fused, weights = fusion(maps, present)
+
+    def found(standing):
+        maps = torch.rand(2, 3, 6, 9, 8, generator=torch.Generator().manual_seed(0))
+        maps[0, 1] = standing
+        maps.requires_grad_()
+        fused = fusion(maps, present)[0]
+        return fused.detach(), *torch.autograd.grad(fused.square().sum(), [maps, *fusion.parameters()])
+
+    assert (found(filler)[0][0, 1] == 0).all()
+    for one, other in zip(found(filler), found(0.0), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_fusion_keeps_shape_and_its_weights_sum_to_one(kind, settings):
+    fusion = build_fusion(settings(f"fusion={kind}"), 6)
+    maps = torch.rand(2, 3, 6, 9, 8)
+    fused, weights = fusion(maps, None)
     assert fused.shape == maps.shape
-    assert (fused[0, 1] == 0).all()
     if weights is not None:
         torch.testing.assert_close(weights.sum(-1), torch.ones(2, 3, 6))
     assert bool(list(fusion.parameters())) == (kind in ("concat", "attention"))

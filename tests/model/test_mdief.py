@@ -156,6 +156,27 @@ def test_gradient_is_right_and_finite_where_maps_are_zero(entropy):
     assert torch.autograd.gradcheck(lambda y: mdief(y, None)[0], (x,))
 
 
+@pytest.mark.parametrize("kind", FILTERS)
+@pytest.mark.parametrize("shape", [(3, 4), (9, 8)])
+def test_second_derivatives_are_right(kind, shape):
+    # of penalties on gradients and Hessians; (3, 4) is filtered by one matrix, (9, 8) is not
+    mdief = Mdief(MdiefSettings(filter=kind))
+    x = (torch.rand(1, 2, 3, *shape, dtype=torch.float64) + 0.5).requires_grad_()
+    assert torch.autograd.gradgradcheck(lambda y: mdief(y, None)[0], (x,), fast_mode=True)
+
+
+def test_asking_for_a_second_derivative_changes_neither_the_first_nor_its_finiteness():
+    mdief = Mdief(MdiefSettings())
+    x = torch.relu(torch.randn(2, 3, 4, 9, 8, dtype=torch.float64)).requires_grad_()
+    loss = mdief(x, None)[0].square().sum()
+    (again,) = torch.autograd.grad(loss, x, create_graph=True)
+    (once,) = torch.autograd.grad(loss, x, retain_graph=True)
+    torch.testing.assert_close(again, once, rtol=1e-9, atol=1e-9)
+    again.square().sum().backward()
+    assert torch.isfinite(x.grad).all()
+    assert x.grad.abs().max() > 0
+
+
 def plain_mdief(features, settings):
     """The same in the operations of the formula, for automatic differentiation."""
     axes = tuple(range(3, features.ndim))
@@ -264,3 +285,15 @@ def test_single_pixel_maps_stay_finite():
     fused, weights = Mdief(MdiefSettings())(torch.rand(1, 2, 4, 1, 1), None)
     assert torch.isfinite(fused).all()
     torch.testing.assert_close(weights, torch.full_like(weights, 0.5))
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.bool])
+def test_maps_of_whole_numbers_are_refused_instead_of_cut(dtype):
+    maps = torch.ones(1, 2, 3, 9, 8, dtype=dtype)
+    with pytest.raises(ValueError, match=r"floating maps: give maps\.float\(\)"):
+        Mdief(MdiefSettings())(maps, None)
+
+
+def test_a_mask_of_phases_that_is_not_bool_is_refused():
+    with pytest.raises(ValueError, match=r"phase_present is int64; give bool"):
+        Mdief(MdiefSettings())(torch.rand(1, 2, 3, 9, 8), torch.ones(1, 2, dtype=torch.int64))

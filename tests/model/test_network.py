@@ -131,7 +131,17 @@ def test_enhancement_statistics_scale_the_output_and_are_saved(settings):
         ((1, 4, 8, 32, 32), None, None, "2 spatial dimensions"),
         ((2, 4, 32, 32), torch.ones(2, 3).bool(), None, "one value a study and phase"),
         ((2, 4, 32, 32), torch.tensor([[True] * 4, [False] * 4]), None, "item 1 .* no phase"),
+        ((2, 4, 32, 32), torch.ones(2, 4), None, "phase_present is float32; give bool"),
+        ((2, 4, 32, 32), torch.ones(2, 4, dtype=torch.int64), None, "phase_present is int64; give bool"),
         ((1, 4, 32, 32), None, (1, 1, 16, 16), "on the image's grid"),
+        (
+            (2, 4, 32, 32),
+            None,
+            (3, 1, 32, 32),
+            r"\(3, 1, 32, 32\); give weights \[B, R, \*S\], here \[2, regions, 32, 32\]",
+        ),
+        ((2, 4, 32, 32), None, (1, 1, 32, 32), r"here \[2, regions, 32, 32\]"),
+        ((2, 4, 32, 32), None, (2, 32, 32), r"here \[2, regions, 32, 32\]"),
     ],
 )
 def test_wrong_input_is_refused_with_its_cause(image, present, regions, message, settings):

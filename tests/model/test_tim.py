@@ -122,3 +122,17 @@ def test_gradient_reaches_decoder_and_head(weighting, against, settings):
     for name, part in reached.items():
         norm = sum(float(p.grad.norm()) for p in part.parameters() if p.grad is not None)
         assert (norm > 1e-6) == (name == "decoder" or against != "truth")
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 100, 100), (1, 100, 100), (1, 2, 50, 100)])
+def test_regions_of_another_batch_or_grid_are_refused_by_their_shape(shape):
+    image, logits = scene()
+    present = torch.ones(1, 1, dtype=torch.bool)
+    with pytest.raises(ValueError, match=r"give regions \[B, R, \*S\] .* here \[1, regions, 100, 100\]"):
+        region_signal(image, logits, present, TimSettings(), within=torch.ones(*shape))
+
+
+def test_a_mask_of_phases_that_is_not_bool_is_refused():
+    image, logits = scene()
+    with pytest.raises(ValueError, match="phase_present is float32; give bool"):
+        region_signal(image, logits, torch.ones(1, 1), TimSettings())

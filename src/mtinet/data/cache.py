@@ -20,6 +20,7 @@ from mtinet import files
 from mtinet.cohort import Study
 from mtinet.config import Phase, PreparationSettings
 from mtinet.data.prepared import PreparedStudy
+from mtinet.errors import UserError
 
 PREPARATION_REVISION = 3
 """To be raised whenever the same files and settings would be prepared differently."""
@@ -49,16 +50,34 @@ def cache_folder(given: Path | None = None, cohort_folder: Path | None = None) -
     cohort_folder : Path, optional
         Used where it can be written to; else the user's cache has a folder for it alone, so that nothing is listed or
         cleared with it that is another's.  None = the user's cache itself.
+
+    Raises
+    ------
+    UserError
+        The user has no home folder, and ``XDG_CACHE_HOME`` names no other place.
     """
     if given is not None:
         return given
     if cohort_folder is not None and cohort_folder.is_dir() and os.access(cohort_folder, os.W_OK):
         return cohort_folder / ".cache"
-    users = Path.home() / ".cache" / "mtinet"
+    users = _users_cache() / "mtinet"
     if cohort_folder is None:
         return users
     place = cohort_folder.resolve()
     return users / "cohorts" / f"{place.name}-{hashlib.sha256(os.fsencode(place)).hexdigest()[:12]}"
+
+
+def _users_cache() -> Path:
+    """``XDG_CACHE_HOME``, else ``~/.cache``; as that standard says, a relative path does not count."""
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if given.is_absolute():
+        return given
+    try:
+        return Path.home() / ".cache"
+    except RuntimeError:  # a user without an entry, as in containers
+        raise UserError(
+            "this user has no home folder for a cache; set XDG_CACHE_HOME or HOME to a folder that can be written"
+        ) from None
 
 
 def study_key(content: Mapping[str, Any], phases: tuple[Phase, ...], settings: PreparationSettings) -> str:

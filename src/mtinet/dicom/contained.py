@@ -45,9 +45,13 @@ class UnreadableError(UserError):
     """A file cannot be read.  ``kind``: not-dicom, damaged, memory, depth, time or crash."""
 
     def __init__(self, name: str, kind: str, detail: str = "") -> None:
-        self.name, self.kind = name, kind
+        self.name, self.kind, self._detail = name, kind, detail
         self.why = _KINDS.get(kind, f"is damaged ({detail})" if detail else "is damaged")
         super().__init__(f"{name} {self.why}; export or copy it again")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # by default an error is made again from its message, and another process could not read it
+        return type(self), (self.name, self.kind, self._detail), self.__dict__
 
 
 class Reader:

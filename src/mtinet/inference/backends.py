@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
+import logging
 import math
+import os
+import tempfile
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -23,9 +27,11 @@ from mtinet.inference.graphs import SIZES_2D, optional_package, random_sample, w
 from mtinet.inference.passes import Batch, Passes, RegionValues, Segmented, TorchPasses
 from mtinet.model.network import MultiTaskNetwork
 
+_log = logging.getLogger(__name__)
+
 BACKENDS = ("torch", "onnxruntime", "openvino")
 
-GRAPH_FORMAT = 2
+GRAPH_FORMAT = 3
 """Version of the graphs in the user's cache: others are made anew."""
 
 ENGINE_REVISION = 1
@@ -193,6 +199,8 @@ ENGINES: Mapping[str, Callable[[Path], Engine]] = {
 def open_passes(network: MultiTaskNetwork, backend: str, digest: str) -> Passes:
     """The passes of a network by a backend; its graphs are made at first use and kept in the user's cache.
 
+    Where no cache can be written they are made for this call alone.
+
     Parameters
     ----------
     network : MultiTaskNetwork
@@ -211,14 +219,28 @@ def open_passes(network: MultiTaskNetwork, backend: str, digest: str) -> Passes:
         return TorchPasses(network)
     if backend not in ENGINES:
         raise UserError(f"unknown backend {backend!r}; valid: {', '.join(BACKENDS)}")
-    place = _kept(digest)
+    try:
+        place = _kept(digest)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        usable = place.is_dir() or os.access(place.parent, os.W_OK)
+        why = f"{place.parent} cannot be written"
+    except (UserError, OSError) as error:
+        usable, why = False, str(error)
+    if not usable:
+        _log.warning("the graphs of %s are made for this call alone: %s", backend, why)
+        with tempfile.TemporaryDirectory(prefix="mtinet-graphs-") as folder:
+            write_graphs(network, Path(folder))
+            passes = passes_in(Path(folder), backend)
+            _try_out(network, passes)
+            return passes
     if not place.is_dir():
         with files.atomic_folder(place) as temporary:
             write_graphs(network, temporary)
     passes, tried = passes_in(place, backend), place / f"tried-{backend}-{ENGINE_REVISION}"
     if not tried.is_file():
         _try_out(network, passes)
-        files.write_text(tried, "")
+        with contextlib.suppress(OSError):  # a cache that is only read is tried out by every call
+            files.write_text(tried, "")
     return passes
 
 

@@ -8,6 +8,7 @@ number of regions and, in 2-D, the size of the images are open; in 3-D the windo
 from __future__ import annotations
 
 import contextlib
+import copy
 import importlib
 import io
 import logging
@@ -102,11 +103,23 @@ def write_graphs(network: MultiTaskNetwork, folder: Path) -> None:
     """
     optional_package("onnx", "onnx")
     optional_package("onnxscript", "onnx")
-    graphs = graphs_of(network.cpu().eval())
+    graphs = graphs_of(_with_biases(network.cpu().eval()))
     sample = random_sample(network.config, SIZES_2D[0])
     values = (*sample.batch, sample.regions)
     for graph in graphs:
         _write_graph(graph, values[: len(graph.inputs)], network.config, folder / f"{graph.name}.onnx")
+
+
+def _with_biases(network: MultiTaskNetwork) -> MultiTaskNetwork:
+    """A copy whose 3-D convolutions all have a bias, zero where there was none.
+
+    onnxscript writes a convolution in 3-D without a bias with one of a shape that no program takes ([channels, 2]).
+    """
+    network = copy.deepcopy(network)
+    for module in network.modules():
+        if isinstance(module, nn.Conv3d) and module.bias is None:
+            module.bias = nn.Parameter(module.weight.new_zeros(module.out_channels))
+    return network
 
 
 def _write_graph(graph: Graph, values: tuple[Tensor, ...], config: Config, path: Path) -> None:

@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 from mtinet.config import Config
 from mtinet.model.lesion_cnn import LesionCnn, lesion_crops
-from mtinet.model.network import Features, MultiTaskNetwork, Readout, pool_regions, shown, start_at_zero
+from mtinet.model.network import Features, MultiTaskNetwork, Readout, pool_regions, start_at_zero
+from mtinet.model.presence import shown
 
 
 class _Body(NamedTuple):

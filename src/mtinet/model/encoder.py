@@ -81,17 +81,22 @@ class _Blocks(nn.Module):
             convolution_block(dims, i, o, settings.convolutions, settings.norm)
             for i, o in zip(inputs, settings.channels)
         )
-        # ceil_mode keeps the border of odd sizes, and leaves a dimension of size 1 (thin volumes) as it is
-        pool = nn.MaxPool2d if dims == 2 else nn.MaxPool3d
-        self.pool = pool(2, ceil_mode=True)
+        self.dims = dims
 
     def forward(self, x: Tensor) -> list[Tensor]:
         channels = [fold(channel, self.stem) for channel in x.split(1, dim=1)]
         maps, x = [], channels[0] if len(channels) == 1 else torch.cat(channels, dim=1)
         for block in self.blocks:
             maps.append(block(x))
-            x = self.pool(maps[-1])
+            x = self._pooled(maps[-1])
         return [*maps, x]
+
+    def _pooled(self, maps: Tensor) -> Tensor:
+        """Half the size; ceil_mode keeps the border of odd sizes, and a side of 1 (thin volumes) stays as it is."""
+        if self.dims == 2:
+            return F.max_pool2d(maps, 2, ceil_mode=True)
+        # of a side of 1 the window takes 1, which changes nothing: OpenVINO refuses windows larger than the map
+        return F.max_pool3d(maps, [min(2, side) for side in maps.shape[2:]], ceil_mode=True)
 
     def zeros(self, x: Tensor) -> list[Tensor]:
         """What :meth:`forward` would return in shape, zero, for a phase that no study of the batch has.

@@ -1,4 +1,8 @@
-"""The fusions that MdIEF is compared with; all take and return what MdIEF does."""
+"""The fusions that MdIEF is compared with; all take and return what MdIEF does.
+
+Each hides absent phases before all else: zeros are their own spectral map, and what else stood there (NaN) would
+enter the gradients of shared weights.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from torch import Tensor, nn
 
 from mtinet.config import Config, MdiefSettings
 from mtinet.model.mdief import Mdief, high_pass, weighted_sum
+from mtinet.model.presence import shown
 
 SPATIAL_WEIGHT = {"average": 0.5, "spatial": 1.0, "spectral": 0.0}
 
@@ -21,6 +26,7 @@ class FixedFusion(nn.Module):
 
     def forward(self, features: Tensor, phase_present: Tensor | None) -> tuple[Tensor, None]:
         """Fuse ``features`` [B, P, C, *S]."""
+        features = shown(features, phase_present)
         if self.spatial_weight == 1.0:
             return features, None
         spectral = high_pass(features, phase_present, self.settings).to(features.dtype)
@@ -37,9 +43,11 @@ class ConcatFusion(nn.Module):
 
     def forward(self, features: Tensor, phase_present: Tensor | None) -> tuple[Tensor, None]:
         """Fuse ``features`` [B, P, C, *S]."""
+        features = shown(features, phase_present)
         spectral = high_pass(features, phase_present, self.settings).to(features.dtype)
         both = torch.cat([features, spectral], dim=2)
-        return keep_present(self.mix(both.movedim(2, -1)).movedim(-1, 2), phase_present), None
+        mixed = self.mix(both.movedim(2, -1)).movedim(-1, 2)
+        return shown(mixed, phase_present), None  # the bias fills absent phases
 
 
 class AttentionFusion(nn.Module):
@@ -58,17 +66,11 @@ class AttentionFusion(nn.Module):
 
     def forward(self, features: Tensor, phase_present: Tensor | None) -> tuple[Tensor, Tensor]:
         """Fuse ``features`` [B, P, C, *S]; the weights are [B, P, C, 2]."""
+        features = shown(features, phase_present)
         spectral = high_pass(features, phase_present, self.settings).to(features.dtype)
         descriptor = torch.cat([m.abs().flatten(3).mean(-1) for m in (features, spectral)], dim=2)
         weights = torch.softmax(self.score(descriptor).unflatten(2, (-1, 2)).float(), dim=-1)
         return weighted_sum(features, spectral, weights.to(features.dtype)), weights
-
-
-def keep_present(maps: Tensor, phase_present: Tensor | None) -> Tensor:
-    """``maps`` [B, P, ...] with zeros at absent phases (a bias would otherwise fill them)."""
-    if phase_present is None:
-        return maps
-    return maps * phase_present.reshape(*phase_present.shape, *[1] * (maps.ndim - 2))
 
 
 def build_fusion(config: Config, channels: int) -> nn.Module:

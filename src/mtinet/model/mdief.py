@@ -14,10 +14,10 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from mtinet.config import MdiefSettings
 from mtinet.model import spectral_products
+from mtinet.model.presence import shown
 
 _SMALL = 1e-12
 
@@ -55,7 +55,17 @@ def transfer_function(
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """``x`` in float32, or as it is in float64 (where gradients can be checked)."""
+    """``x`` in float32, or as it is in float64 (where gradients can be checked).
+
+    Raises
+    ------
+    ValueError
+        ``x`` is not floating: what is fused would be cut to whole numbers.
+    """
+    if not x.is_floating_point():
+        raise ValueError(
+            f"the maps are {str(x.dtype).removeprefix('torch.')}; a fusion takes floating maps: give maps.float()"
+        )
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
@@ -73,11 +83,11 @@ def high_pass(features: Tensor, phase_present: Tensor | None, settings: MdiefSet
             return _filtered(x, spatial, settings)
         if phase_present is None:
             return _filtered(x.transpose(1, 2), (2, *spatial), settings).transpose(1, 2)
-        shown = phase_present.reshape(*phase_present.shape, *[1] * (x.ndim - 2))
-        present = torch.where(shown, x, 0.0)
-        mean = present.sum(1, keepdim=True) / shown.sum(1, keepdim=True).clamp_min(1)
-        filled = torch.where(shown, x, mean).transpose(1, 2)
-        return torch.where(shown, _filtered(filled, (2, *spatial), settings).transpose(1, 2), 0.0)
+        present = shown(x, phase_present)
+        there = phase_present.reshape(*phase_present.shape, *[1] * (x.ndim - 2))
+        mean = present.sum(1, keepdim=True) / there.sum(1, keepdim=True).clamp_min(1)
+        filled = torch.where(there, x, mean).transpose(1, 2)
+        return shown(_filtered(filled, (2, *spatial), settings).transpose(1, 2), phase_present)
 
 
 def _filtered(x: Tensor, axes: tuple[int, ...], settings: MdiefSettings) -> Tensor:
@@ -220,9 +230,12 @@ class _SpectralAndEntropies(torch.autograd.Function):
         return spectral, entropies.transpose(0, 1)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         maps, spectral, logarithms, totals, mean_logs = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            # create_graph: the gradient is derived again, and what was kept here carries no derivative
+            plain = _plain_domains(maps, ctx.settings)
+            return torch.autograd.grad(plain, maps, gradients, create_graph=True)[0], None
         by_spectral, by_entropy = gradients[0], gradients[1].transpose(0, 1)
         axes = tuple(range(2, maps.ndim))
         slopes = torch.where(totals > _SMALL, by_entropy / (totals.clamp_min(_SMALL) * ctx.scale), 0.0)
@@ -242,6 +255,14 @@ class _SpectralAndEntropies(torch.autograd.Function):
         return found, None
 
 
+def _plain_domains(maps: Tensor, settings: MdiefSettings) -> tuple[Tensor, Tensor]:
+    """What :class:`_SpectralAndEntropies` returns, in operations that can be differentiated again."""
+    images = maps.unsqueeze(1)  # every image by itself, as one phase
+    spectral = high_pass(images, None, settings)
+    entropies = torch.cat([space_entropy(images), space_entropy(spectral)], dim=1)
+    return spectral.squeeze(1), entropies
+
+
 def _pieces(maps: Tensor) -> Iterator[slice]:
     """Slices of the first axis with :data:`_PIECE` values at most, or one image; a GPU wants to be filled."""
     values = _PIECE if maps.device.type == "cpu" else maps.numel()
@@ -257,16 +278,25 @@ class Mdief(nn.Module):
         self.settings = settings
 
     def forward(self, features: Tensor, phase_present: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Fuse F = ``features`` [B, P, C, *S] with its spectral map.
+        """Fuse F = ``features`` [B, P, C, *S], floating, with its spectral map.
+
+        ``phase_present`` [B, P] is bool (None: all); what stands at absent phases is never looked at.
 
         Returns
         -------
         fused : Tensor [B, P, C, *S]
+            Zero at absent phases.
         weights : Tensor [B, P, C, 2]
             Of the spatial and of the spectral map; they sum to one.
+
+        Raises
+        ------
+        ValueError
+            ``features`` are not floating, or ``phase_present`` is not bool.
         """
         with torch.autocast(features.device.type, enabled=False):
-            spatial = at_least_float32(features)
+            # absent phases are hidden here: zeros are their own spectral map and fuse to zeros
+            spatial = shown(at_least_float32(features), phase_present)
             spectral, entropy = self._domains(spatial, phase_present)
             if self.settings.standardise:
                 entropy = nn.functional.layer_norm(entropy, entropy.shape[-1:], eps=1e-8)

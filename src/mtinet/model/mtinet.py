@@ -21,7 +21,8 @@ from mtinet.model.decoder import Decoder
 from mtinet.model.encoder import PhaseEncoder
 from mtinet.model.fusion import build_fusion
 from mtinet.model.heads import PhaseHead, phase_tokens
-from mtinet.model.network import Features, MultiTaskNetwork, Readout, shown, start_at_zero
+from mtinet.model.network import Features, MultiTaskNetwork, Readout, start_at_zero
+from mtinet.model.presence import shown
 
 
 class MTINet(MultiTaskNetwork):

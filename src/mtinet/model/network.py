@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mtinet.config import Config
 from mtinet.errors import UserError
+from mtinet.model.presence import check_bool
 from mtinet.model.tim import mask_weights
 
 EMPTY_REGION = 1e-6
@@ -210,20 +211,23 @@ class MultiTaskNetwork(nn.Module):
                     f"phase_present has shape {tuple(phase_present.shape)}; give one value a study and "
                     f"phase, {tuple(image.shape[:2])}"
                 )
+            check_bool(phase_present)
             if not bool(phase_present.any(1).all()):
                 row = int((~phase_present.any(1)).nonzero()[0])
                 raise ValueError(f"item {row} of the batch has no phase at all: leave it out of the batch")
-        if regions is not None and regions.shape[2:] != image.shape[2:]:
+        if regions is None:
+            return
+        batch, space = image.shape[0], tuple(image.shape[2:])
+        if regions.ndim != image.ndim or regions.shape[0] != batch:
+            raise ValueError(
+                f"regions have shape {tuple(regions.shape)}; give weights [B, R, *S], here [{batch}, regions, "
+                f"{', '.join(map(str, space))}], with an axis R also for one region"
+            )
+        if tuple(regions.shape[2:]) != space:
             raise ValueError(
                 f"regions have the spatial shape {tuple(regions.shape[2:])}, the image "
-                f"{tuple(image.shape[2:])}: give regions on the image's grid"
+                f"{space}: give regions on the image's grid"
             )
-
-
-def shown(image: Tensor, phase_present: Tensor) -> Tensor:
-    """``image`` [B, P, *S] with zeros at absent phases, whatever fills them."""
-    there = phase_present.reshape(*phase_present.shape, *[1] * (image.ndim - 2))
-    return torch.where(there, image, 0.0)
 
 
 def start_at_zero(layer: nn.Linear) -> None:

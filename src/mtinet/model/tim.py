@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mtinet.config import TimSettings
+from mtinet.model.presence import shown
 
 
 def mask_weights(mask_logits: Tensor, settings: TimSettings) -> Tensor:
@@ -55,15 +56,24 @@ def region_signal(
         Zero at absent phases.
     valid : Tensor [B, R], bool
         Whether the largest mask probability in the region reaches ``settings.min_confidence``.
+
+    Raises
+    ------
+    ValueError
+        ``phase_present`` is not bool, or ``within`` is not [B, R, *S].
     """
+    if within is not None and (within.shape[:1], within.shape[2:]) != (image.shape[:1], image.shape[2:]):
+        raise ValueError(
+            f"within has shape {tuple(within.shape)}; give regions [B, R, *S] on the image's grid, here "
+            f"[{image.shape[0]}, regions, {', '.join(map(str, image.shape[2:]))}]"
+        )
     with torch.autocast(image.device.type, enabled=False):
         logits = mask_logits.float()
         window = torch.ones_like(logits) if within is None else within.float()
         if liver is not None:
             window = window * liver.float()
         weights = (mask_weights(logits, settings) * window).flatten(2)
-        shown = phase_present.reshape(*phase_present.shape, *[1] * (image.ndim - 2))
-        signal = torch.where(shown, image.float(), 0.0).flatten(2)
+        signal = shown(image.float(), phase_present).flatten(2)
         # the floor only keeps 0 / 0 away: small weights, of a high gamma, share what there is like large ones
         total = weights.sum(-1, keepdim=True)
         share = weights / total.clamp_min(torch.finfo(total.dtype).tiny)

@@ -78,6 +78,10 @@ def _write(predictor: Predictor, run: Run, folder: Path) -> None:
         if card.is_file()
         else f"# {predictor.config.model}\n\n{RESEARCH_USE}\n"
     )
+    text += (
+        "\nThe workflow `inference` writes the files of one study: give every study an `output_dir` of its own "
+        "(results of another one are not written over; MONAI then says `Failed to evaluate ConfigExpression`).\n"
+    )
     files.write_text(folder / "docs" / "README.md", text)
     licence = Path(__file__).parents[3] / "LICENSE"
     if licence.is_file():  # beside the sources; a wheel keeps it elsewhere

@@ -72,6 +72,10 @@ class OutputError(UserError):
         self.finding = finding
         self.outcome = Predictions((), (finding,))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # by default an error is made again from its message, and another process could not read it
+        return type(self), (self.finding,), self.__dict__
+
 
 class Batch:
     """The studies of one call, one after the other; memory does not grow with their number of voxels."""
