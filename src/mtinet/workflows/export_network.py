@@ -123,6 +123,7 @@ def _described(
     predictor: Predictor, run: Run, kind: ExportKind, parity: tuple[Parity, ...]
 ) -> dict[str, Any]:
     config = predictor.config
+    axes = "z, y, x" if config.spatial_dims == 3 else "y, x"
     return {
         "format": EXPORT_FORMAT,
         "kind": kind,
@@ -137,7 +138,7 @@ def _described(
         "threshold": config.inference.threshold,
         "min_peak": config.inference.min_peak,
         "min_diameter_mm": config.inference.min_diameter_mm,
-        "values": _MEANING,
+        "values": {name: text.replace("y, x", axes) for name, text in _MEANING.items()},
         "parity": [one.to_dict() for one in parity],
         "versions": {**provenance.versions(), **_exporters()},
         "use": RESEARCH_USE,
