@@ -176,3 +176,14 @@ def test_a_format_that_is_no_number_is_damage(run: Run):
     run.write_document("manifest", {"format": "1"})
     with pytest.raises(RunError, match=r"manifest\.json is damaged \(format '1' is no whole number\)"):
         Run.open(run.path)
+
+
+@pytest.mark.parametrize("name", ["model", "discriminator"])
+def test_weights_fill_the_module_that_was_trained_and_no_other(run: Run, name):
+    trained, other = torch.nn.Linear(2, 3), torch.nn.Linear(2, 4)
+    run.save_model(trained.state_dict(), {"step": 3}, name)
+    filled = torch.nn.Linear(2, 3)
+    assert run.fill(filled, name) == {"step": 3}
+    assert torch.equal(filled.weight, trained.weight)
+    with pytest.raises(RunError, match=rf"do not belong to the weights of the {name}; restore"):
+        run.fill(other, name)

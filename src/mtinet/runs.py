@@ -338,6 +338,24 @@ class Run:
         except (SafetensorError, OSError, ValueError) as error:
             raise RunError(f"{path} is damaged ({error}); train --resume writes it again") from None
 
+    def fill(self, module: torch.nn.Module, name: str = "model") -> dict[str, Any]:
+        """Give a module the weights that were trained, and return the facts that were kept with them.
+
+        Raises
+        ------
+        RunError
+            There are none, or they are not those of a module that the run's settings and classes describe.
+        """
+        tensors, facts = self.load_model(name)
+        try:
+            module.load_state_dict(tensors)
+        except RuntimeError:  # torch lists every tensor by name, which is no help
+            raise RunError(
+                f"the settings in {self.path / 'config.yaml'} (or the number of classes in classes.json) do not belong "
+                f"to the weights of the {name}; restore the files of the training or train again"
+            ) from None
+        return facts
+
     @property
     def finished(self) -> bool:
         """Whether the training has ended."""

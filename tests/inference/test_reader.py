@@ -36,7 +36,8 @@ def test_settings_of_another_network_are_told_apart_from_its_weights(run: Run, r
     assert right in text
     settings.write_text(text.replace(right, wrong))
     with pytest.raises(
-        RunError, match=r"config\.yaml .* do not belong to the weights; restore .* or train again"
+        RunError,
+        match=r"config\.yaml .* do not belong to the weights of the model; restore .* or train again",
     ):
         trained_network(run, "cpu")
 

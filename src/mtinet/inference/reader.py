@@ -22,7 +22,7 @@ from mtinet.inference.passes import Passes, TorchPasses
 from mtinet.inference.vote import Vote
 from mtinet.model.build import build_network
 from mtinet.model.network import MultiTaskNetwork
-from mtinet.runs import Run, RunError
+from mtinet.runs import Run
 from mtinet.volume import Volume
 
 
@@ -106,14 +106,7 @@ def trained_network(run: Run, device: str) -> tuple[MultiTaskNetwork, dict[str, 
         The run is not finished, or its settings and classes are not those of its weights.
     """
     network = build_network(run.config, len(run.classes))
-    tensors, facts = run.load_model()
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError:  # torch lists every tensor by name, which is no help
-        raise RunError(
-            f"the settings in {run.path / 'config.yaml'} (or the number of classes in classes.json) do not belong to "
-            "the weights; restore the files of the training or train again"
-        ) from None
+    facts = run.fill(network)
     return network.to(device).eval(), facts
 
 

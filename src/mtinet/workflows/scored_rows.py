@@ -194,7 +194,7 @@ def _add_discriminator_attention(
     table: pd.DataFrame, gains: Mapping[str, float], config: Config, run: Run
 ) -> None:
     discriminator: TaskDiscriminator = build_discriminator(config, len(run.classes))
-    discriminator.load_state_dict(run.load_model("discriminator")[0])
+    run.fill(discriminator, "discriminator")
     discriminator.eval()
     known = table["predicted_label"].isin(run.classes)
     if not known.any():
