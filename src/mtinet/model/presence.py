@@ -17,6 +17,9 @@ def shown(maps: Tensor, phase_present: Tensor | None) -> Tensor:
     if phase_present is None:
         return maps
     check_bool(phase_present)
+    # a copy of every map would cost a step some percent; a GPU would have to be waited for, a compiler cannot branch
+    if maps.device.type == "cpu" and not torch.compiler.is_compiling() and bool(phase_present.all()):
+        return maps
     there = phase_present.reshape(*phase_present.shape, *[1] * (maps.ndim - 2))
     return torch.where(there, maps, 0.0)
 
