@@ -141,3 +141,11 @@ def test_unreadable_files_are_listed_and_the_rest_is_still_looked_at(toy, tmp_pa
     ids = [finding.id for finding in look_at(study).findings]
     assert ids.count("unreadable") == 2
     assert "empty-mask" in ids
+
+
+def test_what_cannot_be_read_is_told_with_one_repair_and_its_own(toy, findings_of):
+    below = toy.mask.array.astype(np.int16)
+    below[below == 1] = -1
+    found = findings_of(type(toy)(toy.images, toy.mask.with_array(below), toy.liver))["unreadable"]
+    assert found.meaning.endswith("is a mask with negative numbers (down to -1)")
+    assert found.action == "Lesions are numbered 1, 2, ..., and 0 is background: correct them."

@@ -134,7 +134,8 @@ def _read(column: str, path: Path, report: Findings, *, labels: bool = False) ->
     try:
         return read_nifti(path, labels=labels)
     except VolumeError as error:
-        report.add("unreadable", "error", f"{column}: {error}", "Export or copy the file again.")
+        cause, _, repair = str(error).partition("; ")
+        report.add("unreadable", "error", f"{column}: {cause}", f"{repair[:1].upper()}{repair[1:]}.")
         return None
 
 

@@ -90,11 +90,11 @@ def _check_lesions(
             f"the label is {NO_LESION!r}, yet the mask holds {len(numbers)} lesion(s)",
             "Correct the label or the mask.",
         )
-    if numbers and (numbers[0] < 0 or numbers[-1] > MAX_LESIONS):
+    if numbers and numbers[-1] > MAX_LESIONS:
         report.add(
             "mask-values",
             "error",
-            f"the mask holds values from {numbers[0]} to {numbers[-1]}",
+            f"the mask holds values up to {numbers[-1]}",
             f"Number the lesions 1 to K (at most {MAX_LESIONS}); 0 is background.",
         )
     elif numbers != list(range(1, len(numbers) + 1)):
