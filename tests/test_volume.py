@@ -234,7 +234,7 @@ def test_livers_small_animals_and_whole_bodies_pass(shape, spacing_mm):
     assert wrong_size(shape, spacing_mm) == ""
 
 
-@pytest.mark.parametrize("factor", [10.0, 1000.0, 0.01, 0.001])
+@pytest.mark.parametrize("factor", [10.0, 1000.0, 0.001])
 def test_a_voxel_size_in_another_unit_is_told_with_its_numbers(factor):
     told = wrong_size((320, 260, 72), (1.2 * factor, 1.2 * factor, 3.0 * factor))
     assert f"{1.2 * factor:.4g} x" in told

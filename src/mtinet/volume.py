@@ -35,8 +35,8 @@ _MOST_COMPRESSED = 250
 _ALWAYS_READ = 64 << 20
 """Bytes up to which compression does not matter."""
 
-EXTENT_MM = (10.0, 2500.0)
-"""Longest side of a field of view: that of a mouse's liver, and that of a whole body with room to spare."""
+EXTENT_MM = (1.0, 2500.0)
+"""Longest side of a field of view: metres taken for millimetres are below it, and a whole body has room to spare."""
 
 SNAP_VOXELS = 0.1
 """Distance between a mask's grid and its image's, in voxels, below which they count as the same grid."""

@@ -47,7 +47,7 @@ def refuse_wrong_size(phase: Phase, volume: Volume) -> None:
     Raises
     ------
     ValueError
-        Its field of view is metres or a few millimetres wide.
+        Its field of view is metres wide, or less than a millimetre.
     """
     if why := wrong_size(volume.shape, volume.spacing_mm):
         raise ValueError(
