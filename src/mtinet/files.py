@@ -42,11 +42,18 @@ def try_writing(folder: Path) -> None:
     OSError
         Nothing can be written there.
     """
-    made = [place for place in (folder, *folder.parents) if not place.exists()]
-    try:
+    with leaving_none_empty(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
+
+
+@contextmanager
+def leaving_none_empty(folder: Path) -> Iterator[None]:
+    """Remove behind the block a folder, and what it lies in, that the block made and left empty."""
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        yield
     finally:
         for place in made:
             with suppress(OSError):
@@ -161,20 +168,16 @@ def atomic_files(folder: Path) -> Iterator[Path]:
     They move in the order of their names; other files of ``folder`` stay.  Moving needs no room on the disk: either
     all files were written whole, or ``folder`` is as before.
     """
-    made = [place for place in (folder, *folder.parents) if not place.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".tmp-{uuid.uuid4().hex[:8]}"
-    try:
-        temporary.mkdir()
-        yield temporary
-        for path in sorted(temporary.iterdir()):
-            os.replace(path, folder / path.name)
-        made = []
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        for place in made:
-            with suppress(OSError):
-                place.rmdir()
+    with leaving_none_empty(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f".tmp-{uuid.uuid4().hex[:8]}"
+        try:
+            temporary.mkdir()
+            yield temporary
+            for path in sorted(temporary.iterdir()):
+                os.replace(path, folder / path.name)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def digest(path: Path) -> str:

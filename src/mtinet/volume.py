@@ -179,12 +179,16 @@ def read_nifti(path: Path, *, labels: bool = False) -> Volume:
     Raises
     ------
     VolumeError
-        The file is missing, damaged, not 3-D, sheared, states more than memory should be asked for, or (``labels``)
-        holds anything but whole numbers from 0.
+        The file is missing, damaged, not 3-D, sheared, of a size that no body has, states more than memory should be
+        asked for, or (``labels``) holds anything but whole numbers from 0.
     """
     image = _open(path)
     affine = _usable_affine(image.affine, path)
     shape = _shape(image, path, labels)
+    if why := wrong_size(shape, np.linalg.norm(affine[:3, :3], axis=0).tolist()):
+        raise VolumeError(
+            f"{path} {why}; correct its voxel size (millimetres, not metres or micrometres), or export it again"
+        )
     _refuse_swollen(image, path, labels)
     if image.get_data_dtype().kind == "c":
         raise VolumeError(f"{path} holds complex numbers; export the magnitude")

@@ -385,7 +385,7 @@ def test_a_voxel_size_in_another_unit_is_refused(toy, tmp_path, phase, factor):
     scaled = Volume(image.array, image.affine @ np.diag([factor, factor, factor, 1.0]))
     study = toy.with_phase(phase, scaled).write(tmp_path, "s1")
     with pytest.raises(
-        PreparationError, match=f"study s1: {phase} shows .* no part of a body; correct its voxel"
+        PreparationError, match=rf"study s1: .*{phase}\.nii\.gz shows .* no part of a body; correct its"
     ):
         prepare_for_prediction(study, DEFAULT_PHASES, COARSE)
 

@@ -41,8 +41,8 @@ def test_a_voxel_size_in_another_unit_and_normalised_voxels(toy, findings_of):
     scored = toy.images["pre"].array - toy.images["pre"].array.mean()
     toy = toy.with_phase("delayed", Volume(toy.images["delayed"].array, metres))
     found = findings_of(toy.with_phase("pre", toy.images["pre"].with_array(scored)))
-    assert found["field-of-view"].severity == "error"
-    assert found["field-of-view"].meaning.startswith("delayed shows")
+    assert found["unreadable"].meaning.endswith("no part of a body")
+    assert found["unreadable"].action.startswith("Correct its voxel size (millimetres")
     assert found["below-zero"].meaning.endswith("mean little")
     assert found["below-zero"].value > found["below-zero"].threshold
 

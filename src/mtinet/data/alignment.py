@@ -17,7 +17,7 @@ from mtinet.imaging.motion import Motion
 from mtinet.imaging.mutual_information import FINEST_MM, at_least
 from mtinet.imaging.registration import Registration, register
 from mtinet.imaging.resampling import overlap_fraction
-from mtinet.volume import SNAP_VOXELS, Volume, read_nifti, wrong_size
+from mtinet.volume import SNAP_VOXELS, Volume, read_nifti
 
 
 @dataclass(frozen=True)
@@ -41,20 +41,6 @@ class Aligned:
         return Motion() if found is None else found.motion
 
 
-def refuse_wrong_size(phase: Phase, volume: Volume) -> None:
-    """Refuse an image whose voxel size cannot be right.
-
-    Raises
-    ------
-    ValueError
-        Its field of view is metres wide, or less than a millimetre.
-    """
-    if why := wrong_size(volume.shape, volume.spacing_mm):
-        raise ValueError(
-            f"{phase} {why}; correct its voxel size (millimetres, not metres or micrometres), or export it again"
-        )
-
-
 def align(
     study: Study, phases: tuple[Phase, ...], reference: Volume, grid: Grid, settings: PreparationSettings
 ) -> Aligned:
@@ -63,14 +49,13 @@ def align(
     Raises
     ------
     ValueError
-        A phase with NaN, of a size that no body has, or that shows another part of space.
+        A phase with NaN, or that shows another part of space.
     """
     aligned = Aligned()
     target: Target | None = None
     drawn_on = {study.mask_phase} if study.mask or study.liver_mask else set()
     for phase in [p for p in study.images if p in phases or p in drawn_on]:
         volume = reference if phase == study.reference_phase else study.image(phase)
-        refuse_wrong_size(phase, volume)
         if not np.isfinite(volume.array).all():
             raise ValueError(f"{phase} holds NaN or infinite voxels; export it again")
         if overlap_fraction(reference, volume) == 0.0:

@@ -14,15 +14,7 @@ from numpy.typing import NDArray
 from mtinet.cohort import NO_LESION, Study
 from mtinet.config import Phase, PreparationSettings
 from mtinet.data import cache as cache_of
-from mtinet.data.alignment import (
-    Aligned,
-    Grid,
-    align,
-    liver_overlaps,
-    masks_on_grid,
-    records,
-    refuse_wrong_size,
-)
+from mtinet.data.alignment import Aligned, Grid, align, liver_overlaps, masks_on_grid, records
 from mtinet.data.normalisation import study_gain
 from mtinet.data.prepared import PreparedLesion, PreparedStudy
 from mtinet.errors import UserError
@@ -193,7 +185,6 @@ def _prepare_unnamed(
             "set phases to what the cohort holds"
         )
     reference = study.image(study.reference_phase)
-    refuse_wrong_size(study.reference_phase, reference)  # or its grid takes all memory
     grid = prepared_grid(reference, settings.spacing_mm)
     aligned = align(study, phases, reference, grid, settings)
     images = aligned.images

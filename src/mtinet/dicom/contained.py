@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -208,7 +209,11 @@ def shared_reader() -> Reader:
     return _shared[process]
 
 
-def let_go() -> None:
-    """Close the zip that this process and its reader keep open: once a source is done with, it may be removed."""
-    if close_zip() and os.getpid() in _shared:
-        _shared[os.getpid()].rest()
+@contextmanager
+def zips_closed() -> Iterator[None]:
+    """Close behind the block the zip that this process and its reader keep open: its file may be removed then."""
+    try:
+        yield
+    finally:
+        if close_zip() and os.getpid() in _shared:
+            _shared[os.getpid()].rest()

@@ -114,11 +114,6 @@ class SeriesInfo:
     volumes: tuple[VolumeInfo, ...] = ()
     row: int | None = None
 
-    @property
-    def name(self) -> str:
-        """What people call it: its number, or its UID where it has none."""
-        return self.series_number or self.series_uid
-
     def acquired_s(self, volume: VolumeInfo) -> float | None:
         """When one of the volumes was acquired, s from midnight; None where it is not known.
 

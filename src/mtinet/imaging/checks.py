@@ -18,7 +18,7 @@ from mtinet.imaging.mask_checks import check_masks, grid_text
 from mtinet.imaging.phase_order import SURE, misnamed_phases
 from mtinet.imaging.resampling import overlap_fraction
 from mtinet.results import Finding
-from mtinet.volume import SNAP_VOXELS, Volume, VolumeError, read_nifti, wrong_size
+from mtinet.volume import SNAP_VOXELS, Volume, VolumeError, read_nifti
 
 MIN_OVERLAP = 0.5
 """Share of the reference's field of view that a phase should cover."""
@@ -151,13 +151,6 @@ def _check_values(phase: Phase, volume: Volume, report: Findings) -> None:
             threshold=0,
         )
         return
-    if why := wrong_size(volume.shape, volume.spacing_mm):
-        report.add(
-            "field-of-view",
-            "error",
-            f"{phase} {why}",
-            "Correct its voxel size (millimetres, not metres or micrometres), or export it again.",
-        )
     if (share := share_below_zero(volume)) > BELOW_ZERO:
         report.add(
             "below-zero",
@@ -181,9 +174,7 @@ def _check_grids(images: Mapping[Phase, Volume], report: Findings) -> dict[Phase
     usable = {
         phase: volume
         for phase, volume in images.items()
-        if np.isfinite(volume.array).all()
-        and volume.array.min() < volume.array.max()
-        and not wrong_size(volume.shape, volume.spacing_mm)
+        if np.isfinite(volume.array).all() and volume.array.min() < volume.array.max()
     }
     if not images:
         return usable

@@ -22,5 +22,6 @@ _CLEARLY = 0.01
 def share_below_zero(volume: Volume) -> float:
     """Share of the voxels that are clearly below zero; magnitudes have none."""
     array = np.asarray(volume.array)
-    limit = -_CLEARLY * float(np.abs(array).max(initial=0.0))
+    lowest, highest = float(array.min(initial=0.0)), float(array.max(initial=0.0))
+    limit = -_CLEARLY * max(-lowest, highest)
     return float(np.count_nonzero(array < limit)) / max(1, array.size)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mtinet.cohort import Cohort
+from mtinet.dicom.contained import zips_closed
 from mtinet.dicom.study import DicomStudy, study_keys
 from mtinet.errors import UserError
 from mtinet.imaging.liver import check_liver_command
@@ -105,6 +106,7 @@ class IngestOutcome:
     mapping: Path | None
 
 
+@zips_closed()
 def ingest(
     source: Path,
     out: Path,

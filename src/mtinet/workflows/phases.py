@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mtinet.config import PHASES
+from mtinet.dicom.contained import zips_closed
 from mtinet.dicom.series import SeriesInfo
 from mtinet.errors import UnusableError, UserError
 from mtinet.imaging.phases import Identification, identify, identify_files
@@ -34,6 +35,7 @@ class IdentifiedStudy:
     identification: Identification
 
 
+@zips_closed()
 def identify_phases(
     source: Path,
     use_pixels: bool = True,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mtinet.cohort import Cohort
-from mtinet.dicom.contained import let_go
+from mtinet.dicom.contained import zips_closed
 from mtinet.errors import UserError
 from mtinet.inference.ensemble import Ensemble
 from mtinet.inference.panel import ALONE, Opinions
@@ -75,6 +75,7 @@ class PredictOptions:
     supplied: Supplied = NOTHING
 
 
+@zips_closed()
 def predict(
     model: Path,
     source: Path,
@@ -124,16 +125,13 @@ def predict(
     origins = None
     if options.images is not None:
         origins = origins_of_cohort(source, options.images, options.mapping)
-    try:
-        opened = open_source(source, options.phase_names, options.key, origins)
-        check_instances(options.formats, opened.has_instances)
-        prior = None if options.prior is None else Prior.open(options.prior, options.key)
-        if prior is not None:
-            prior.check(opened.jobs)
-        with alone_in(out):
-            return _predicted(runs, source, opened, out, prior, options, on_progress, on_unforeseen)
-    finally:
-        let_go()
+    opened = open_source(source, options.phase_names, options.key, origins)
+    check_instances(options.formats, opened.has_instances)
+    prior = None if options.prior is None else Prior.open(options.prior, options.key)
+    if prior is not None:
+        prior.check(opened.jobs)
+    with alone_in(out):
+        return _predicted(runs, source, opened, out, prior, options, on_progress, on_unforeseen)
 
 
 def _predicted(

@@ -18,6 +18,7 @@ from mtinet.cohort import NO_LESION, Cohort, Study
 from mtinet.config import Phase
 from mtinet.data.preparation import prepare_with_mask
 from mtinet.data.prepared import PreparedStudy
+from mtinet.dicom.contained import zips_closed
 from mtinet.dicom.edited_masks import read_edited
 from mtinet.errors import UserError
 from mtinet.imaging.limits import image_limits, trusted_times
@@ -114,6 +115,7 @@ class Revision:
     findings: tuple[Finding, ...]
 
 
+@zips_closed()
 def revise(
     result: Path,
     edited: Path,

@@ -186,9 +186,10 @@ def _volume(
     series: Sequence[DicomSeries], uid: str, index: int, phase: Phase
 ) -> tuple[DicomSeries, DicomVolume]:
     found = next(s for s in series if s.info.series_uid == uid)
+    name = found.info.series_number or uid
     if not 0 <= index < len(found.volumes):
         raise UserError(
-            f"{phase}: series {found.info.name} holds {len(found.volumes)} volume(s), numbered from 0; "
+            f"{phase}: series {name} holds {len(found.volumes)} volume(s), numbered from 0; "
             f"there is no volume {index}"
         )
     return found, found.volumes[index]

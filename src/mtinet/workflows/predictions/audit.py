@@ -37,29 +37,23 @@ def alone_in(folder: Path) -> Iterator[None]:
     BusyError
         Another process holds it.
     """
-    made = [place for place in (folder, *folder.parents) if not place.exists()]
     lock = folder / LOCK_FILE
-    try:
-        with ExitStack() as held:
-            try:
-                alone = held.enter_context(files.claimed(lock))
-            except OSError:
-                alone = True
-            if not alone:
-                raise BusyError(
-                    f"another mtinet predict or revise writes into {folder} at this moment; wait until it has ended, "
-                    "or give another folder with -o"
-                )
-            try:
-                yield
-            finally:
-                # a lock on a file that is gone counts for nobody; Windows removes no open file, and it stays
-                with suppress(OSError):
-                    lock.unlink()
-    finally:
-        for place in made:
+    with files.leaving_none_empty(folder), ExitStack() as held:
+        try:
+            alone = held.enter_context(files.claimed(lock))
+        except OSError:
+            alone = True
+        if not alone:
+            raise BusyError(
+                f"another mtinet predict or revise writes into {folder} at this moment; wait until it has ended, "
+                "or give another folder with -o"
+            )
+        try:
+            yield
+        finally:
+            # a lock on a file that is gone counts for nobody; Windows removes no open file, and it stays
             with suppress(OSError):
-                place.rmdir()
+                lock.unlink()
 
 
 class Audit:
