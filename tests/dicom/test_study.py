@@ -150,7 +150,7 @@ def test_images_that_an_anonymiser_gave_one_uid_are_all_kept_and_said(series_wri
     said = {f.id: f for f in study.findings}
     assert said["shared-uid"].severity == "warning"
     assert "7 images" in said["shared-uid"].meaning
-    assert "1 images twice" in said["duplicate-file"].meaning
+    assert "1 image twice" in said["duplicate-file"].meaning
 
 
 def test_the_uid_of_the_files_meta_information_stands_for_one_that_is_missing(series_writer):

@@ -150,6 +150,10 @@ def build_series(study_key: str, sources: Sequence[Source]) -> tuple[DicomSeries
 _ByImage = dict[Hashable, tuple[Image, Source]]
 
 
+def _images(count: int) -> str:
+    return f"{count} {'image' if count == 1 else 'images'}"
+
+
 def _identity(image: Image) -> Hashable:
     """What copies of an image have in common: place and time too, for some anonymisers give all images one uid."""
     place = (image.file_number, image.position, image.orientation)
@@ -197,7 +201,7 @@ def _usable(sources: Iterable[Source], notes: _Notes) -> _ByImage:
         notes.add(
             "duplicate-file",
             "note",
-            f"holds {twice} images twice; one copy of each is used",
+            f"holds {_images(twice)} twice; one copy of each is used",
             "Nothing to do.",
         )
     shared = len(usable) - len({(image.uid, image.frame) for image, _ in usable.values()})
@@ -205,12 +209,12 @@ def _usable(sources: Iterable[Source], notes: _Notes) -> _ByImage:
         notes.add(
             "shared-uid",
             "warning",
-            f"holds {shared} images that have the SOPInstanceUID of another one, or none; place and time tell them "
+            f"holds {_images(shared)} with the SOPInstanceUID of another one, or none; place and time tell them "
             "apart",
             "Compare the phases on the quality page; anonymise the files again, with a UID for each image.",
         )
     if colour:
-        notes.add("colour", "note", f"holds {colour} colour images; they are left out", "Nothing to do.")
+        notes.add("colour", "note", f"holds {_images(colour)} in colour, left out", "Nothing to do.")
     return usable
 
 
@@ -220,7 +224,7 @@ def _name_oddities(images: Sequence[Image], groups: Sequence[Sequence[Image]], n
         notes.add(
             "no-geometry",
             "warning",
-            f"holds {without} images without a usable position, orientation or pixel size; they are left out",
+            f"holds {_images(without)} without a usable position, orientation or pixel size, left out",
             "Export the original images; screenshots and reports have no geometry.",
         )
     if any("LOCALIZER" in part.upper() for image in images for part in image.image_type):

@@ -12,11 +12,13 @@ from typer.testing import CliRunner
 
 from mtinet.cli import app
 from mtinet.cli.ingest import _study_table
+from mtinet.config import PHASES
 from mtinet.dicom.exam import Exam
 from mtinet.dicom.segment import write_lesions
 from mtinet.dicom.times import seconds_from_midnight
 from mtinet.dicom.write import write_exam
 from mtinet.errors import UnusableError, UserError
+from mtinet.imaging.limits import image_limits
 from mtinet.volume import Volume, read_nifti
 from mtinet.workflows.ingest import IngestOptions, ingest
 from mtinet.workflows.phases import identify_phases
@@ -673,13 +675,12 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_files_are_read(scann
     assert not (tmp_path / "out").exists()
 
 
-def test_times_that_are_unknown_are_to_be_had_where_the_command_reads_them(scanned, tmp_path):
+def test_times_that_are_unknown_are_told_once_where_the_command_reads_them(scanned, tmp_path):
     source = rewritten(scanned[0] / "Q4711", tmp_path / "export", ContrastBolusStartTime=None)
-    outcome = bring_in(source, tmp_path / "cohort")
+    (told,) = [f for f in bring_in(source, tmp_path / "cohort").findings if f.id == "time-unknown"]
+    assert "labels.csv" in told.action
     (job,) = open_source(source, key=tmp_path / "key").jobs
-    told = {}
-    for command, findings in (("import", outcome.findings), ("predict", job.read().findings)):
-        (told[command],) = [f.action for f in findings if f.id == "time-unknown"]
-    assert "labels.csv" in told["import"]
-    assert "labels.csv" not in told["predict"]
-    assert "ContrastBolusStartTime" in told["predict"]
+    case = job.read()
+    assert "time-unknown" not in {f.id for f in case.findings}
+    (told,) = [f for f in image_limits(case.study, PHASES) if f.id == "no-times"]
+    assert "labels.csv" not in told.action

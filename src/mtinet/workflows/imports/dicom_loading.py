@@ -119,15 +119,8 @@ class LoadedPhases:
         return None if len(self.images) >= MIN_PHASES else _why_left_out(study, self.choice)
 
 
-def load_phases(job: StudyJob, to_time: str = "give time_<phase>_s in labels.csv") -> LoadedPhases:
-    """Identify a study's phases and read their voxels; what cannot be used becomes a finding.
-
-    Parameters
-    ----------
-    job : StudyJob
-    to_time : str
-        What the user of this command can do about phases whose time after injection is unknown.
-    """
+def load_phases(job: StudyJob) -> LoadedPhases:
+    """Identify a study's phases and read their voxels; what cannot be used becomes a finding."""
     scrub = job.scrubber
     findings = [scrub.finding(f, job.study_id) for f in job.study.findings]
     choice = choose_phases(job.study, job.overruling)
@@ -136,7 +129,7 @@ def load_phases(job: StudyJob, to_time: str = "give time_<phase>_s in labels.csv
     _drop_apart(job, images, choice, findings)
     kept = {phase: choice.chosen[phase] for phase in images}
     times, offsets = phase_times(job.study, kept)
-    findings += [replace(f, case=job.study_id) for f in _doubts(kept, times, to_time)]
+    findings += [replace(f, case=job.study_id) for f in _doubts(kept, times)]
     return LoadedPhases(choice, images, kept, times, offsets, findings)
 
 
@@ -240,9 +233,7 @@ def _on_one_day(seconds: float) -> float:
     return (seconds + _HALF_DAY_S) % _DAY_S - _HALF_DAY_S
 
 
-def _doubts(
-    chosen: Mapping[Phase, ChosenVolume], times: Mapping[Phase, float], to_time: str
-) -> list[Finding]:
+def _doubts(chosen: Mapping[Phase, ChosenVolume], times: Mapping[Phase, float]) -> list[Finding]:
     findings = []
     if incomparable := [p for p, c in chosen.items() if not c.volume.comparable]:
         findings.append(
@@ -270,7 +261,7 @@ def _doubts(
                 "time-unknown",
                 "note",
                 f"the time after injection of {', '.join(untimed)} is not in the files",
-                f"Nothing to do, or {to_time}.",
+                "Nothing to do, or give time_<phase>_s in labels.csv.",
             )
         )
     return findings

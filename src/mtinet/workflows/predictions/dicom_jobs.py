@@ -30,13 +30,9 @@ OTHER_BODY_PARTS = (
 SURE = 0.8
 """Confidence of a phase above which it should hardly ever be wrong (docs/phases.md)."""
 
-TO_TIME = (
-    "predict files that tell it (ContrastBolusStartTime, AcquisitionTime), or a cohort with time_<phase>_s"
-)
-"""What can be done where the time of a phase after injection is unknown."""
-
-ABOUT_THE_EXPORT = frozenset({"localizer", "mixed-orientation", "duplicate-file", "colour"})
-"""Notes on files that are read past: of an import they matter, a result does not depend on them."""
+ABOUT_THE_EXPORT = frozenset({"localizer", "mixed-orientation", "duplicate-file", "colour", "time-unknown"})
+"""Notes that only an import is given: on files that are read past, and on times, whose lack a result tells by itself
+(``no-times``, and the reasons of its measurements)."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +87,7 @@ class DicomJob:
         if not self.told:
             _refuse_other_body_part(self.study, self.study_id)
         try:
-            loaded = load_phases(job, TO_TIME)
+            loaded = load_phases(job)
         except UserError as error:
             raise UnusableError(f"study {self.study_id}: {scrub.text(str(error))}") from None
         left_out = loaded.why_unusable(self.study)
