@@ -79,6 +79,7 @@ def predictor() -> SimpleNamespace:
     )
 
 
+@pytest.mark.slow
 def test_coverage_over_divisions_is_the_nominal_one(benchmark, cases):
     tables = benchmark("certainty_tables")
     rows = tables.split_rows(predictor(), cases[:1000], cases[1000:], 0.9)
@@ -89,6 +90,7 @@ def test_coverage_over_divisions_is_the_nominal_one(benchmark, cases):
         assert value == pytest.approx(0.9, abs=0.04)  # 1000 and 1000 patients
 
 
+@pytest.mark.slow
 def test_intervals_go_by_predicted_class_and_by_doubt_as_the_first_part_has_it(benchmark, cases):
     tables = benchmark("certainty_tables")
     fitted = fit_calibration(cases[:1000], predictor(), 0.9, 0)

@@ -135,6 +135,7 @@ def test_debug_shows_the_traceback(tmp_path: Path):
     assert "Traceback" in mtinet("--debug", "evaluate", "nowhere", cwd=tmp_path).stderr
 
 
+@pytest.mark.slow
 def test_what_is_printed_does_not_hang_on_the_encoding_of_stdout(toy_cohort):
     table = toy_cohort.folder / "cohort.csv"
     table.write_text(table.read_text(encoding="utf-8").replace("s0,", "Łódź,", 1), encoding="utf-8")
@@ -158,6 +159,7 @@ def test_config_diff_and_schema():
     assert "properties" in json.loads(mtinet("config", "schema").stdout)
 
 
+@pytest.mark.slow
 def test_check_exit_code_is_1_on_errors_only(toy_cohort):
     good = mtinet("check", toy_cohort.folder, "--json")
     assert good.returncode == 0, good.stderr
@@ -265,6 +267,7 @@ def test_doctor_finds_nothing_wrong_here():
     assert json.loads(done.stdout)["facts"]["torch"]
 
 
+@pytest.mark.slow
 def test_a_training_is_resumed_as_it_was_begun(toy_cohort, tmp_path: Path):
     words = ("train", toy_cohort.folder, "--out", tmp_path / "run", "--resume", "--workers", "1")
     begun = mtinet(*words, "--preset", "tiny", "--folds", "3", *SMALL)

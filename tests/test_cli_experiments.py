@@ -46,6 +46,7 @@ def test_an_unknown_experiment_names_those_that_there_are(cohort: Path, tmp_path
     assert "there are baselines, tuning, ablation" in refused.stderr
 
 
+@pytest.mark.slow
 def test_a_folder_of_records_that_is_none_is_named(tmp_path: Path):
     report = ["--report", tmp_path / "out"]
     absent = mtinet("experiment", "baselines", "--records", tmp_path / "nope", *report)

@@ -104,6 +104,7 @@ def test_rows_on_fewer_folds_are_told_apart(tool, tmp_path, record_maker):
     assert "compare only" not in tool.block(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_campaign_that_is_half_done_gives_its_table(tool, page, tmp_path, record_maker):
     """As at its first commits: records of some rows and folds, no cohort, no run, other code by now."""
     planned = plan(EXPERIMENTS["baselines"], Choice(preset="tiny", folds=(0, 1, 2, 3, 4)))

@@ -127,6 +127,7 @@ def test_another_scoring_needs_no_other_training(finished, cells: tuple[Cell, ..
     assert campaign.is_done(cells[1])
 
 
+@pytest.mark.slow
 def test_several_trainings_are_asked_together(pair: Experiment, fast: Choice, campaign: Campaign):
     together = ScoringVariation(networks=2)
     row = replace(pair.row("full"), scorings=(together, ScoringVariation(flips=True)))
@@ -187,6 +188,7 @@ def test_a_cohort_that_changes_meanwhile_leaves_no_record(
     assert not campaign.record_path(outcome.id).exists()
 
 
+@pytest.mark.slow
 def test_what_needs_no_other_run_stands_when_the_other_fails(
     pair: Experiment, fast: Choice, campaign: Campaign, monkeypatch
 ):

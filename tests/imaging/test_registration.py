@@ -203,6 +203,7 @@ def test_a_motion_out_of_the_field_of_view_is_rejected(toy, monkeypatch):
     assert "out of the phase's field of view" in found.reason
 
 
+@pytest.mark.slow
 def test_the_change_of_volume_of_a_deformation_is_taken_out(pair, monkeypatch):
     """A uniform swelling by 15 % a side: tissue moves with the breath, and keeps its volume."""
     reference, moved, _ = pair

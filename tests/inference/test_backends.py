@@ -163,7 +163,8 @@ def test_openvino_lays_maps_out_by_transposition_where_that_changes_nothing(chan
     assert sum(node.get_type_name() == "Transpose" for node in changed.get_ops()) == transposed
     if not copied:  # such a pattern is not valid for these sizes: it is only looked at
         given = rng.standard_normal((4, 3, 8, 6)).astype(np.float32)
-        one, other = (openvino.Core().compile_model(m, "CPU")(given)[0] for m in (made(), changed))
+        core = backends.openvino_core(openvino)
+        one, other = (core.compile_model(m, "CPU")(given)[0] for m in (made(), changed))
         assert np.array_equal(one, other)
 
 
@@ -189,6 +190,39 @@ def test_openvino_computes_for_several_threads_what_it_does_for_one(tmp_path):
             together = list(threads.map(lambda one: engine({"image": one})["maps"], given))
         for one, other in zip(alone, together, strict=True):
             assert np.array_equal(one, other)
+
+
+SIGNALLED = """
+import importlib, pathlib, signal, sys
+import numpy as np
+from mtinet.inference import backends
+from mtinet.inference.graphs import optional_package
+openvino = optional_package("openvino", "openvino")
+ops = importlib.import_module("openvino.opset13")
+image = ops.parameter([-1, 3, 8, 6], np.float32, name="image")
+image.output(0).set_names({"image"})
+model = openvino.Model([ops.relu(image)], [image], "model")
+path = pathlib.Path(sys.argv[1]) / "model.xml"
+openvino.save_model(model, path)
+engines = [backends.openvino_engine(path) for _ in range(2)]
+for engine in engines:
+    engine({"image": np.zeros((1, 3, 8, 6), np.float32)})
+del engine
+while engines:
+    engines.pop(0)  # the first that was made goes first
+signal.signal(signal.SIGINT, lambda *_: print("heard"))
+signal.raise_signal(signal.SIGINT)
+"""
+
+
+@pytest.mark.slow
+@_installed("openvino", "openvino")
+@pytest.mark.parametrize("flags", [[], ["-X", "faulthandler"]])
+def test_a_signal_is_heard_after_openvino_was_given_up(flags, tmp_path):
+    told = subprocess.run(
+        [sys.executable, *flags, "-c", SIGNALLED, tmp_path], capture_output=True, text=True, check=False
+    )
+    assert (told.returncode, told.stdout) == (0, "heard\n"), told.stderr
 
 
 def test_a_graph_is_tried_out_once_by_every_backend(network, monkeypatch, tmp_path):
@@ -296,6 +330,7 @@ print(calls, len(openvino.Core().available_devices) > 0)
 """
 
 
+@pytest.mark.slow
 @_installed("openvino", "openvino")
 def test_openvino_tells_nobody_that_it_is_used(tmp_path):
     environment = {**os.environ, "HOME": str(tmp_path), "USERPROFILE": str(tmp_path)}

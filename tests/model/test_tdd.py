@@ -30,7 +30,10 @@ def discriminator(**changes):
     return net
 
 
-@pytest.mark.parametrize(("kind", "steps"), [("nonsaturating", 600), ("hinge", 300), ("lsgan", 300)])
+@pytest.mark.parametrize(
+    ("kind", "steps"),
+    [pytest.param("nonsaturating", 600, marks=pytest.mark.slow), ("hinge", 300), ("lsgan", 300)],
+)
 def test_tells_true_pairs_from_pairs_swapped_between_classes(kind, steps):
     settings = TddSettings(loss=kind)
     net = discriminator(loss=kind)

@@ -34,6 +34,7 @@ def several(mask, n, labels=None, **more):
     return [second_reader(np.random.default_rng(i), mask, SPACING, labels, **more) for i in range(n)]
 
 
+@pytest.mark.slow
 def test_readers_agree_on_hcc_as_published():
     """Between observers Dice on HCC is 0.79 +- 0.10 (EJNMMI Phys 2022): the mean and spread over studies."""
     # one phase is enough: the masks do not depend on the others

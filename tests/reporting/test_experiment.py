@@ -170,6 +170,7 @@ def test_the_same_records_make_the_same_page(experiment_results, experiment_fold
 
 
 # ---------------------------------------------------------------------- pictures
+@pytest.mark.slow
 def test_a_report_replaces_its_own_kind_alone(experiment_results, tmp_path):
     write_results(experiment_results, tmp_path, latex=True)
     assert (tmp_path / "results.tex").is_file()

@@ -191,6 +191,7 @@ def test_a_run_that_trained_on_everybody_says_to_take_another_cohort(run_maker, 
         write_report(run, run.predictions_on("twin"))
 
 
+@pytest.mark.slow
 def test_another_evaluation_has_its_page_beside_its_tables(run_maker, tmp_path):
     run_maker.views = True
     run_maker.findings = [

@@ -61,6 +61,7 @@ def test_slow_bfloat16_is_said_before_the_first_step_and_once(
     assert [f.id for f in run.findings()] == [f.id for f in said]
 
 
+@pytest.mark.slow
 def test_what_shows_while_a_network_trains_is_told_at_that_step(toy_cohort: Cohort, tmp_path: Path):
     config = resolve("tiny", assignments=["training.steps=40", "training.diagnose_every=2", "mdief.tau=1e6"])
     steps: list[int] = []

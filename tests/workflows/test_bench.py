@@ -308,6 +308,7 @@ def test_what_a_network_does_not_have_is_left_empty():
     assert shown["step (s)"][0].startswith("0.2")
 
 
+@pytest.mark.slow
 def test_nothing_is_kept_without_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

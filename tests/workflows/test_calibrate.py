@@ -187,6 +187,7 @@ def test_a_patient_with_follow_ups_counts_once_for_coverage():
     assert [c.study_id for c in one_a_patient(cases)] == ["b", "d"]
 
 
+@pytest.mark.slow
 def test_other_weights_or_opinions_do_not_take_over_the_calibration(calibrated: Run, tmp_path: Path, fresh):
     folder = tmp_path / "run"
     shutil.copytree(calibrated.path, folder)

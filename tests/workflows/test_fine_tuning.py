@@ -23,7 +23,7 @@ def untrained(place: Path, config: Config, classes: tuple[str, ...]) -> tuple[Ru
     return run, network
 
 
-@pytest.mark.parametrize("model", ["mtinet", "unet_cnn"])
+@pytest.mark.parametrize("model", ["mtinet", pytest.param("unet_cnn", marks=pytest.mark.slow)])
 def test_classes_of_a_start_run_are_taken_by_name(tmp_path: Path, model):
     config = resolve("tiny", assignments=[f"model={model}"])
     start, trained = untrained(tmp_path / "run", config, ("cyst", "hcc", "fnh"))

@@ -466,6 +466,7 @@ nibabel.save(nibabel.Nifti1Image(mask, image.affine), sys.argv[2])
 """
 
 
+@pytest.mark.slow
 def test_the_liver_is_drawn_by_the_users_program_and_tried_again(scanned, tmp_path):
     program = tmp_path / "segment.py"
     program.write_text(SEGMENTER)

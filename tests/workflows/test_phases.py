@@ -192,6 +192,7 @@ def test_two_patients_with_one_study_uid_are_two_studies(thick_toy, tmp_path):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.reference
 def test_real_series_lists(reference_folder, benchmark):
     script = benchmark("phase_figures")

@@ -253,6 +253,7 @@ def test_what_cannot_be_compared_is_refused_before_any_work(
         attempt(tmp_path / "export" / "c", PriorPaths(tmp_path / "out-a", tmp_path / "export" / "a"))
 
 
+@pytest.mark.slow
 def test_the_report_for_the_archive_holds_the_change(toy_run, tmp_path, thick_toy, toy_scanner):
     key = tmp_path / "key"
     for name, day in (("before", "20200229"), ("now", "20200301")):

@@ -83,6 +83,7 @@ def place(image: sitk.Image, volume, turn: np.ndarray, path: Path) -> None:
     sitk.WriteImage(image, str(path))
 
 
+@pytest.mark.slow
 def test_a_cohort_of_another_program_needs_no_step_by_hand(foreign_cohort: Path, tmp_path: Path):
     assert [f for f in check(foreign_cohort) if f.severity == "error"] == []
     run = train(foreign_cohort, tmp_path / "run", short(), OPTIONS)

@@ -64,6 +64,7 @@ def test_so_does_a_merged_cohort_under_new_ids(
         evaluate(run.path, cohort=toy_cohort.folder)
 
 
+@pytest.mark.slow
 def test_what_was_learned_before_fine_tuning_is_never_scored_and_is_reported(
     toy_cohort: Cohort, others: Cohort, toy_maker, tmp_path: Path, start: Run
 ):

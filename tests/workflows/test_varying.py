@@ -54,6 +54,7 @@ def run(toy_run: Run, tmp_path: Path) -> Run:
 
 
 # ---------------------------------------------------------------------- nothing changed
+@pytest.mark.slow
 def test_the_default_changes_no_number(sites: Cohort, tmp_path: Path):
     config = resolve("tiny", assignments=SHORT)
     plain = train(sites.folder, tmp_path / "plain", config, TrainOptions(folds=3, workers=1))

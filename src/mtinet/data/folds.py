@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
 from mtinet.cohort import Cohort, Study
 from mtinet.errors import UserError
@@ -106,6 +105,9 @@ def split_cohort(cohort: Cohort, fold: int | None = 0, folds: int = 5, seed: int
             f"cohort {cohort.name} has {len(set(patients))} patients, too few for {folds} folds; "
             "add patients or train on everybody (--all)"
         )
+    # scikit-learn takes a second to be there: who trains on everybody does not wait for it
+    from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
+
     labels = [_label(cohort, study) for study in studies]
     stratify = max(labels.count(label) for label in set(labels)) >= folds
     divider = (StratifiedGroupKFold if stratify else GroupKFold)(folds, shuffle=True, random_state=seed)

@@ -9,20 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import balanced_accuracy_score
-from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from mtinet.errors import UserError
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
 
 FloatArray = NDArray[np.float64]
 
@@ -134,6 +130,10 @@ def readout_balanced_accuracy(
     smallest = lesions.groupby("label")["patient_id"].nunique().min() if len(lesions) else 0
     if len(set(labels)) < 2 or smallest < 2:
         return float("nan")
+    # scikit-learn takes a second to be there: who fits nothing does not wait for it
+    from sklearn.metrics import balanced_accuracy_score
+    from sklearn.model_selection import StratifiedGroupKFold
+
     features = enhancement_features(_signals(lesions, phases), phases)
     predicted = np.empty(len(labels), dtype=object)
     split = StratifiedGroupKFold(min(folds, int(smallest)), shuffle=True, random_state=seed)
@@ -162,6 +162,9 @@ def _signals(lesions: pd.DataFrame, phases: Sequence[str]) -> FloatArray:
 
 def fit_classifier(features: FloatArray, labels: NDArray[Any]) -> Pipeline | None:
     """Logistic regression that fills gaps and weighs classes equally; None where there is one class only."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
     regression = LogisticRegression(class_weight="balanced", max_iter=1000)
     return _fitted(features, labels, StandardScaler(), regression)
 
@@ -171,6 +174,8 @@ def fit_boosting(features: FloatArray, labels: NDArray[Any]) -> Pipeline | None:
 
     Of scikit-learn's defaults only the smallest leaf differs: 20 lesions are more than a class may have.
     """
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
     boosting = HistGradientBoostingClassifier(
         min_samples_leaf=5, class_weight="balanced", early_stopping=False, random_state=0
     )
@@ -180,5 +185,8 @@ def fit_boosting(features: FloatArray, labels: NDArray[Any]) -> Pipeline | None:
 def _fitted(features: FloatArray, labels: NDArray[Any], *steps: Any) -> Pipeline | None:
     if len(set(labels)) < 2:
         return None
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import make_pipeline
+
     gaps = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
     return make_pipeline(gaps, *steps).fit(features, labels.astype(str))

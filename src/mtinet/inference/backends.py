@@ -10,9 +10,10 @@ import math
 import os
 import tempfile
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from threading import Lock
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -101,6 +102,17 @@ def onnxruntime_engine(path: Path) -> Engine:
     return compute
 
 
+@cache
+def openvino_core(openvino: ModuleType) -> Any:
+    """OpenVINO's core, one for this process and never given back.
+
+    Every core lends the thread that first compiles with it a stack for signals, and takes it away with itself. Of two
+    cores the first is often given up first, the second then hands back the first one's, and the next signal that
+    Python handles (Ctrl-C, or the end of a child) is the end of the process.
+    """
+    return openvino.Core()
+
+
 def openvino_engine(path: Path) -> Engine:
     """A graph (ONNX or OpenVINO's own format) in OpenVINO, on the CPU with torch's number of threads.
 
@@ -108,8 +120,7 @@ def openvino_engine(path: Path) -> Engine:
     compiled for the sizes that it meets.  How many regions an image has changes all the time, so their number,
     and nothing else, stays open.  Threads take turns: a compiled graph has one place for its inputs and outputs.
     """
-    openvino = optional_package("openvino", "openvino")
-    core = openvino.Core()
+    core = openvino_core(optional_package("openvino", "openvino"))
     model = core.read_model(path)
     _without_logarithms(model)
     _with_transpositions(model)

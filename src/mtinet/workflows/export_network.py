@@ -13,7 +13,7 @@ from mtinet.config import Config, resolve_simulation
 from mtinet.data.preparation import prepare_for_prediction, prepare_with_mask
 from mtinet.data.prepared import PreparedStudy
 from mtinet.errors import UserError
-from mtinet.inference.backends import passes_in
+from mtinet.inference.backends import openvino_core, passes_in
 from mtinet.inference.graphs import optional_package, write_graphs
 from mtinet.inference.parity import LEAST_DICE, MOST_APART, Parity, compare
 from mtinet.inference.passes import TorchPasses
@@ -114,9 +114,8 @@ def _write_openvino(predictor: Predictor, folder: Path) -> None:
         write_graphs(predictor.network, Path(place))
         for path in sorted(Path(place).glob("*.onnx")):
             # not in halves: masks would move
-            openvino.save_model(
-                openvino.Core().read_model(path), folder / f"{path.stem}.xml", compress_to_fp16=False
-            )
+            model = openvino_core(openvino).read_model(path)
+            openvino.save_model(model, folder / f"{path.stem}.xml", compress_to_fp16=False)
 
 
 def _described(
