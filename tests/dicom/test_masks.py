@@ -389,3 +389,29 @@ def test_segments_of_3d_slicer_keep_their_names_and_layers(siemens, tmp_path):
     found = read_mask_image(tmp_path / "m.seg.nrrd", volumes)
     assert found.names == {1: "left", 2: "right"}
     assert [int((found.labels.array == n).sum()) for n in (1, 2)] == [16, 16]
+
+
+@pytest.mark.parametrize(("layer", "value"), [("2", "1"), ("x", "1"), ("-1", "1"), ("0", "")])
+def test_segments_of_3d_slicer_that_the_file_does_not_hold_are_refused(layer, value, tmp_path):
+    image = SimpleITK.GetImageFromArray(np.ones((2, 2, 2, 2), dtype=np.uint8), isVector=True)
+    image.SetMetaData("Segment0_Name", "left")
+    image.SetMetaData("Segment0_Layer", layer)
+    image.SetMetaData("Segment0_LabelValue", value)
+    path = tmp_path / "m.seg.nrrd"
+    SimpleITK.WriteImage(image, str(path))
+    if not value:  # an empty value is not written: the header is edited
+        path.write_bytes(path.read_bytes().replace(b"Segment0_LabelValue:=", b"Segment0_LabelValue:=one", 1))
+    with pytest.raises(
+        MaskError, match=r"m\.seg\.nrrd says of its segment left .*save it again in 3D Slicer"
+    ):
+        read_mask_image(path, [])
+
+
+def test_a_mask_that_would_take_the_machine_is_refused_before_its_voxels(tmp_path):
+    path = tmp_path / "m.nrrd"
+    path.write_text(
+        "NRRD0004\ntype: uint8\ndimension: 3\nsizes: 4096 4096 4096\nencoding: gzip\nspace: left-posterior-superior\n"
+        "space directions: (1,0,0) (0,1,0) (0,0,1)\nspace origin: (0,0,0)\n\n"
+    )
+    with pytest.raises(MaskError, match=r"m\.nrrd states 4096 x 4096 x 4096 voxels and is not read"):
+        read_mask_image(path, [])

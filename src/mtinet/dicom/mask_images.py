@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from mtinet.cohort import MAX_LESIONS
 from mtinet.dicom.pieces import BoolArray, MaskError
-from mtinet.volume import LPS, ONE_LABEL_MAP, label_numbers, read_nifti
+from mtinet.volume import LPS, MAX_VOXELS, ONE_LABEL_MAP, label_numbers, read_nifti
 
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 """Names of mask images end in one of these."""
@@ -22,26 +23,37 @@ def read_layers(path: Path) -> tuple[str, NDArray[np.float64], list[tuple[str, B
     Raises
     ------
     VolumeError, MaskError
-        It cannot be read, holds anything but whole numbers from 0, or more of them than lesions can have.
+        It cannot be read, states more voxels than any image has, holds anything but whole numbers from 0, or more
+        of them than lesions can have.
     """
     if path.name.lower().endswith((".nii", ".nii.gz")):
         volume = read_nifti(path, labels=True)
         return "NIfTI", volume.affine, [(f"{n}", volume.array == n) for n in _values(volume.array, path)]
     import SimpleITK
 
+    reader = SimpleITK.ImageFileReader()
+    reader.SetFileName(str(path))
     try:
-        image = SimpleITK.ReadImage(str(path))
+        reader.ReadImageInformation()
+        shape = reader.GetSize()
+        if len(shape) != 3:
+            raise MaskError(f"{path} has {len(shape)} axes; {ONE_LABEL_MAP}")
+        # before they are read: they would take the whole machine
+        if math.prod(shape) * reader.GetNumberOfComponents() > MAX_VOXELS:
+            stated = " x ".join(map(str, shape))
+            raise MaskError(
+                f"{path} states {stated} voxels and is not read; export it on the grid of its images"
+            )
+        image = reader.Execute()
     except RuntimeError:
         raise MaskError(f"{path} cannot be read as an image; give NIfTI or NRRD") from None
-    if image.GetDimension() != 3:
-        raise MaskError(f"{path} has {image.GetDimension()} axes; {ONE_LABEL_MAP}")
     affine = np.eye(4)
     affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) @ np.diag(image.GetSpacing())
     affine[:3, 3] = image.GetOrigin()
     array = SimpleITK.GetArrayFromImage(image)
     layers = array[..., None] if image.GetNumberOfComponentsPerPixel() == 1 else array
     layers = label_numbers(layers.transpose(2, 1, 0, 3), path)
-    names = _slicer_segments(image)
+    names = _slicer_segments(image, layers.shape[-1], path)
     if names:
         return "NRRD", LPS @ affine, [(name, layers[..., layer] == value) for name, layer, value in names]
     if layers.shape[-1] > 1:
@@ -59,14 +71,19 @@ def _values(array: NDArray[Any], path: Path) -> list[int]:
     return values
 
 
-def _slicer_segments(image: Any) -> list[tuple[str, int, int]]:
+def _slicer_segments(image: Any, layers: int, path: Path) -> list[tuple[str, int, int]]:
     """Name, layer and value of each segment that 3D Slicer has written into an NRRD header."""
     keys = set(image.GetMetaDataKeys())
     found: list[tuple[str, int, int]] = []
     while (prefix := f"Segment{len(found)}_") + "LabelValue" in keys:
-        texts = {
-            name: image.GetMetaData(prefix + name) if prefix + name in keys else default
-            for name, default in (("Name", prefix[:-1]), ("Layer", "0"), ("LabelValue", "1"))
-        }
-        found.append((texts["Name"], int(texts["Layer"]), int(texts["LabelValue"])))
+        name, layer, value = (
+            image.GetMetaData(prefix + key) if prefix + key in keys else default
+            for key, default in (("Name", prefix[:-1]), ("Layer", "0"), ("LabelValue", "1"))
+        )
+        if not (layer.isdecimal() and int(layer) < layers and value.isdecimal()):
+            raise MaskError(
+                f"{path} says of its segment {name} that it has the number {value} in layer {layer}, and it holds "
+                f"{layers}; save it again in 3D Slicer"
+            )
+        found.append((name, int(layer), int(value)))
     return found
