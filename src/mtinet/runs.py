@@ -23,12 +23,10 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 import yaml
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from mtinet import config as settings
 from mtinet import files
@@ -36,6 +34,9 @@ from mtinet.config import Config, MeasurementSettings, SettingsError
 from mtinet.config.variation import LearningVariation
 from mtinet.errors import UserError
 from mtinet.results import Finding
+
+if TYPE_CHECKING:
+    import torch
 
 RUN_FORMAT = 1
 """Version of the run folder; readers refuse a newer one."""
@@ -384,6 +385,9 @@ def _lost(values: Mapping[str, Any]) -> list[str]:
 
 
 def _save(path: Path, tensors: Mapping[str, torch.Tensor], header: Mapping[str, Any]) -> None:
+    # torch takes two seconds to be there: who reads the numbers of a run does not wait for it
+    from safetensors.torch import save_file
+
     contiguous = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
     try:
         with files.atomic_path(path) as temporary:

@@ -1,6 +1,8 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -66,6 +68,20 @@ def test_page_is_self_contained(full_page):
             own = target.startswith(("#", "data:"))
             assert own or (tag == "a" and target.startswith("https://doi.org/")), (tag, target)
     assert not re.search(r"@import|url\(", full_page.read_text(encoding="utf-8"))
+
+
+REPORTED = """
+import sys
+from pathlib import Path
+from mtinet.workflows.report import report
+report(Path(sys.argv[1]))
+heavy = {"torch", "monai", "sklearn", "lightning_fabric"} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+
+def test_a_page_waits_for_nothing_that_only_networks_need(full_page):
+    subprocess.run([sys.executable, "-c", REPORTED, full_page.parent], check=True)
 
 
 def test_page_has_every_section_and_picture(full_page):
