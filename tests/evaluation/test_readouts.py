@@ -1,6 +1,8 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.ensemble import HistGradientBoostingClassifier
+from threadpoolctl import threadpool_info
 
 from mtinet.errors import UserError
 from mtinet.evaluation.readouts import (
@@ -110,3 +112,23 @@ def test_boosting_sees_what_no_line_parts(phases, classes) -> None:
     right = [0, 1, 1, 0]
     assert readouts.predict(corners, "gradient_boosting").argmax(1).tolist() == right
     assert readouts.predict(corners, "logistic_regression").argmax(1).tolist() != right
+
+
+def test_boosting_waits_for_no_other_thread(training_lesions, phases, classes, monkeypatch) -> None:
+    """Threads of few lesions wait for each other by spinning, for minutes where others use the processors."""
+
+    def threads() -> set[int]:
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "openmp"}
+
+    seen: list[set[int]] = []
+    for name in ("fit", "predict_proba"):
+        own = getattr(HistGradientBoostingClassifier, name)
+        monkeypatch.setattr(
+            HistGradientBoostingClassifier,
+            name,
+            lambda *given, own=own, **more: seen.append(threads()) or own(*given, **more),
+        )
+    before = threads()
+    fit(training_lesions, phases, classes).predict(np.array([[1.0, 1.6, 1.9, 2.0]]), "gradient_boosting")
+    assert seen == [{1}, {1}]
+    assert threads() == before

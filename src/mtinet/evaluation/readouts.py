@@ -7,7 +7,8 @@ relative enhancement.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +63,8 @@ class Readouts:
             return np.tile(frequencies, (len(signals), 1))
         probabilities = np.zeros((len(signals), len(self.classes)))
         columns = [self.classes.index(name) for name in classifier.classes_]
-        probabilities[:, columns] = classifier.predict_proba(enhancement_features(signals, self.phases))
+        with _alone():
+            probabilities[:, columns] = classifier.predict_proba(enhancement_features(signals, self.phases))
         return probabilities
 
 
@@ -189,4 +191,18 @@ def _fitted(features: FloatArray, labels: NDArray[Any], *steps: Any) -> Pipeline
     from sklearn.pipeline import make_pipeline
 
     gaps = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
-    return make_pipeline(gaps, *steps).fit(features, labels.astype(str))
+    with _alone():
+        return make_pipeline(gaps, *steps).fit(features, labels.astype(str))
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One thread for scikit-learn's boosting.
+
+    A cohort's lesions are so few that several threads are no faster, and they wait for each other by spinning: beside
+    another program that uses the processors a fit takes minutes instead of a second.
+    """
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, user_api="openmp"):
+        yield
