@@ -11,6 +11,8 @@ DEMO ?= demo
 BENCH ?= bench
 # a process that dies ends the suite with the name of its test: another in its place may wait for ever
 TESTS := -n 2 --dist loadfile --max-worker-restart 0
+# two processes: threads beyond one a process would wait for each other by spinning
+test test-all: export OMP_NUM_THREADS := 1
 
 .PHONY: help
 help: ## show this list
