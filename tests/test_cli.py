@@ -197,7 +197,8 @@ def test_a_program_gets_a_document_of_an_error_too(tmp_path: Path):
 
 def test_an_interrupted_command_says_how_to_go_on(tmp_path: Path):
     running = subprocess.Popen(
-        [sys.executable, "-m", "mtinet", "simulate", "out", "--preset", "paper"],
+        # one process: what others say that are just being started is not the command's word
+        [sys.executable, "-m", "mtinet", "simulate", "out", "--preset", "paper", "--workers", "1"],
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         text=True,
@@ -216,7 +217,8 @@ def test_an_interrupted_command_says_how_to_go_on(tmp_path: Path):
     finally:
         with suppress(ProcessLookupError):
             os.killpg(running.pid, signal.SIGKILL)
-    assert running.returncode == 130
+    # where the interruption met text that is run (exec), Python ends by the signal itself: 130 to a shell, too
+    assert running.returncode in (130, -signal.SIGINT), said
     assert "mtinet: interrupted; what is finished stays" in said
     assert "Traceback" not in said
 

@@ -61,7 +61,9 @@ def test_a_kill_while_writing_leaves_no_half_checkpoint(run: Run, monkeypatch):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device that is always full")
 def test_a_full_disk_is_named_and_keeps_the_last_checkpoint(run: Run, monkeypatch):
     run.save_checkpoint(checkpoint(2))
-    monkeypatch.setattr("mtinet.runs.save_file", lambda *_, **__: Path("/dev/full").write_bytes(b"x" * 9999))
+    monkeypatch.setattr(
+        "safetensors.torch.save_file", lambda *_, **__: Path("/dev/full").write_bytes(b"x" * 9999)
+    )
     with pytest.raises(RunError, match="free the disk"):
         run.save_checkpoint(checkpoint(4))
     assert run.latest_checkpoint()[0].step == 2
