@@ -197,8 +197,7 @@ def test_a_program_gets_a_document_of_an_error_too(tmp_path: Path):
 
 def test_an_interrupted_command_says_how_to_go_on(tmp_path: Path):
     running = subprocess.Popen(
-        # one process: what others say that are just being started is not the command's word
-        [sys.executable, "-m", "mtinet", "simulate", "out", "--preset", "paper", "--workers", "1"],
+        [sys.executable, "-m", "mtinet", "simulate", "out", "--preset", "paper", "--workers", "2"],
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         text=True,

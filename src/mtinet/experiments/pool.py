@@ -19,7 +19,7 @@ from typing import Any
 from mtinet.experiments.execute import Campaign, Outcome, execute
 from mtinet.experiments.plan import Cell
 from mtinet.results import Finding
-from mtinet.workflows.pool import default_workers
+from mtinet.workflows.pool import deaf_to_interruption, default_workers
 
 TRIES = 3
 """How often a run whose process dies is begun."""
@@ -151,7 +151,9 @@ class _Processes:
             process = self.context.Process(
                 target=_work, args=(theirs, self.campaign, self.cells[id], self.cores)
             )
-            process.start()
+            # Ctrl-C is for this process, which ends its children
+            with deaf_to_interruption():
+                process.start()
             theirs.close()  # so that the end of the child is the end of the pipe
             self.children.append(_Child(id, process, ours))
 

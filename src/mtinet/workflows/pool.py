@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from multiprocessing import resource_tracker
+from types import FrameType
+from typing import Any, TypeVar
 
 from mtinet.errors import UserError
 
@@ -67,14 +71,79 @@ def apart(function: Callable[[Item], Outcome], item: Item, what: str, repair: st
     UserError
         The process ended before its work.
     """
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:
-        try:
-            return executor.submit(function, item).result()
-        except BrokenProcessPool:
-            raise UserError(
-                f"{what} ended before its work: memory ran out, or the script that starts it is not guarded by "
-                f"if __name__ == '__main__'; {repair}"
-            ) from None
+    try:
+        with _workers(1) as submit:
+            outcome: Outcome = submit(function, item).result()
+            return outcome
+    except BrokenProcessPool:
+        raise UserError(
+            f"{what} ended before its work: memory ran out, or the script that starts it is not guarded by "
+            f"if __name__ == '__main__'; {repair}"
+        ) from None
+
+
+@contextlib.contextmanager
+def deaf_to_interruption() -> Iterator[None]:
+    """Processes started here do not hear Ctrl-C, which goes to all processes of a terminal; this one hears it after.
+
+    A process that is being started would answer with the traceback of its imports.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # to start it unblocks the signal
+    earlier = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, earlier)
+
+
+class _Worker:
+    """What the process of a worker knows of itself."""
+
+    working = False
+    interrupted = False
+
+
+def _start_worker() -> None:
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, _hear)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def _hear(_signal: int, _frame: FrameType | None) -> None:
+    """Break off a worker's work; one that waits keeps quiet and begins nothing more."""
+    _Worker.interrupted = True
+    if _Worker.working:
+        raise KeyboardInterrupt
+
+
+def _work(function: Callable[[Item], Outcome], item: Item) -> Outcome:
+    try:
+        _Worker.working = True
+        if _Worker.interrupted:  # what a worker was handed before cannot be cancelled
+            raise KeyboardInterrupt
+        return function(item)
+    finally:
+        _Worker.working = False
+
+
+@contextlib.contextmanager
+def _workers(count: int) -> Iterator[Callable[..., Future[Any]]]:
+    """``submit(function, item)`` of some processes, whose work ends with the block."""
+    # forked children of a process with threads (torch, SimpleITK) can hang: they are started afresh
+    executor = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _start_worker)
+
+    def submit(function: Callable[[Item], Outcome], item: Item) -> Future[Outcome]:
+        with deaf_to_interruption():  # the processes are started with the first item
+            return executor.submit(_work, function, item)
+
+    try:
+        yield submit
+    finally:
+        executor.shutdown(cancel_futures=True)
 
 
 def _outcomes(
@@ -83,16 +152,13 @@ def _outcomes(
     if count <= 1:
         yield from ((index, function(item)) for index, item in enumerate(items))
         return
-    # forked children of a process with threads (torch, SimpleITK) can hang: they are started afresh
-    executor = ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"))
     try:
-        futures = {executor.submit(function, item): index for index, item in enumerate(items)}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
+        with _workers(count) as submit:
+            futures = {submit(function, item): index for index, item in enumerate(items)}
+            for future in as_completed(futures):
+                yield futures[future], future.result()
     except BrokenProcessPool:
         raise UserError(
             "a worker process ended before its work: memory ran out, or a script that starts workers is not "
             "guarded by if __name__ == '__main__'; guard it, or use workers=1"
         ) from None
-    finally:
-        executor.shutdown(cancel_futures=True)
