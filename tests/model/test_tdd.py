@@ -32,7 +32,11 @@ def discriminator(**changes):
 
 @pytest.mark.parametrize(
     ("kind", "steps"),
-    [pytest.param("nonsaturating", 600, marks=pytest.mark.slow), ("hinge", 300), ("lsgan", 300)],
+    [
+        pytest.param("nonsaturating", 600, marks=pytest.mark.slow),
+        ("hinge", 300),
+        pytest.param("lsgan", 300, marks=pytest.mark.slow),
+    ],
 )
 def test_tells_true_pairs_from_pairs_swapped_between_classes(kind, steps):
     settings = TddSettings(loss=kind)

@@ -166,7 +166,13 @@ DEGENERATE = {
 }
 
 
-@pytest.mark.parametrize("case", DEGENERATE)
+ALWAYS = ("no lesion at all", "nothing but inventions", "seven classes")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [*ALWAYS, *(pytest.param(case, marks=pytest.mark.slow) for case in DEGENERATE if case not in ALWAYS)],
+)
 def test_degenerate_run_has_a_report(run_maker, tmp_path, case):
     for name, value in DEGENERATE[case].items():
         setattr(run_maker, name, value)

@@ -53,7 +53,14 @@ def config() -> Config:
     )
 
 
-@pytest.mark.parametrize("changes", [(), ("objective.weighting=pcgrad",), ("training.workers=1",)])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        (),
+        pytest.param(("objective.weighting=pcgrad",), marks=pytest.mark.slow),
+        pytest.param(("training.workers=1",), marks=pytest.mark.slow),
+    ],
+)
 def test_resume_is_exact(toy_cohort: Cohort, tmp_path: Path, config: Config, changes):
     config = resolve_on(config, changes)
     whole = train(toy_cohort.folder, tmp_path / "whole", config, OPTIONS)
