@@ -94,7 +94,7 @@ def test_indented_rows_stay_indented():
 
 def test_the_difference_table_names_the_reason_for_no_claim(experiment_comparison):
     cells = [row[-1] for row in difference_table(experiment_comparison).rows if row[1] == "Not yet there"]
-    assert any(cell == "no claim (not converged: Not yet there)" for cell in cells)
+    assert any(cell == "no claim (the row had not converged)" for cell in cells)
     assert len(to_frame(experiment_comparison)) == 24
 
 

@@ -75,12 +75,13 @@ def _verdict(
     if math.isnan(item.p):
         return "not scored", "no test: nothing varies between patients"
     # verdicts while runs come in would be many looks at one test
-    unfinished = [name for name, one in (("row", row), ("reference", base)) if one.unfinished]
+    both = (("row", row), ("reference", base))
+    unfinished = [name for name, one in both if one.unfinished]
     if unfinished:
         return "no claim", f"runs of the {' and the '.join(unfinished)} are missing"
-    moving = [one.title for one in (row, base) if not one.at_rest]
+    moving = [name for name, one in both if not one.at_rest]
     if moving:
-        return "no claim", f"not converged: {', '.join(moving)}"
+        return "no claim", f"the {' and the '.join(moving)} had not converged"
     if item.p_holm > level:
         return "not distinguishable", ""
     return ("better" if (item.difference.value > 0) == (better == "higher") else "worse"), ""
