@@ -156,7 +156,7 @@ def ingest(
     studies, findings = read_studies(source, on_read)
     if not studies:
         raise no_study(source, findings)
-    jobs, names = _jobs(out, studies, options, overruling, masks)
+    jobs, names = _jobs(out, studies, options, overruling, masks, table)
     if table is not None:
         table.refuse_foreign(jobs)
     folder.refuse_lost(out, [job.study_id for job in jobs])
@@ -194,8 +194,11 @@ def _jobs(
     options: IngestOptions,
     overruling: Mapping[str, Overruling],
     masks: MaskFolder | None,
+    table: LabelTable | None,
 ) -> tuple[list[StudyJob], Callable[[str], str]]:
     """A job a study, in the order of the cohort's ids, and what a study is called by its UID."""
+    from mtinet.dicom.deidentify import is_pseudonym
+
     patient_of, study_of, series_of = _namers(options)
     refuse_unsafe([study_of(study.study_uid) for study in studies])
     jobs = []
@@ -205,6 +208,9 @@ def _jobs(
             study_id = study_id.replace("/", "-")
         # studies without patient id are not one patient
         patient_id = patient_of(study.patient_id) if study.patient_id.strip() else study_id
+        known = (study.patient_id.strip(), patient_id)
+        if table is not None and (other := table.other_patient(key, study_id, known)):
+            patient_id = other if is_pseudonym(other, "patient") else patient_of(other)
         series_ids = {s.info.series_uid: series_of(s.info.series_uid) for s in study.series}
         named = (overruling[name] for name in (key, study.study_uid, study_id) if name in overruling)
         told = _original_series(next(named, None), series_ids)

@@ -620,6 +620,28 @@ def test_two_persons_under_one_patient_id_are_told_by_import_and_prediction(scan
     assert [f["meaning"] for f in stored if f["id"] == "patient-of-several-persons"] == [found.meaning]
 
 
+def test_labels_say_whose_a_study_is_where_its_files_do_not(scanned, imported, tmp_path):
+    folder, exams = scanned
+    source, labels = tmp_path / "export", tmp_path / "labels.csv"
+    shutil.copytree(folder / "Q4711", source / "a")
+    rewritten(folder / "Q0815", source / "b", PatientID="")
+    uids = [exams[name].uid("study") for name in ("Q4711", "Q0815")]
+    labels.write_text(f"study_uid,patient_id,label\n{uids[0]},Q4711,hcc\n{uids[1]},Q4711,fnh\n")
+    shutil.copy(imported.cohort.folder.parent / "key", tmp_path / "key")
+    outcome = bring_in(source, tmp_path / "cohort", labels=labels)
+    of_study = {study.study_id: study.patient_id for study in imported.cohort.studies}
+    one, other = (study_of(outcome, exams, name)["study_id"] for name in ("Q4711", "Q0815"))
+    assert {study.patient_id for study in outcome.cohort.studies} == {of_study[one]}
+    assert {study.label for study in outcome.cohort.studies} == {"hcc", "fnh"}
+    assert "no-patient-id" not in {f.id for f in outcome.findings}
+    (told,) = [f for f in outcome.findings if f.id == "patient-from-labels"]
+    assert told.meaning.endswith(f": {other}")
+    # by a pseudonym too, as the tables of another cohort have it
+    labels.write_text(f"study_id,patient_id\n{one},{of_study[other]}\n{other},{of_study[other]}\n")
+    again = bring_in(source, tmp_path / "cohort", labels=labels)
+    assert {study.patient_id for study in again.cohort.studies} == {of_study[other]}
+
+
 def test_the_name_of_another_patient_in_a_description_is_in_nothing_that_is_written(scanned, tmp_path):
     folder, _ = scanned
     source = tmp_path / "export"

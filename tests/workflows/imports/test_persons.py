@@ -7,7 +7,12 @@ from mtinet.workflows.imports.persons import person_findings
 
 
 def found(*studies: DicomStudy):
-    return person_findings([(s, f"study-{n}", f"patient of {n}") for n, s in enumerate(studies)])
+    ids = [f"study-{n}" for n, _ in enumerate(studies)]
+    called = [
+        f"patient {len(s.patient_id)}{s.patient_id[-1:]}" if s.patient_id.strip() else id
+        for s, id in zip(studies, ids, strict=True)
+    ]
+    return person_findings(list(zip(studies, ids, called, strict=True)))
 
 
 def called(*names: str):

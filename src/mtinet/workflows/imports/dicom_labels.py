@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from mtinet.dicom.study import DicomStudy
@@ -20,8 +20,8 @@ Row = Mapping[str, str]
 class LabelTable:
     """The rows of a ``labels.csv`` and which of them were used.
 
-    A row with a ``study_uid`` or ``study_id`` is about that study; one with a ``patient_id`` alone about every
-    study of that patient that has no row of its own.
+    A row with a ``study_uid`` or ``study_id`` is about that study, and its ``patient_id`` says whose it is; one
+    with a ``patient_id`` alone is about every study of that patient that has no row of its own.
 
     Raises
     ------
@@ -45,6 +45,16 @@ class LabelTable:
                 raise UserError(f"{path} has two different rows for {key}; keep one")
             place[key] = cells
         self._used: set[str] = set()
+        self._given: list[str] = []
+
+    def other_patient(self, key: str, study_id: str, known: Collection[str]) -> str:
+        """The patient id that a study's own row gives where it is none of those known; else empty."""
+        row = self._by_study.get(key) or self._by_study.get(study_id) or {}
+        told = row.get("patient_id", "")
+        if not told or told in known:
+            return ""
+        self._given.append(study_id)
+        return told
 
     def row(self, study: DicomStudy, study_id: str, patient_id: str) -> Row | None:
         """What the table says of a study, by the ids of the files or by those of the cohort."""
@@ -76,6 +86,20 @@ class LabelTable:
         """Ids of the rows that fitted no study."""
         return [key for key in (*self._by_study, *self._by_patient) if key not in self._used]
 
+    def patient_findings(self) -> list[Finding]:
+        """Studies whose patient id is the table's."""
+        if not self._given:
+            return []
+        return [
+            import_finding(
+                "patient-from-labels",
+                "note",
+                f"{len(self._given)} studies count to the patient that {self.path.name} gives, who is another than in "
+                f"their files: {_some(self._given)}",
+                "Nothing to do, or correct patient_id in the rows of these studies.",
+            )
+        ]
+
 
 def _some(names: Iterable[str]) -> str:
     """The first few of some names."""
@@ -92,7 +116,7 @@ def label_findings(table: LabelTable, without: Sequence[str]) -> list[Finding]:
     without : sequence of str
         Ids (of the cohort) of the studies that no row is about.
     """
-    findings = list(table.findings)
+    findings = [*table.findings, *table.patient_findings()]
     unmatched = table.unmatched()
     if unmatched:
         findings.append(

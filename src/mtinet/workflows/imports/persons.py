@@ -21,6 +21,9 @@ _NOBODY = frozenset(
 """What stands in place of a name that was taken out."""
 
 
+_WHERE = "PatientID in the files (an import also takes patient_id beside study_uid in labels.csv) and read them again"
+
+
 def person_findings(studies: Sequence[tuple[DicomStudy, str, str]]) -> list[Finding]:
     """Patients who may be several persons, and studies without a patient id, which may be one person's.
 
@@ -34,32 +37,34 @@ def person_findings(studies: Sequence[tuple[DicomStudy, str, str]]) -> list[Find
     list of Finding
     """
     by_patient: dict[str, list[tuple[DicomStudy, str]]] = {}
-    for study, study_id, _ in studies:
-        by_patient.setdefault(study.patient_id.strip(), []).append((study, study_id))
-    unknown = by_patient.pop("", [])
-    called = {study_id: patient_id for _, study_id, patient_id in studies}
+    for study, study_id, patient_id in studies:
+        by_patient.setdefault(patient_id, []).append((study, study_id))
+    # a patient without an id is called by the study
+    unknown = [
+        study_id
+        for study, study_id, patient_id in studies
+        if patient_id == study_id and not study.patient_id.strip()
+    ]
     findings = [
         import_finding(
             "patient-of-several-persons",
             "warning",
-            f"{len(members)} studies are filed under one patient id ({called[members[0][1]]}), and differ in the "
+            f"{len(members)} studies are filed under one patient id ({patient_id}), and differ in the "
             f"patient's {' and '.join(differing)}: {_some([study_id for _, study_id in members])}",
-            "Find out whose they are. If they are of several persons, correct PatientID in the files and read them "
-            "again: now all count as one patient.",
+            f"Find out whose they are. If they are of several persons, correct {_WHERE}: now all count as one patient.",
         )
-        for members in by_patient.values()
+        for patient_id, members in by_patient.items()
         if (differing := _differences([study for study, _ in members]))
     ]
     if unknown and len(studies) > 1:
-        ids = [study_id for _, study_id in unknown]
         findings.append(
             import_finding(
                 "no-patient-id",
                 "warning",
                 f"{len(unknown)} of {len(studies)} studies have no patient id, and each counts as a patient of its "
-                f"own: {_some(ids)}",
-                "Where some are of one person, write PatientID into the files and read them again: otherwise models "
-                "may be trained and tested on the same person.",
+                f"own: {_some(unknown)}",
+                f"Where some are of one person, give {_WHERE}: otherwise models may be trained and tested on the same "
+                "person.",
             )
         )
     return findings
