@@ -89,6 +89,40 @@ def test_two_interleaved_passes_of_one_volume_stay_whole(series_writer):
     assert_volumes(series, 1, 10)
 
 
+@pytest.mark.parametrize("n_volumes", [2, 4])
+@pytest.mark.parametrize("halves", ["odd and even", "lower and upper"])
+def test_passes_of_several_volumes_are_not_volumes(series_writer, n_volumes, halves):
+    writer = series_writer()
+    plan = []
+    for v, p in itertools.product(range(n_volumes), range(8)):
+        second = p % 2 if halves == "odd and even" else p // 4
+        plan.append((v, p, {"AcquisitionTime": f"10{10 + 2 * v}{15 * second:02d}"}))
+    fill(writer, plan)
+    series, _ = only_series(writer.folder)
+    assert_volumes(series, n_volumes, 8)
+
+
+def test_a_series_that_goes_on_after_midnight_without_dates_keeps_its_order(series_writer):
+    writer = series_writer()
+    times = ["235920", "000005", "000200"]
+    fill(writer, [(v, p, {"AcquisitionTime": times[v]}) for v in range(3) for p in range(5)])
+    series, _ = only_series(writer.folder)
+    assert_volumes(series, 3, 5)
+    assert [v.info.time_s for v in series.volumes] == [86360.0, 86405.0, 86520.0]
+
+
+def test_a_trigger_of_zero_in_all_images_does_not_hide_the_offsets(series_writer):
+    writer = series_writer(common={"AcquisitionTime": "101500", "TriggerTime": 0})
+    plan = [
+        (v, p, {"TemporalPositionIdentifier": v + 1, "TemporalPositionTimeOffset": 60.0 * v})
+        for v in range(3)
+        for p in range(5)
+    ]
+    fill(writer, plan)
+    series, _ = only_series(writer.folder)
+    assert [series.info.acquired_s(v.info) for v in series.volumes] == [36900.0, 36960.0, 37020.0]
+
+
 def test_volumes_whose_slices_all_have_their_own_time(series_writer):
     writer = series_writer()
     plan = [(v, p, {"AcquisitionTime": f"10{v:02d}{p:02d}.5"}) for v in range(3) for p in range(6)]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from mtinet.dicom.series import Grid, SeriesInfo, VolumeInfo
 from mtinet.errors import UserError
 from mtinet.imaging.phases import identify
+from mtinet.imaging.phases.names import read_name
 from mtinet.volume import Volume
 
 DYNAMIC = [("Ax LAVA pre", 96), ("Ax LAVA art", 96), ("Ax LAVA portal", 96), ("Ax LAVA 3 min", 96)]
@@ -68,6 +69,56 @@ def test_a_series_that_holds_several_phases_comes_apart(series, expected):
 
 
 @pytest.mark.parametrize(
+    "more",
+    [
+        ("T1 VIBE HBP 20 min", 40),
+        ("t1_vibe_tra_navi", 40),
+        ("T1 VIBE HBP 20 min", 160),
+    ],
+)
+def test_a_series_of_half_or_twice_the_images_does_not_split_those_that_tell_one_phase(more):
+    series = study(("VIBE PRE", 80), ("VIBE ART", 80), ("VIBE PV", 80), ("VIBE 3 min", 80), more)
+    dynamic = {"pre": "1", "arterial": "2", "portal_venous": "3", "delayed": "4"}
+    assert answers(series).items() >= dynamic.items()
+
+
+@pytest.mark.parametrize(
+    ("names", "phases"),
+    [
+        (("LAVA PRE", "+C 25 sec", "+C 70 sec", "+C 2 min 30 sec"), ("arterial", "portal_venous", "delayed")),
+        (
+            ("LAVA PRE", "early arterial", "LAVA late hepatic arterial", "portal"),
+            ("arterial", "arterial_late", "portal_venous"),
+        ),
+        (("LAVA PRE", "arterial", "portal", "LAVA DELAYED VENOUS"), ("arterial", "portal_venous", "delayed")),
+        (
+            ("VIBE PRE", "arteriel", "portal", "tardif hepatobiliaire"),
+            ("arterial", "portal_venous", "hepatobiliary"),
+        ),
+    ],
+)
+def test_a_name_of_two_words_for_one_phase_is_one_volume(names, phases):
+    found = answers(study(*((name, 80) for name in names)))
+    assert found == {"pre": "1", **{phase: str(n) for n, phase in enumerate(phases, start=2)}}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["PRE CONTRAST", "without contrast", "non-contrast", "vor KM", "ohne KM", "sans gado", "avant inj", "sin contraste",
+     "PRE GD", "pré-contraste", "w/o contrast"],
+)  # fmt: skip
+def test_before_contrast_is_not_after_it(name):
+    reading = read_name(study((f"T1 VIBE {name}", 80))[0])
+    assert (reading.pre, reading.post) == (True, False)
+
+
+@pytest.mark.parametrize("name", ["pre post", "pre + post", "without and with contrast"])
+def test_before_and_after_contrast_is_both(name):
+    reading = read_name(study((f"T1 VIBE {name}", 80))[0])
+    assert (reading.pre, reading.post) == (True, True)
+
+
+@pytest.mark.parametrize(
     ("name", "reason"),
     [
         ("COR ARTERIAL MPR", "reformat"),
@@ -91,6 +142,8 @@ def test_a_series_that_holds_several_phases_comes_apart(series, expected):
         ("FAT: Ax LAVA-Flex", "fat"),
         ("LAVA PELVIS POST", "region"),
         ("AX VIBE 2nd injection", "second injection"),
+        ("AX VIBE inj 2", "second injection"),
+        ("T1 en phase", "phase"),
     ],
 )
 def test_look_alikes_are_set_aside_with_the_reason(name, reason):
@@ -104,6 +157,10 @@ def test_look_alikes_are_set_aside_with_the_reason(name, reason):
     [
         ("t1 vibe nativ", "t1 vibe arteriell", "t1 vibe portalvenös", "t1 vibe spät"),
         ("VIBE sans inj", "VIBE artériel", "VIBE portal", "VIBE tardif"),
+        ("T1 sans injection", "T1 en phase artérielle", "T1 en phase portale", "T1 en phase tardive"),
+        ("T1 SANS INJ", "T1 INJ 25 s", "T1 apres inj 70s", "T1 INJ 3 min"),
+        ("T1 sans injection", "T1 temps artériel", "T1 phase veineuse", "T1 phase tardive"),
+        ("t1 vibe ohne KM", "t1 vibe arteriell", "t1 vibe venoes", "t1 vibe spaet"),
         ("THRIVE sin contraste", "THRIVE arterial", "THRIVE venosa", "THRIVE tardia"),
         ("LAVA basale senza mdc", "LAVA arteriosa", "LAVA portale", "LAVA ritardata"),
         ("AX T1 VIBE SIN CONTRASTE", "T1 VIBE FASE ARTERIAL", "T1 VIBE FASE PORTAL", "T1 VIBE FASE TARDIA"),
@@ -357,6 +414,52 @@ def test_a_subtraction_of_volumes_is_recognised_by_its_pixels():
     info = replace(series[0].volumes[0], load=lambda: difference)
     decoy = replace(series[0], series_uid="1.9", series_number="5", volumes=(info,))
     assert "difference" in reasons([*series, decoy])["5"]
+
+
+def in_one(series, number, **changes):
+    """The volumes of several series in one, in that order."""
+    volumes = tuple(replace(s.volumes[0], index=n, **changes) for n, s in enumerate(series))
+    return replace(series[0], series_number=str(number), n_images=12 * len(volumes), volumes=volumes)
+
+
+@pytest.mark.parametrize("pixels", [True, False])
+def test_one_time_for_all_volumes_of_a_series_is_that_of_its_first(pixels):
+    *dynamic, late = volume_series(
+        [*EXTRACELLULAR, (400.0, 900.0)], range(1, 6), times=[36000.0] * 4 + [37300.0]
+    )
+    found = identify([in_one(dynamic, 1), late], use_pixels=pixels).phases
+    assert (found["pre"].series_number, found["pre"].volume) == ("1", 0)
+    assert (found["arterial"].series_number, found["arterial"].volume) == ("1", 1)
+    if pixels:
+        assert [found[p].volume for p in ("portal_venous", "delayed")] == [2, 3]
+
+
+@pytest.mark.parametrize("fat", [0, 1])
+def test_fat_beside_water_in_a_series_does_not_take_its_time(fat):
+    water = volume_series(EXTRACELLULAR, (8, 3, 6, 4), times=[36000.0, 36120.0, 36165.0, 36300.0])
+    both = []
+    for series in water:
+        info = replace(series.volumes[0], image_type=("ORIGINAL", "PRIMARY", "W"))
+        kinds = [info, replace(info, image_type=("ORIGINAL", "PRIMARY", "F"))][:: -1 if fat == 0 else 1]
+        volumes = tuple(replace(kind, index=n) for n, kind in enumerate(kinds))
+        both.append(replace(series, n_images=24, volumes=volumes))
+    found = identify(both, use_pixels=False).phases
+    assert {phase: (c.series_number, c.volume) for phase, c in found.items() if c} == {
+        phase: (number, 1 - fat)
+        for phase, number in zip(("pre", "arterial", "portal_venous", "delayed"), ("8", "3", "6", "4"))
+    }
+
+
+def test_a_list_of_times_counts_the_volumes_of_water():
+    levels = [level for level in EXTRACELLULAR[1:] for _ in range(2)]
+    series = in_one(volume_series(levels, range(6)), 2)
+    volumes = [
+        replace(v, image_type=("ORIGINAL", "PRIMARY", "FW"[n % 2])) for n, v in enumerate(series.volumes)
+    ]
+    (pre,) = volume_series(EXTRACELLULAR[:1], (1,), ["LAVA pre"])
+    dynamic = replace(series, series_uid="1.9", description="LAVA +C 20,35,65", volumes=tuple(volumes))
+    found = identify([pre, dynamic], use_pixels=False).phases
+    assert [found[phase].volume for phase in ("arterial", "arterial_late", "portal_venous")] == [1, 3, 5]
 
 
 def test_times_decide_before_numbers():

@@ -46,6 +46,7 @@ _TIMES: tuple[tuple[str, Key], ...] = (
     # a multi-frame file a volume; the order of the volumes is then that of the files' numbers
     (FILE, lambda i: i.uid if i.frame >= 0 else None),
 )
+_PASSES = ("acquisition number", "trigger time", "acquisition time")
 _CLOCKS: tuple[tuple[str, Callable[[Image], float | None]], ...] = (
     ("acquisition time", lambda i: i.time_s),
     ("trigger time", lambda i: i.trigger_ms),
@@ -96,6 +97,8 @@ def _divide(images: list[Image]) -> Parts | None:
             continue
         if not all(len(part) > 1 for part in parts):
             continue
+        if name in _PASSES and any(2 * _n_places(part) <= _n_places(images) for part in parts):
+            continue  # passes of one volume (odd slices after even ones) have times of their own
         deeper = [_divide(part) for part in parts]
         if all(deeper):
             return [(part, (name, *by)) for found in deeper for part, by in found or []]
@@ -111,7 +114,7 @@ def _divide_nearly(images: list[Image]) -> Parts:
     for name, parts in _partitions(images, _KINDS + _TIMES):
         if any(len(part) < 2 for part in parts):
             continue
-        n_places = len(set(slots(_places(images)).tolist()))
+        n_places = _n_places(images)
         stacks = [deeper for part in parts for deeper in (_divide(part) or [(part, ())])]
         sized = sum(abs(len(part) - n_places) <= max(1, n_places // 10) for part, _ in stacks)
         whole = sum(_whole(part) for part, _ in stacks)
@@ -177,9 +180,12 @@ def _whole(images: Sequence[Image]) -> bool:
     return is_whole(_places(images))
 
 
+def _n_places(images: Sequence[Image]) -> int:
+    return len(set(slots(_places(images)).tolist()))
+
+
 def _repeats(images: Sequence[Image]) -> bool:
-    numbers = slots(_places(images))
-    return len(set(numbers.tolist())) < len(images)
+    return _n_places(images) < len(images)
 
 
 def _interleaved(parts: list[list[Image]]) -> bool:

@@ -253,9 +253,9 @@ def _image(places: Sequence[Any], dataset: Any, study_date: str) -> dict[str, An
     intercept = first(places, "RescaleIntercept")
     trigger = first(places, "NominalCardiacTriggerDelayTime", "TriggerTime", "FrameReferenceTime")
     offset_s = first(places, "TemporalPositionTimeOffset")
-    if trigger is None:
-        begin_s = offset_s if offset_s is not None else _philips(places, 0xA0)
-        trigger = None if begin_s is None else 1000.0 * begin_s
+    begin_s = offset_s if offset_s is not None else _philips(places, 0xA0)
+    if not trigger and begin_s is not None:  # a trigger of 0 in all images tells nothing
+        trigger = 1000.0 * begin_s
     real_world, unit = _real_world(places)
     temporal = first(places, "TemporalPositionIndex", "TemporalPositionIdentifier")
     acquisition = first(places, "FrameAcquisitionNumber", "AcquisitionNumber")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Callable, Iterable
 from datetime import date
+from itertools import pairwise
 
 _TIME = re.compile(r"^(\d{2}):?(\d{2})?:?(\d{2})?(\.\d{1,6})?$")
+_DAY_S = 86400.0
 _DATE_TIME = re.compile(r"^(\d{8})(\d{2,6}(?:\.\d{1,6})?)?([+-]\d{4})?$")
 
 
@@ -38,3 +42,12 @@ def days_between(earlier: str, later: str) -> int | None:
     except ValueError:
         return None
     return (second - first).days
+
+
+def past_midnight(times_s: Iterable[float | None]) -> Callable[[float | None], float | None]:
+    """What makes times of day rise: no examination takes half a day, so a wider span ran past midnight."""
+    known = sorted({time for time in times_s if time is not None})
+    last = -math.inf
+    if known and known[-1] - known[0] > _DAY_S / 2:
+        last = max(pairwise(known), key=lambda pair: pair[1] - pair[0])[0]
+    return lambda time: time + _DAY_S if time is not None and time <= last else time

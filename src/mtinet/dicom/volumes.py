@@ -16,6 +16,7 @@ from mtinet.dicom.headers import Header, Image, PixelFormat
 from mtinet.dicom.intensity import scaling
 from mtinet.dicom.series import Grid, SeriesInfo, VolumeInfo
 from mtinet.dicom.sources import SourceFile
+from mtinet.dicom.times import past_midnight
 from mtinet.results import Finding, Severity
 from mtinet.volume import LPS, wrong_size
 
@@ -104,7 +105,7 @@ def build_series(study_key: str, sources: Sequence[Source]) -> tuple[DicomSeries
     """
     first = sources[0][1]
     notes = _Notes(study_key, first)
-    by_image = _usable(sources, notes)
+    by_image = _with_rising_times(_usable(sources, notes))
     images = [image for image, _ in by_image.values()]
     groups = orientations(images)
     _name_oddities(images, groups, notes)
@@ -236,6 +237,13 @@ def _name_oddities(images: Sequence[Image], groups: Sequence[Sequence[Image]], n
             f"mixes slices of {len(groups)} orientations; each makes its own volume",
             "Nothing to do for a localizer; otherwise export the original series.",
         )
+
+
+def _with_rising_times(by_image: _ByImage) -> _ByImage:
+    """Images whose times go on after midnight, where no date tells it."""
+    later = past_midnight(image.time_s for image, _ in by_image.values())
+    moved = [(replace(image, time_s=later(image.time_s)), source) for image, source in by_image.values()]
+    return {_identity(image): (image, source) for image, source in moved}
 
 
 def _direction(image: Image) -> tuple[float, ...]:

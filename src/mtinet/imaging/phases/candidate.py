@@ -17,6 +17,8 @@ class Candidate:
     series : SeriesInfo
     volume, n_volumes : int
         Which of how many volumes of its series.
+    rank, of : int
+        Which of how many of them that may be a phase.
     n_slices : int
     reading : Reading
         What the name says.
@@ -32,6 +34,8 @@ class Candidate:
     n_slices: int
     reading: Reading
     info: VolumeInfo | None = None
+    rank: int = 0
+    of: int = 1
     counted: str = ""
 
     @property

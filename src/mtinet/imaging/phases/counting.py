@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mtinet.dicom.series import SeriesInfo
 from mtinet.imaging.phases.candidate import Candidate
@@ -75,13 +75,15 @@ def _from_volumes(items: list[tuple[SeriesInfo, Reading]]) -> tuple[list[Candida
         for volume in kept:
             n = len(series.volumes)
             counted = f"{series.n_images} images in {n} volumes" if n > 1 else ""
-            found.append(Candidate(series, volume.index, n, volume.n_slices, reading, volume, counted))
+            found.append(
+                Candidate(series, volume.index, n, volume.n_slices, reading, volume, counted=counted)
+            )
     slow = {c.key for c in found if c.info and (c.info.repetition_time_ms or 0.0) >= _LONG_TR_MS}
     if len(found) - len(slow) >= 2:  # the volumetric ones are the dynamic series
         excluded += [
             (c.series, "another sequence than the dynamic series (slice-wise, longer repetition time)")
             for c in found
-            if c.key in slow and c.volume == 0
+            if c.key in slow
         ]
         found = [c for c in found if c.key not in slow]
     needless = copies(found)
@@ -89,7 +91,19 @@ def _from_volumes(items: list[tuple[SeriesInfo, Reading]]) -> tuple[list[Candida
     left = {c.series.series_uid for c in single}
     gone = {c.series.series_uid: c for c in found if c.series.series_uid not in left}
     excluded += [(c.series, needless[c.key]) for c in gone.values()]
-    return single, excluded
+    return _ranked(single), excluded
+
+
+def _ranked(candidates: list[Candidate]) -> list[Candidate]:
+    """Candidates with their rank among those of their series: fat beside water, say, does not count."""
+    volumes: dict[str, list[int]] = {}
+    for candidate in candidates:
+        volumes.setdefault(candidate.series.series_uid, []).append(candidate.volume)
+    return [
+        replace(c, rank=sorted(own).index(c.volume), of=len(own))
+        for c in candidates
+        for own in (volumes[c.series.series_uid],)
+    ]
 
 
 def _from_counts(items: list[tuple[SeriesInfo, Reading]], silent: bool) -> tuple[list[Candidate], Excluded]:
@@ -119,7 +133,7 @@ def _from_counts(items: list[tuple[SeriesInfo, Reading]], silent: bool) -> tuple
             Candidate(series, k, parts, slices, reading, counted=words if parts > 1 else "")
             for k in range(parts)
         ]
-    return found, excluded
+    return _ranked(found), excluded
 
 
 def _reconstructions_apart(
@@ -156,6 +170,7 @@ def _unit(items: list[tuple[SeriesInfo, Reading]], volumetric: bool) -> int:
             (weight(reading), series.n_images // unit)
             for series, reading in items
             if series.n_images % unit == 0 and series.n_images // unit <= _MOST_PARTS
+            if series.n_images == unit or not _tells_one(reading)
         ]
         support = sum(w * (1.0 if times == 1 else 1.1) for w, times in held)
         apart = math.log(unit / _USUAL_SLICES)
@@ -206,14 +221,19 @@ def _named_parts(series: SeriesInfo, reading: Reading) -> int:
     return 0
 
 
+def _tells_one(reading: Reading) -> bool:
+    """The name tells one phase, time or number, so that the series is one volume."""
+    one = len(reading.times_s) == 1 or len(reading.phases) == 1 or (reading.pre and not reading.post)
+    return one or reading.ordinal is not None
+
+
 def _parts(series: SeriesInfo, reading: Reading, unit: int) -> tuple[int, str]:
     """How many volumes a series holds, and why."""
     n = series.n_images
     told = _named_parts(series, reading)
     if told:
         return told, f"{n} images = {told} x {n // told}: its name tells {told} phases"
-    one = len(reading.times_s) == 1 or len(reading.phases) == 1 or (reading.pre and not reading.post)
-    if one or reading.ordinal or not unit or n % unit:
+    if _tells_one(reading) or not unit or n % unit:
         return 1, ""
     parts = n // unit
     if not 1 < parts <= _MOST_PARTS:

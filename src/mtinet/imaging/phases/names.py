@@ -37,7 +37,7 @@ PRE = pattern(
     ],
     "平扫|增强前|造影前|単純",
 )
-POST = pattern(
+_POST = pattern(
     [
         f"post{END}",
         r"post[ -]?(?:con|gad|gd|km|inj|kontr|iv)",
@@ -51,15 +51,24 @@ POST = pattern(
     ],
     r"\+ ?c(?![^\W\d_])|(?<=\d)post(?![^\W\d_])|增强|造影",
 )
+_WITHOUT = pattern(
+    [
+        r"(?:pr[eé]|un|non|w/?o|without|before|sans|avant|sin|senza|sem|ohne|vor|zonder)[ -]?"
+        rf"(?:[ck]ontrast\w*|gado\w*|gd{END}|km{END}|mdc{END}|inj\w*|civ{END}|enh\w*)"
+    ]
+)
 _LATE_ARTERIAL = pattern(
-    [r"late[ _-]*art\w*|art\w*[ _-]*late|sp[aä]e?t\w*[ _-]*art\w*|art\w*[ _-]*(?:tard\w*|sp[aä]e?t\w*)"],
+    [
+        rf"late[ _-]*(?:hepatic[ _-]*)?(?:art\w*|hap{END})|art\w*[ _-]*late",
+        r"sp[aä]e?t\w*[ _-]*art\w*|art\w*[ _-]*(?:tard\w*|sp[aä]e?t\w*)",
+    ],
     "动脉晚期",
 )
 _ARTERIAL = pattern([r"art[eé]ri\w*", rf"art{END}", rf"hap{END}", rf"c\+a{END}", r"dongmai"], "动脉|動脈")
 _PORTAL = pattern(
     [
-        rf"port[aeo]\w*|pvp?{END}|pvp|pven\w*|ven(?:ous|[oöó]s\w*|eu\w*)|ven{END}|hvp{END}",
-        rf"veno(?:us|sa|so)|c\+v{END}|menmai|parenchym\w*",
+        rf"port[aeo]\w*|pvp?{END}|pvp|pven\w*|ven(?:ous|(?:[öó]|oe?)s\w*|eu\w*)|ven{END}|hvp{END}",
+        rf"veno(?:us|sa|so)|veineu\w*|c\+v{END}|menmai|parenchym\w*",
     ],
     "门静脉|门脉|門脈|静脉",
 )
@@ -75,6 +84,11 @@ _HEPATOBILIARY = pattern(
     [rf"hbp|hepato?[ _-]*bil\w*|hep ?bil|hb{END}|hepatospez\w*|leberspez\w*|hepatocyt\w*|liver ?spec\w*"],
     "肝胆|肝細胞|肝细胞",
 )
+_LATE = r"(?:late|delay\w*|tard\w*|retard\w*|ritard\w*|sp[aä]e?t\w*)"
+_LATE_VENOUS = pattern([rf"{_LATE}[ _-]*(?:portal[ _-]*)?ven\w*"])
+_LATE_HEPATOBILIARY = pattern(
+    [rf"{_LATE}[ _-]*(?:hbp|hep\w*[ _-]*bil\w*)|(?:hbp|hep\w*[ _-]*bil\w*)[ _-]*(?:tard|retard|ritard)\w*"]
+)
 DYNAMIC = pattern([rf"dyn(?:amic|amique|amisch)?{END}|dyn ?\d|multi ?-?phas\w*|disco|twist|grasp"], "动态")
 
 T1_3D = pattern(
@@ -88,6 +102,9 @@ T1 = pattern([rf"t1|spgr|fspgr|fgre|ffe|gre{END}|flash|mprage|tfl{END}|ge{END}"]
 
 _SECONDS = re.compile(r"(\d+(?:[.,]\d+)?)[ _-]*(?:sec\w*|seg\w*|sek\w*|s(?![^\W\d_])|秒)", re.IGNORECASE)
 _MINUTES = re.compile(r"(\d+(?:[.,]\d+)?)[ _-]*(?:min\w*|mn|m(?![^\W\d_])|'|分)", re.IGNORECASE)
+_MINUTES_AND_SECONDS = re.compile(
+    r"(\d+)[ _-]*(?:min\w*|mn|m|')[ _-]*(\d{1,2})[ _-]*(?:sec\w*|seg\w*|sek\w*|s)(?![^\W\d_])", re.IGNORECASE
+)
 _LIST = re.compile(r"(?<![\d.])\d{2,3}(?: ?[,/&+-] ?\d{2,3})+(?![\d.])")
 _ORDINAL = re.compile(
     r"(?<![\w])([1-5])(?:st|nd|rd|th)(?![^\W\d_])"
@@ -156,8 +173,11 @@ def read_name(series: SeriesInfo) -> Reading:
         "delayed": bool(_DELAYED.search(rest)),
         "hepatobiliary": bool(_HEPATOBILIARY.search(rest)),
     }
-    if found["delayed"] and found["portal_venous"] and re.search(r"late|tard|sp[aä]e?t", rest, re.IGNORECASE):
-        found["portal_venous"] = False  # "late venous" is the equilibrium phase
+    if found["delayed"] and found["portal_venous"]:
+        named = re.search(r"late|tard|sp[aä]e?t", rest, re.IGNORECASE) or _LATE_VENOUS.search(rest)
+        found["portal_venous"] = not named  # "late venous" is the equilibrium phase
+    if _LATE_HEPATOBILIARY.search(rest):
+        found["delayed"] = False
     phases = tuple(phase for phase, is_named in found.items() if is_named)
     ordinal = _ORDINAL.search(text)
     number = int(next(filter(None, ordinal.groups()))) if ordinal and len(times) < 2 else None
@@ -170,12 +190,17 @@ def read_name(series: SeriesInfo) -> Reading:
         phases,
         times,
         pre=bool(PRE.search(text)),
-        post=bool(POST.search(text)) or bool(phases) or bool(times),
+        post=tells_contrast(text) or bool(phases) or bool(times),
         dynamic=bool(DYNAMIC.search(text)),
         ordinal=number,
         t1=bool(T1.search(text) or T1_3D.search(text)),
         volumetric=bool(T1_3D.search(text)),
     )
+
+
+def tells_contrast(text: str) -> bool:
+    """Whether a name tells of contrast, but for "pre contrast" and the like."""
+    return _POST.search(_WITHOUT.sub(" ", text)) is not None
 
 
 def _times_s(text: str) -> tuple[float, ...]:
@@ -184,8 +209,9 @@ def _times_s(text: str) -> tuple[float, ...]:
     if listed:
         numbers = [float(n) for n in re.findall(r"\d+", listed.group())]
         rising = all(a < b for a, b in pairwise(numbers))
-        if rising and numbers[0] <= 60.0 and numbers[-1] <= 400.0 and POST.search(text):
+        if rising and numbers[0] <= 60.0 and numbers[-1] <= 400.0 and _POST.search(text):
             return tuple(numbers)
+    text = _MINUTES_AND_SECONDS.sub(lambda m: f"{60 * int(m[1]) + int(m[2])} s", text)
     found = [(m.start(), _number(m.group(1))) for m in _SECONDS.finditer(text)]
     found += [(m.start(), 60.0 * _number(m.group(1))) for m in _MINUTES.finditer(text)]
     plausible = [(at, s) for at, s in sorted(found) if 5.0 <= s <= 3.5 * 3600.0]

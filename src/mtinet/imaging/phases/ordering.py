@@ -16,6 +16,7 @@ from itertools import pairwise
 from typing import Any
 
 from mtinet.dicom.series import SeriesInfo
+from mtinet.dicom.times import past_midnight
 from mtinet.imaging.phases.candidate import Candidate
 from mtinet.imaging.phases.counting import Sorted
 from mtinet.imaging.phases.names import name_of, subtraction_sources
@@ -48,8 +49,6 @@ _IN_A_ROW, _LATE_APART, _BROKEN_ONCE, _BROKEN = 0.72, 0.18, 0.06, 0.04
 
 ROWS_AT_MOST = 0.8
 """What the order of a table's rows can be trusted: nobody promises that it means anything."""
-
-_HALF_DAY_S = 43200.0
 
 _MOST_LOST = 0.4
 """Where a larger share of the numbers is absent, numbering has another reason and gaps mean nothing."""
@@ -110,7 +109,7 @@ def find_order(found: Sorted, study: Sequence[SeriesInfo]) -> Order:
     candidates = found.candidates
     times = [_began(c) for c in candidates]
     series = {c.series.series_uid for c in candidates}
-    starts = {t for c, t in zip(candidates, times) if t is not None and c.volume == _first(c)}
+    starts = {t for c, t in zip(candidates, times) if t is not None and c.rank == 0}
     if None not in times and (len(starts) == len(series) or len(series) == 1):
         return _by_times(found)
     by_numbers = _by_numbers(found, study)
@@ -127,25 +126,19 @@ def _by_times(found: Sorted) -> Order:
         for series, reason in found.excluded
         if reason == BOLUS
     ]
-    later = _past_midnight([*(_began(c) for c in found.candidates), *marks])
+    later = past_midnight([*(_began(c) for c in found.candidates), *marks])
     ranked = sorted(found.candidates, key=lambda c: (later(_began(c)) or 0.0, *_tie(c)))
     bolus = max((time for mark in marks if (time := later(mark)) is not None), default=None)
     before = None if bolus is None else sum((later(_began(c)) or 0.0) < bolus for c in ranked)
-    return Order(tuple(ranked), "times", 1.0, bolus=before, times_s=tuple(later(time_of(c)) for c in ranked))
+    told = [(c.series.series_uid, later(time_of(c))) for c in ranked]
+    # a time that volumes share is that of their series, which began with the first of them
+    times = tuple(None if one in told[:row] else one[1] for row, one in enumerate(told))
+    return Order(tuple(ranked), "times", 1.0, bolus=before, times_s=times)
 
 
 def _began(candidate: Candidate) -> float | None:
     """When a volume was acquired; for those of a table's row, when its series began."""
     return candidate.series.time_s if candidate.info is None else time_of(candidate)
-
-
-def _past_midnight(times_s: Sequence[float | None]) -> Callable[[float | None], float | None]:
-    """What makes times of day rise: no examination takes half a day, so a wider span ran past midnight."""
-    known = sorted({time for time in times_s if time is not None})
-    last = -math.inf
-    if known and known[-1] - known[0] > _HALF_DAY_S:
-        last = max(pairwise(known), key=lambda pair: pair[1] - pair[0])[0]
-    return lambda time: time + 2 * _HALF_DAY_S if time is not None and time <= last else time
 
 
 def _by_numbers(found: Sorted, study: Sequence[SeriesInfo]) -> Order:
@@ -192,10 +185,6 @@ def _sorted_by_content(listed: Sequence[SeriesInfo]) -> bool:
     )
     columns = ([key(series) for series in listed] for key in keys)
     return any(len(set(c)) > 1 and c in (sorted(c), sorted(c, reverse=True)) for c in columns)
-
-
-def _first(candidate: Candidate) -> int:
-    return min((v.index for v in candidate.series.volumes), default=0)
 
 
 def _tie(candidate: Candidate) -> tuple[str, int]:
@@ -301,7 +290,7 @@ def _odds(
             odds += _against_chance(number < own[1], _DUAL_ECHO_FIRST, 2 / (total + 1))
     odds += _preceded(own, found, steps) + _rows(own, found, steps)
     if bolus is not None and total > 1:
-        position = sum(c.volume == 0 for c in ordered[:bolus])
+        position = sum(c.rank == 0 for c in ordered[:bolus])
         usual = _BEFORE_BOLUS.get(position, _REST / max(total - 2, 1))
         odds += math.log(usual * (total + 1))
     return odds

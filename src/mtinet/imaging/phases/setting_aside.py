@@ -59,7 +59,8 @@ _NAMED: tuple[tuple[str, re.Pattern[str]], ...] = (
         pattern(
             [
                 r"(?:2nd|second|2\.?|zweite\w*|deuxi[eè]me|seconda|segunda) ?(?:inj\w*|bolus)",
-                r"inj\w* ?#?2|re-?inj\w*",
+                # "inj 20 s" is a time after the first
+                rf"inj\w* ?#?2(?![\d.,]| ?(?:s{END}|se[cgk]\w*|m{END}|mn{END}|min\w*|'))|re-?inj\w*",
             ]
         ),
     ),
@@ -77,7 +78,9 @@ _NAMED: tuple[tuple[str, re.Pattern[str]], ...] = (
                 r"in[ /_+&-]*(?:and )?(?:out|opp?)|opp?\w*[ /_+-]*in(?![^\W\d_])|ip ?[/+-]? ?o?op",
                 r"(?:in|out|opp\w*)[ /_-]*(?:of)?[ /_-]*(?:phase?|ph{e})".replace("{e}", END),
                 r"dual[ _-]*(?:ffe|e|fgre|gre)",
-                rf"(?:en|hors)[ -]?phase|fuera de fase|fase opuesta|fuori fase|opp{END}|oop{END}",
+                # not "en phase artérielle"
+                r"(?:en|hors)[ -]?phase(?!s? (?:art|port|vein|tard|ret|[eé]quil|h[eé]pat|transit|dyn|pr[eé]coce))",
+                rf"fuera de fase|fase opuesta|fuori fase|opp{END}|oop{END}",
                 r"gegenphas\w*",
                 r"inphase|outphase|double? ?echo",
             ],

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mtinet.config import PHASES, Phase
 from mtinet.imaging.phases.candidate import Candidate
 from mtinet.imaging.phases.deciding import NONE
-from mtinet.imaging.phases.names import DYNAMIC, POST, Reading
+from mtinet.imaging.phases.names import DYNAMIC, Reading, tells_contrast
 
 WINDOWS_S: dict[Phase, tuple[float, float]] = {
     "arterial": (24.0, 0.40),
@@ -81,7 +81,7 @@ def from_name(candidate: Candidate, study: Sequence[Reading]) -> NDArray[np.floa
     elif reading.pre and not reading.post:
         weights[1:NONE] = -5.0
     elif reading.post and not reading.pre:
-        inside = candidate.n_volumes > 1 and candidate.volume == 0 and reading.dynamic
+        inside = candidate.of > 1 and candidate.rank == 0 and reading.dynamic
         weights[0] = -1.5 if inside else -6.0
     elif any(other.post for other in study) and not reading.pre:
         weights[1:NONE] = -1.5  # where some are marked as enhanced, the unmarked one is not
@@ -98,7 +98,7 @@ def _counted_from_the_first(reading: Reading, study: Sequence[Reading]) -> bool:
     numbers = {other.ordinal for other in study if other.ordinal}
     other_pre = any(other.pre or not other.post for other in study if not other.ordinal)
     # "dynamic" alone is the protocol's name, not a word for contrast
-    enhanced = POST.search(DYNAMIC.sub(" ", reading.text)) is not None
+    enhanced = tells_contrast(DYNAMIC.sub(" ", reading.text))
     return len(numbers) >= _NUMBERED and 1 in numbers and not other_pre and not enhanced
 
 
@@ -106,12 +106,12 @@ def _told(candidate: Candidate) -> tuple[Phase | float, ...]:
     """The phases that the name gives this volume, or its time."""
     reading = candidate.reading
     for words in (reading.times_s, reading.phases):
-        if len(words) == candidate.n_volumes > 1:
-            return (words[candidate.volume],)
-    if candidate.n_volumes == 1 and reading.phases:
+        if len(words) == candidate.of > 1:
+            return (words[candidate.rank],)
+    if candidate.of == 1 and reading.phases:
         # a time beside a phase ("arterial 20 sec") says the same again
         return reading.phases
-    if candidate.n_volumes == 1 and len(reading.times_s) == 1:
+    if candidate.of == 1 and len(reading.times_s) == 1:
         return reading.times_s
     return ()
 
@@ -128,9 +128,9 @@ def from_place(candidates: Sequence[Candidate]) -> NDArray[np.float64]:
     table[4:, PHASES.index("delayed")] = _FIFTH_DELAYED
     for row, candidate in enumerate(candidates):
         table[row, 0] = _LATER_PRE[min(row, len(_LATER_PRE) - 1)]
-        if candidate.n_volumes == 3 and any(c.n_volumes == 1 for c in candidates[:row]):
+        if candidate.of == 3 and any(c.of == 1 for c in candidates[:row]):
             usual: tuple[Phase, ...] = ("arterial", "portal_venous", "delayed")
-            table[row, PHASES.index(usual[candidate.volume])] += _USUAL_IN_THREE
+            table[row, PHASES.index(usual[candidate.rank])] += _USUAL_IN_THREE
     return table
 
 
