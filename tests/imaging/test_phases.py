@@ -434,6 +434,19 @@ def test_one_time_for_all_volumes_of_a_series_is_that_of_its_first(pixels):
         assert [found[p].volume for p in ("portal_venous", "delayed")] == [2, 3]
 
 
+@pytest.mark.parametrize(("n_volumes", "step_s"), [(30, 6.0), (20, 4.0), (12, 6.0)])
+def test_a_series_that_follows_the_bolus_is_not_all_unenhanced_where_it_is_not_looked_at(n_volumes, step_s):
+    times = [36000.0 + step_s * n for n in range(n_volumes)]
+    (late,) = volume_series(EXTRACELLULAR[3:], (9,), times=[36320.0])
+    dynamic = in_one(volume_series(EXTRACELLULAR[:1] * n_volumes, range(n_volumes), times=times), 5)
+    found = identify([dynamic, replace(late, series_uid="1.99")], use_pixels=False).phases
+    stated = {phase: (c.series_number, c.volume) for phase, c in found.items() if c}
+    assert stated.pop("delayed") == ("9", 0)
+    # injected after 20 s
+    assert set(stated) <= {"pre"}
+    assert stated.get("pre", ("5", 0))[1] * step_s <= 20.0
+
+
 @pytest.mark.parametrize("fat", [0, 1])
 def test_fat_beside_water_in_a_series_does_not_take_its_time(fat):
     water = volume_series(EXTRACELLULAR, (8, 3, 6, 4), times=[36000.0, 36120.0, 36165.0, 36300.0])

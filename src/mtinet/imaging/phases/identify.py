@@ -42,6 +42,11 @@ _GAP_UNUSED, _GAP_PHASE = -0.1, -1.4
 _BOLUS_WEIGHT = 3.5
 _MOST_STARTS = 36
 _CONTRADICTED = 0.01
+_BREATH_HOLD_S = 10.0
+_UNUSED_OF_MANY = -0.5
+"""A series of volumes nearer than breath-holds follows the bolus: without a look at them, which of its volumes are
+phases is open, and a late one of another series is not the arterial one after twenty unenhanced."""
+
 _NAME_BESIDE_SIGNAL = 0.5
 """A name weighs less where the images can be looked at."""
 
@@ -154,7 +159,9 @@ def _seen(order: Order, signals: Signals | None) -> Order:
 def _weigh(found: Sorted, order: Order, signals: Signals | None, study: Sequence[SeriesInfo]) -> _Weighed:
     readings = [c.reading for c in order.candidates]
     names = np.array([from_name(c, readings) for c in order.candidates]).reshape(-1, NONE + 1)
-    if signals is not None:
+    if signals is None:
+        names[_follows_the_bolus(order), NONE] = _UNUSED_OF_MANY
+    else:
         names[:, :NONE] *= _NAME_BESIDE_SIGNAL
         names = names + np.array([signals.weights[c.key] for c in order.candidates])
     placed = np.zeros_like(names)
@@ -169,6 +176,20 @@ def _weigh(found: Sorted, order: Order, signals: Signals | None, study: Sequence
     if _counted_only(weighed) and len(placed):
         placed += from_place(order.candidates)
     return weighed
+
+
+def _follows_the_bolus(order: Order) -> list[bool]:
+    """Of each candidate, whether its series has a volume every few seconds: most of them are none of the phases."""
+    times: dict[str, list[float]] = {}
+    for candidate, time in zip(order.candidates, order.times_s):
+        if time is not None:
+            times.setdefault(candidate.series.series_uid, []).append(time)
+    many = {
+        uid
+        for uid, own in times.items()
+        if len(own) > len(PHASES) and np.median(np.diff(own)) < _BREATH_HOLD_S
+    }
+    return [candidate.series.series_uid in many for candidate in order.candidates]
 
 
 def _worlds(study: Sequence[SeriesInfo], found: Sorted) -> tuple[World, World]:
