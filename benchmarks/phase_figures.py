@@ -263,7 +263,7 @@ def virtual_study(
             0,
             image.shape[2],
             time_s=None if time is None else 36000.0 + time,
-            grid=Grid(image.shape, image.spacing_mm, (0.0, 0.0, 1.0), (0.0, 0.0, 0.0)),
+            grid=Grid(image.shape, image.spacing_mm, (0.0, 0.0, 1.0)),
             load=_loader(image),
         )
         uid = f"1.2.{rng.integers(1 << 40)}"
