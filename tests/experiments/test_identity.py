@@ -118,6 +118,14 @@ def test_nobody_takes_from_the_package_itself():
                     assert (root / alias.name).is_dir() or (root / f"{alias.name}.py").is_file(), name
 
 
+def test_relative_imports_are_followed_too():
+    tree = ast.parse(
+        "from .heads import Head\nfrom . import tim\nfrom ..config import Config\nimport mtinet.errors\n"
+    )
+    found = set(identity._imported(tree, "mtinet.model"))
+    assert found >= {"mtinet.model.heads", "mtinet.model.tim", "mtinet.config", "mtinet.errors"}
+
+
 def test_comments_and_docstrings_are_no_code():
     plain = "def f(x):\n    return x + 1\n"
     spoken = '"""A module."""\n\n\ndef f(x):  # adds\n    """Add."""\n    return (x\n        + 1)\n'

@@ -234,3 +234,21 @@ def test_an_experiment_has_its_reference_and_no_row_twice():
         Experiment("e", "E", "?", "x", (Row("r", "R"),))
     with pytest.raises(ValueError, match="twice"):
         Experiment("e", "E", "?", "r", (Row("r", "R"), Row("r", "R", learning=LearningVariation(noise=1))))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"changes": "fusion=concat"}, r"write \('fusion=concat',\)"),
+        ({"enhancement": "readout"}, "head, read_out, training_mean"),
+        ({"classes": "logistic"}, "logistic_regression"),
+    ],
+)
+def test_a_row_that_could_not_be_scored_is_refused_before_it_is_run(changes, message):
+    with pytest.raises(ValueError, match=message):
+        Row("a", "A", **changes)
+
+
+def test_an_endpoint_that_there_is_not_is_refused():
+    with pytest.raises(ValueError, match=r"hd95_mm.*not hd95$"):
+        Experiment("e", "E", "?", "a", (Row("a", "A"),), described=("hd95",))

@@ -5,6 +5,7 @@ from mtinet.model.fusion import build_fusion
 from mtinet.model.mdief import Mdief, high_pass
 
 KINDS = ["mdief", "concat", "average", "spatial", "spectral", "attention"]
+LEARNED = ["concat", "attention"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -34,7 +35,7 @@ def test_every_fusion_keeps_shape_and_its_weights_sum_to_one(kind, settings):
     assert fused.shape == maps.shape
     if weights is not None:
         torch.testing.assert_close(weights.sum(-1), torch.ones(2, 3, 6))
-    assert bool(list(fusion.parameters())) == (kind in ("concat", "attention"))
+    assert bool(list(fusion.parameters())) == (kind in LEARNED)
 
 
 def test_learned_weights_never_start_dead(settings):

@@ -8,6 +8,7 @@ from mtinet.config import SettingsError
 from mtinet.model.build import build_network
 
 FUSIONS = ["mdief", "concat", "average", "spatial", "spectral", "attention"]
+WEIGHTED = ["mdief", "attention"]
 
 
 def run(network, image, *rest):
@@ -61,7 +62,7 @@ def test_fusion_and_skips_combine(fusion, skips, settings):
     # every weight takes part: nothing is built that is not used
     assert len(gradients) == len(list(network.parameters()))
     fused = 5 if skips == "fused" else 1
-    expected = fused if fusion in ("mdief", "attention") else 0
+    expected = fused if fusion in WEIGHTED else 0
     weights = network.encode(torch.rand(1, 4, 32, 32)).domain_weights
     assert len(weights) == expected
 

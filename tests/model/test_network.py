@@ -39,6 +39,15 @@ def check(config, phases, batch, regions, shape):
         assert not out.region_valid[0, -1]
         assert out.region_valid.flatten()[regions:].all()
         assert all(torch.isfinite(part.float()).all() for part in out)
+    filled = image.clone()
+    filled[~present] = float("nan")
+    for known, blind in zip(out, network(filled, present, None, weights)):
+        torch.testing.assert_close(blind, known, msg="what stands at absent phases matters")
+    features = network.encode(image, present)
+    torch.testing.assert_close(network.segment(features), out.mask_logits)
+    readout = network.read(features, weights)
+    torch.testing.assert_close(readout.enhancement, out.enhancement)
+    torch.testing.assert_close(readout.class_logits, out.class_logits)
     alone = network(image)
     assert alone.enhancement.shape == (batch, 1, phases)
     sum(part.float().sum() for part in network(image, present, None, weights)[:3]).backward()
@@ -93,6 +102,13 @@ def test_parts_equal_the_whole(settings):
     torch.testing.assert_close(readout.enhancement, whole.enhancement)
     torch.testing.assert_close(readout.class_logits, whole.class_logits)
     assert readout.attention.shape == (2, 2, 4)
+
+
+def test_a_network_that_hands_no_image_on_cannot_add_to_its_signal(settings):
+    network = build_network(settings("head.readout=residual"), 2).eval()
+    features = network.encode(torch.rand(1, 4, 32, 32))._replace(image=None)
+    with pytest.raises(ValueError, match=r"Features\.image"):
+        network.read(features, torch.ones(1, 1, 32, 32))
 
 
 def test_everybody_present_is_the_same_said_or_unsaid(settings):

@@ -74,6 +74,8 @@ def resolve_settings(base: T, file: Path | None, assignments: Iterable[str]) -> 
     values = base.model_dump()
     if file is not None:
         _merge(values, _read_yaml(file), type(base), str(file))
+    if isinstance(assignments, str):
+        raise SettingsError(f"settings are several name=value: write [{assignments!r}]")
     for assignment in assignments:
         path, found, text = assignment.partition("=")
         if not found:

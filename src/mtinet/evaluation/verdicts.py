@@ -9,7 +9,7 @@ from dataclasses import replace
 from mtinet.config.comparison import ComparisonSettings
 from mtinet.evaluation import paired
 from mtinet.evaluation.compared import ENDPOINTS, Family, PairedDifference, Verdict, family_tests
-from mtinet.evaluation.pooling import RowRecords
+from mtinet.evaluation.pooling import AUROC, RowRecords
 
 
 def judged(
@@ -69,6 +69,8 @@ def _verdict(
     item: PairedDifference, row: RowRecords, base: RowRecords, better: str, level: float
 ) -> tuple[Verdict, str]:
     if not item.difference.n or math.isnan(item.difference.value):
+        if item.endpoint == AUROC and item.difference.n == 0:
+            return "not scored", "no fold has two lesions of two classes that both scored"
         return "not scored", "no patient was scored by both in this endpoint"
     if item.family == "described":
         return "described", ""

@@ -189,7 +189,7 @@ class _Probe:
         config = resolve_settings(config, None, [*changes, "training.workers=0"])
         studies = prepare(self.cohort, config, self.campaign.cache, workers=1).studies
         before = torch.get_num_threads()
-        torch.set_num_threads(max(1, default_workers() // self.workers))
+        torch.set_num_threads(min(before, max(1, default_workers() // self.workers)))
         try:
             with tempfile.TemporaryDirectory() as place:
                 patients = Patients(studies, studies[0], self.cohort.classes)

@@ -14,6 +14,7 @@ import json
 import platform
 from collections.abc import Iterator
 from functools import cache
+from importlib.util import resolve_name
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,8 @@ def decisive_modules() -> tuple[str, ...]:
         if path is None or any(passed):
             continue
         found.add(name)
-        waiting += _imported(ast.parse(path.read_text(encoding="utf-8")))
+        inside = name if _is_package(name) else name.rpartition(".")[0]
+        waiting += _imported(ast.parse(path.read_text(encoding="utf-8")), inside)
     return tuple(sorted(name for name in found if not _is_package(name)))
 
 
@@ -169,14 +171,15 @@ def _is_package(name: str) -> bool:
     return path is not None and path.name == "__init__.py"
 
 
-def _imported(tree: ast.AST) -> Iterator[str]:
-    """Names that a module imports anywhere in it (what is imported for type checkers only counts too)."""
+def _imported(tree: ast.AST, package: str) -> Iterator[str]:
+    """Names that a module of a package imports anywhere in it (what is for type checkers only counts too)."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = resolve_name("." * node.level + (node.module or ""), package)
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
 def _bare(source: str) -> str:

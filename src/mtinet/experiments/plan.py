@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from mtinet.config import Config, SettingsError, resolve, resolve_settings
 from mtinet.config.variation import LearningVariation, ScoringVariation
 from mtinet.errors import UserError
+from mtinet.evaluation.compared import ENDPOINTS
 from mtinet.experiments.tuned import OPTIMISATION, TRIALS, optimisation
 
 EnhancementMethod = Literal["head", "read_out", "training_mean", "oracle_mask", "none"]
 """Whose enhancement a row stands for, as in the tables of an evaluation; ``none`` = it learns none."""
 
 ClassMethod = str
-"""Whose class a row stands for: ``network``, ``oracle_mask``, the name of a read-out baseline, or ``none``."""
+CLASS_METHODS = ("network", "oracle_mask", "logistic_regression", "gradient_boosting", "majority", "none")
+"""Whose class a row stands for: the network's, read under the reference mask or by a baseline; ``none`` = it learns
+none."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,18 @@ class Row:
     curve: str = ""
     trials: str = ""
 
+    def __post_init__(self) -> None:
+        # a wrong name would be noticed when the trainings are done
+        changes: object = self.changes
+        if isinstance(changes, str):
+            raise ValueError(f"row {self.name}: changes is a tuple of settings; write ({changes!r},)")
+        for what, name, known in (
+            ("enhancement", self.enhancement, get_args(EnhancementMethod)),
+            ("classes", self.classes, CLASS_METHODS),
+        ):
+            if name not in known:
+                raise ValueError(f"row {self.name}: {what} is one of {', '.join(known)}, not {name}")
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -126,6 +141,12 @@ class Experiment:
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice or self.reference not in names:
             raise ValueError(f"experiment {self.name}: rows twice: {twice}; reference: {self.reference}")
+        unknown = set(self.described) - {endpoint.name for endpoint in ENDPOINTS}
+        if unknown:
+            known = ", ".join(endpoint.name for endpoint in ENDPOINTS)
+            raise ValueError(
+                f"experiment {self.name}: described are some of {known}, not {', '.join(unknown)}"
+            )
 
     def row(self, name: str) -> Row:
         """The row of that name."""

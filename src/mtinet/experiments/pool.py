@@ -197,7 +197,7 @@ def _work(connection: Connection, campaign: Campaign, cell: Cell, cores: int) ->
     from mtinet.training.memory import keep_freed_memory
 
     keep_freed_memory()
-    torch.set_num_threads(cores)
+    torch.set_num_threads(min(torch.get_num_threads(), cores))  # OMP_NUM_THREADS holds here too
     last = 0.0
 
     def on_step(step: int, steps: int, _: Mapping[str, Any]) -> None:

@@ -205,10 +205,13 @@ def _check_grids(images: Mapping[Phase, Volume], report: Findings) -> dict[Phase
                 threshold=MIN_OVERLAP,
             )
         else:
+            grids = f"{grid_text(volume)} against {grid_text(reference)}"
+            if grid_text(volume) == grid_text(reference):
+                grids = f"both {grid_text(volume)}, turned, mirrored or shifted"
             report.add(
                 "two-grids",
                 "note",
-                f"{phase} lies on another grid than {first} ({grid_text(volume)} against {grid_text(reference)})",
+                f"{phase} lies on another grid than {first} ({grids})",
                 "Nothing to do: preparation resamples it in world coordinates.",
             )
     return usable

@@ -182,10 +182,20 @@ class MultiTaskNetwork(nn.Module):
         is added to the mean signal under the region in the place of the training mean.  The region is read
         sharply, as it is in use: where a soft one comes from a predicted mask, its voxels above one half.  It
         has no gradient, so the read-out cannot reshape the mask.
+
+        Raises
+        ------
+        ValueError
+            The setting asks for the signal, and ``features`` lack the image.
         """
         scaled = self.enhancement_std * standardised.float()
-        if self.config.head.readout == "none" or features.image is None or regions is None:
+        if self.config.head.readout == "none" or regions is None:
             return self.enhancement_mean + scaled
+        if features.image is None:
+            raise ValueError(
+                "head.readout = residual adds to the signal under the region: encode has to give Features.image (the "
+                "image, zero at absent phases), or choose head.readout=none"
+            )
         return pool_regions(features.image, self._sharp(regions.detach())) + scaled
 
     def _sharp(self, regions: Tensor) -> Tensor:

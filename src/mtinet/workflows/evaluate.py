@@ -105,7 +105,7 @@ def evaluate(
     UserError
         There is nothing to score on, or a study's reference cannot be read.
     """
-    run = Run.open(run_folder)
+    run = Run.open(Path(run_folder))
     config = run.config
     studies, names, relabelled = studies_to_score(run, cohort)
     if predictions is not None:

@@ -109,6 +109,7 @@ def train(
         Cohort, settings or run folder cannot be used; the message says how to mend it.
     """
     options = options or TrainOptions()
+    cohort_folder, out = Path(cohort_folder), Path(out)  # strings too
     # first of all: with several processes the others start here and run the same lines
     fabric = _fabric(options.devices)
     cohort = Cohort.read(cohort_folder)
