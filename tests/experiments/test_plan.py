@@ -251,4 +251,4 @@ def test_a_row_that_could_not_be_scored_is_refused_before_it_is_run(changes, mes
 
 def test_an_endpoint_that_there_is_not_is_refused():
     with pytest.raises(ValueError, match=r"hd95_mm.*not hd95$"):
-        Experiment("e", "E", "?", "a", (Row("a", "A"),), described=("hd95",))
+        plan(Experiment("e", "E", "?", "a", (Row("a", "A"),), described=("hd95",)))

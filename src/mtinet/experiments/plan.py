@@ -10,7 +10,6 @@ from typing import Literal, get_args
 from mtinet.config import Config, SettingsError, resolve, resolve_settings
 from mtinet.config.variation import LearningVariation, ScoringVariation
 from mtinet.errors import UserError
-from mtinet.evaluation.compared import ENDPOINTS
 from mtinet.experiments.tuned import OPTIMISATION, TRIALS, optimisation
 
 EnhancementMethod = Literal["head", "read_out", "training_mean", "oracle_mask", "none"]
@@ -141,12 +140,6 @@ class Experiment:
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice or self.reference not in names:
             raise ValueError(f"experiment {self.name}: rows twice: {twice}; reference: {self.reference}")
-        unknown = set(self.described) - {endpoint.name for endpoint in ENDPOINTS}
-        if unknown:
-            known = ", ".join(endpoint.name for endpoint in ENDPOINTS)
-            raise ValueError(
-                f"experiment {self.name}: described are some of {known}, not {', '.join(unknown)}"
-            )
 
     def row(self, name: str) -> Row:
         """The row of that name."""
@@ -255,7 +248,10 @@ def plan(experiment: Experiment, choice: Choice | None = None, sites: Sequence[s
     ------
     UserError
         Settings, rows, folds or sites do not fit; the message names the row.
+    ValueError
+        The experiment describes an endpoint that there is not.
     """
+    _check_described(experiment)
     choice = choice or Choice()
     rows = experiment.rows if choice.rows is None else experiment.select(choice.rows)
     seeds = experiment.seeds if choice.seeds is None else choice.seeds
@@ -271,6 +267,17 @@ def plan(experiment: Experiment, choice: Choice | None = None, sites: Sequence[s
         config = row_config(experiment, row, choice)
         planned[row.name] = tuple(_cell(config, row, n, seeds, *part) for n in range(seeds) for part in parts)
     return Plan(experiment, planned)
+
+
+def _check_described(experiment: Experiment) -> None:
+    # not where the experiment is defined: a command that lists experiments loads no pandas
+    from mtinet.evaluation.compared import ENDPOINTS
+
+    known = [endpoint.name for endpoint in ENDPOINTS]
+    if unknown := set(experiment.described) - set(known):
+        raise ValueError(
+            f"experiment {experiment.name}: described are some of {', '.join(known)}, not {', '.join(unknown)}"
+        )
 
 
 def row_config(experiment: Experiment, row: Row, choice: Choice | None = None) -> Config:
