@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -438,3 +439,17 @@ def weasyprint() -> None:
         check_weasyprint()
     except UserError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def explained() -> Callable[[str], set[str]]:
+    """The columns or fields that docs/tables.md explains of a file, with ``<phase>`` and ``<class>`` as there."""
+    text = (Path(__file__).parents[1] / "docs" / "tables.md").read_text(encoding="utf-8")
+    _, *parts = re.split(r"^\*\*`([^`]+)`\*\*", text, flags=re.MULTILINE)
+    of = dict(zip(parts[::2], parts[1::2], strict=True))
+
+    def names(file: str) -> set[str]:
+        cells = re.findall(r"^\| (`[^|]*) \|", of[file], re.MULTILINE)
+        return {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
+
+    return names

@@ -17,7 +17,7 @@ from mtinet.experiments import record as recording
 from mtinet.experiments.execute import Campaign
 from mtinet.inference.predictor import Predictor
 from mtinet.inference.reader import Reader
-from mtinet.records import RunRecord
+from mtinet.records import RunRecord, StudyScore
 from mtinet.runs import Run
 from mtinet.workflows.claims import NetworkClaims
 from mtinet.workflows.evaluate import Evaluation, evaluate
@@ -35,6 +35,10 @@ class Log:
 
     def metrics(self) -> list[dict]:
         return self.lines
+
+
+def test_every_field_of_a_record_is_explained(explained):
+    assert explained("records/<id>.json") == {*RunRecord.model_fields, *StudyScore.model_fields}
 
 
 @pytest.fixture(scope="module")

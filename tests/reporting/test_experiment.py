@@ -46,6 +46,10 @@ def test_the_csv_holds_every_row_endpoint_and_verdict(experiment_folder, experim
     assert set(table[table["row"] == "full"]["verdict"]) == {"reference"}
 
 
+def test_every_column_is_explained(experiment_comparison, explained):
+    assert explained("results.csv") == set(to_frame(experiment_comparison).columns)
+
+
 def test_every_endpoint_can_be_written():
     assert set(QUANTITIES) == {endpoint.name for endpoint in ENDPOINTS}
     for endpoint in ENDPOINTS:

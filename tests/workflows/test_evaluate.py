@@ -58,6 +58,21 @@ def test_only_held_out_studies_are_scored_and_everything_is_written(run: Run):
     assert reference["oracle_portal_venous"].notna().all()
 
 
+def test_the_tables_have_the_columns_that_are_explained(run: Run, explained):
+    stand_for = {"<phase>": run.config.phases, "<class>": run.classes}
+
+    def spelled_out(name: str) -> list[str]:
+        kind = next((k for k in stand_for if k in name), "")
+        return [name.replace(kind, value) for value in stand_for[kind]] if kind else [name]
+
+    folder = evaluate(run.path).folder
+    for file in ("table.csv", "studies.csv", "lesions.csv"):
+        wanted = {column for name in explained(file) for column in spelled_out(name)}
+        # the toy's lesions are not simulated: they have no signal without noise
+        wanted = {column for column in wanted if not column.startswith("noise_free_")}
+        assert set(read_table(folder / file).columns) == wanted
+
+
 def test_a_network_that_finds_nothing_stays_scored(run: Run):
     """Or a row that failed on a whole fold would keep the enhancement error of its good ones."""
     settings = run.path / "config.yaml"
