@@ -626,3 +626,70 @@ def test_t2_and_coronal_volumes_are_set_aside_by_their_attributes():
     found = {item.series_number: item.reason for item in identify([long_echo, coronal]).excluded}
     assert "T2" in found["1"]
     assert "coronal" in found["8"]
+
+
+# ---------------------------------------------------------------------- what is taken of several
+VIBE = ("vibe", 72)
+
+
+def test_of_two_unenhanced_volumes_the_one_nearest_to_the_injection_is_taken():
+    names = ("vibe pre", "vibe pre", "vibe art", "vibe portal", "vibe 3 min")
+    assert answers(study(*((name, 72) for name in names)))["pre"] == "2"
+    # also where the place of the bolus scan alone tells which are unenhanced
+    repeated = study(("HASTE", 30), VIBE, VIBE, ("care bolus", 20), VIBE, VIBE, VIBE)
+    assert answers(repeated) == {"pre": "3", "arterial": "5", "portal_venous": "6", "delayed": "7"}
+
+
+@pytest.mark.parametrize(
+    ("late", "taken"),
+    [
+        (("vibe 3 min", "vibe 5 min"), "4"),
+        (("vibe 5 min", "vibe 3 min"), "5"),
+        (("vibe 10 min", "vibe 4 min"), "5"),
+        (("vibe delayed", "vibe delayed"), "4"),
+    ],
+)
+def test_of_two_delayed_volumes_the_one_nearest_to_three_and_a_half_minutes_is_taken(late, taken):
+    names = ("vibe pre", "vibe art", "vibe portal", *late)
+    assert answers(study(*((name, 72) for name in names)))["delayed"] == taken
+
+
+@pytest.mark.parametrize("times", [True, False])
+def test_nothing_before_the_bolus_scan_is_enhanced(times):
+    series = study(("HASTE", 30), ("vibe {}", 72), ("care bolus", 20), *[VIBE] * 3, ("vibe {}", 72))
+    for name in ("vibe art", "vibe portal", "vibe delayed"):
+        told = [replace(s, description=s.description.replace("vibe {}", name)) for s in series]
+        if times:
+            told = [replace(s, time_s=36000.0 + 40.0 * n) for n, s in enumerate(told)]
+        assert "2" not in {answers(told).get(p) for p in ("arterial", "portal_venous", "delayed")}
+
+
+def test_numbers_in_hundreds_are_consecutive_too():
+    names = [("HASTE", 30), ("THRIVE", 72), ("bolustrak", 20), *[("THRIVE", 72)] * 3, ("T2 SPAIR", 60)]
+    series = [replace(s, series_number=f"{s.series_number}01") for s in study(*names)]
+    dynamic = {"pre": "201", "arterial": "401", "portal_venous": "501", "delayed": "601"}
+    assert answers(series) == dynamic
+    del dynamic["arterial"]
+    assert answers([s for s in series if s.series_number != "401"]) == dynamic
+
+
+def test_the_unenhanced_volume_is_the_one_that_subtractions_take_away():
+    series = study(("T2", 30), VIBE, VIBE, VIBE, VIBE, VIBE, ("SUB_S4-S3_1", 72), ("SUB_S5-S3_1", 72))
+    told = {"pre": "3", "arterial": "4", "portal_venous": "5", "delayed": "6"}
+    assert answers(series) == told
+    assert answers(series[:6]) != told
+
+
+def test_slice_wise_volumes_beside_volumetric_ones_are_none_of_the_dynamic_series():
+    def repeating(series, time_ms):
+        return replace(series, volumes=(replace(series.volumes[0], repetition_time_ms=time_ms),))
+
+    dynamic = volume_series(EXTRACELLULAR, (1, 2, 3, 4))
+    (late,) = volume_series([(500.0, 450.0)], (5,))
+    late = repeating(replace(late, series_uid="1.9"), 150.0)
+    expected = {"pre": "1", "arterial": "2", "portal_venous": "3", "delayed": "4"}
+    volumetric = [*(repeating(s, 4.0) for s in dynamic), late]
+    assert answers(volumetric) == expected
+    assert "repetition time" in reasons(volumetric)["5"]
+    # a scanner that acquires all of them slice by slice has a dynamic series too
+    assert answers([repeating(s, 150.0) for s in dynamic]) == expected

@@ -288,9 +288,10 @@ def _odds(
             odds += _against_chance(number > own[0], _DERIVED_LATER, total / (total + 1))
         elif reason == "in and out of phase" and total > 1:
             odds += _against_chance(number < own[1], _DUAL_ECHO_FIRST, 2 / (total + 1))
-    odds += _preceded(own, found, steps) + _rows(own, found, steps)
-    if bolus is not None and total > 1:
-        position = sum(c.rank == 0 for c in ordered[:bolus])
+    position = None if bolus is None else sum(c.rank == 0 for c in ordered[:bolus])
+    # the unenhanced volume may have been repeated; more series before the bolus are rare enough to be a shuffle
+    odds += _preceded(own, found, steps) + _rows(own, found, steps, 2 if position == 2 else 1)
+    if position is not None and total > 1:
         usual = _BEFORE_BOLUS.get(position, _REST / max(total - 2, 1))
         odds += math.log(usual * (total + 1))
     return odds
@@ -322,20 +323,21 @@ def _preceded(own: list[int], found: Sorted, steps: dict[str, int]) -> float:
     return _against_chance(min(others) < own[0], _PRECEDED, by_chance)
 
 
-def _rows(own: list[int], found: Sorted, steps: dict[str, int]) -> float:
+def _rows(own: list[int], found: Sorted, steps: dict[str, int], before: int) -> float:
     """Phases after the injection follow each other without another scan between: shuffling breaks that.
 
-    By chance the other scans fall into the places before, between and after the series in every way alike.
+    ``before`` series were acquired before the injection.  By chance the other scans fall into the places before,
+    between and after the series in every way alike.
     """
     others = {
         steps[s.series_uid] for s, reason in found.excluded if s.series_uid in steps and reason not in DERIVED
     }
-    if len(own) < 3 or not others:
+    inner, rest = len(own) - 1 - before, len(others)
+    if inner < 1 or not others:
         return 0.0
-    inner, rest = len(own) - 2, len(others)
-    broken = [any(a < n < b for n in others) for a, b in pairwise(own[1:])]
-    breaks = sum(broken)
-    by_chance = math.comb(rest + 2, breaks + 2) / math.comb(rest + len(own), len(own))
+    broken = [any(a < n < b for n in others) for a, b in pairwise(own[before:])]
+    breaks, places = sum(broken), before + 2 + sum(broken)
+    by_chance = math.comb(rest + before + 1, places - 1) / math.comb(rest + len(own), len(own))
     if not breaks:
         return math.log(_IN_A_ROW / by_chance)
     if breaks == 1 and broken[-1]:

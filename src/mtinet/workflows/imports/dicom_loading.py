@@ -24,7 +24,7 @@ from mtinet.workflows.imports.dicom_phases import ChosenVolume, Overruling, Phas
 from mtinet.workflows.imports.screening import import_finding
 from mtinet.workflows.imports.scrubbing import Scrubber
 
-RECORD_REVISION = 7
+RECORD_REVISION = 8
 """To be raised whenever the same files would be imported differently."""
 
 MIN_PHASES = 2
