@@ -4,15 +4,15 @@ import pytest
 
 from mtinet.evaluation.sections import Row
 from mtinet.evaluation.summary import Summary
-from mtinet.reporting.scoreboard import method_table, site_table, verdicts
+from mtinet.reporting.scoreboard import mask_table, method_table, site_table, verdicts
 
 
 def summary_of(*rows, counts=None):
     return Summary(("pre",), ("hcc",), 5, 5, counts or {"all": {}}, rows, {}, ())
 
 
-def row(metric, method, value, low=math.nan, high=math.nan, task="enhancement", site="all"):
-    return Row(site, task, "all", metric, method, value, low, high, 5)
+def row(metric, method, value, low=math.nan, high=math.nan, task="enhancement", site="all", group="all"):
+    return Row(site, task, group, metric, method, value, low, high, 5)
 
 
 @pytest.mark.parametrize(
@@ -63,3 +63,16 @@ def test_sites_are_compared_from_two_on():
         ("A", "2", "0.50"),
         ("B", "3", "–"),
     ]
+
+
+def test_masks_stand_beside_those_of_a_second_reader_where_there_is_one():
+    rows = [row("dice", "network", 0.5, task="segmentation", group=group) for group in ("all", "scored")]
+    alone = mask_table(summary_of(*rows))
+    readers = [
+        row("dice", method, value, task="segmentation", group="two_readers")
+        for method, value in (("network", 0.6), ("second_reader", 0.8))
+    ]
+    both = mask_table(summary_of(*rows, *readers))
+    assert [cell.value for cell in alone.rows[0][1]] == ["0.50", "0.50"]
+    assert [cell.value for cell in both.rows[0][1]] == ["0.50", "0.50", "0.60", "0.80"]
+    assert both.columns[-1] == "second reader there"

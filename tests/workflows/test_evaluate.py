@@ -68,9 +68,44 @@ def test_the_tables_have_the_columns_that_are_explained(run: Run, explained):
     folder = evaluate(run.path).folder
     for file in ("table.csv", "studies.csv", "lesions.csv"):
         wanted = {column for name in explained(file) for column in spelled_out(name)}
-        # the toy's lesions are not simulated: they have no signal without noise
-        wanted = {column for column in wanted if not column.startswith("noise_free_")}
+        # the toy's lesions are not simulated, so they have no signal without noise; and it has one reader
+        wanted = {column for column in wanted if not column.startswith(("noise_free_", "second_"))}
         assert set(read_table(folder / file).columns) == wanted
+
+
+def test_a_second_reader_stands_beside_the_network(run: Run, tmp_path: Path, explained):
+    cohort = held_out(run)
+    ranked = sorted(cohort.studies, key=lambda study: not read_nifti(study.mask, labels=True).array.any())
+    first, unreadable, elsewhere = ranked
+    drawn = read_nifti(first.mask, labels=True)
+    paths = {study.study_id: tmp_path / f"{study.study_id}_2.nii.gz" for study in cohort.studies}
+    fewer = np.where(np.arange(drawn.array.shape[2]) < np.nonzero(drawn.array)[2].max(), drawn.array, 0)
+    Volume(fewer, drawn.affine).write_nifti(paths[first.study_id])
+    paths[unreadable.study_id].write_bytes(b"none")
+    Volume(drawn.array[1:], drawn.affine).write_nifti(paths[elsewhere.study_id])
+    studies = tuple(replace(study, mask_2=paths[study.study_id]) for study in cohort.studies)
+    replace(cohort, studies=studies).write(tmp_path / "cohort")
+    scored = evaluate(run.path, cohort=tmp_path / "cohort")
+
+    unusable = [f for f in scored.findings if f.id == "second-reader-unusable"]
+    assert {f.case for f in unusable} == {unreadable.study_id, elsewhere.study_id}
+    assert all("cohort.csv" in f.action for f in unusable)
+    lesion, common = np.count_nonzero(drawn.array), np.count_nonzero(fewer)
+    agreement = scored.scored.find("segmentation", "dice", "second_reader", "two_readers")
+    assert agreement.n == 1
+    assert agreement.value == pytest.approx(2 * common / (lesion + common))
+    table = read_table(scored.folder / "studies.csv").set_index("study_id")
+    assert {f"second_{name}" for name in ("dice", "iou", "nsd", "hd95_mm")} <= explained("studies.csv") & set(
+        table
+    )
+    network = scored.scored.find("segmentation", "dice", "network", "two_readers")
+    assert network.value == pytest.approx(table.loc[first.study_id, "dice"])
+    difference = scored.scored.find("segmentation", "dice", "network_minus_second_reader", "two_readers")
+    assert difference.value == pytest.approx(network.value - agreement.value)
+    assert f"second_reader {agreement.value:.3g}" in scored.text
+    # nothing else is scored otherwise
+    plain = evaluate(run.path)
+    assert [row for row in scored.scored.rows if row.group != "two_readers"] == list(plain.scored.rows)
 
 
 def test_a_network_that_finds_nothing_stays_scored(run: Run):

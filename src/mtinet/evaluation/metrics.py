@@ -23,6 +23,9 @@ Outcome = Literal["scored", "missed", "hallucinated", "absent", "unlabelled"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 """What became of a study's mask; every table of results counts them."""
 
+OVERLAPS = ("dice", "iou", "nsd", "hd95_mm")
+"""The scores of :class:`MaskScores` that compare two masks."""
+
 _ROUNDING_MM = 1e-4
 """A NIfTI affine holds single precision: a voxel of 2 mm may read as 2.0000001 and lies within 2 mm all the same."""
 

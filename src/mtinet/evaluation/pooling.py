@@ -20,6 +20,7 @@ from mtinet.config.variation import ScoringVariation
 from mtinet.errors import UserError
 from mtinet.evaluation.classification import ClassPredictions
 from mtinet.evaluation.convergence import is_at_rest, mean_movement
+from mtinet.evaluation.metrics import OVERLAPS
 from mtinet.records import RunRecord, StudyScore
 
 ENHANCEMENT_ERRORS = {
@@ -33,7 +34,6 @@ ENHANCEMENT_ERRORS = {
 NETWORK, ORACLE, NONE = "network", "oracle_mask", "none"
 AUROC = "auroc"
 WITHOUT_PROBABILITIES = (ORACLE, NONE, "majority")
-OVERLAPS = ("dice", "iou", "nsd", "hd95_mm")
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from mtinet.evaluation.enhancement import (
     agreement,
     enhancement_values,
 )
-from mtinet.evaluation.metrics import OUTCOMES
+from mtinet.evaluation.metrics import OUTCOMES, OVERLAPS
 from mtinet.evaluation.readouts import CLASSIFIERS, Readouts
 from mtinet.evaluation.statistics import Estimate, FloatArray, PatientBootstrap, Statistic
 from mtinet.evaluation.tables import dominant_lesions, is_found
@@ -30,6 +30,9 @@ from mtinet.evaluation.tables import dominant_lesions, is_found
 ALL = "all"
 NETWORK = "network"
 DETECTED_ONLY = "_detected_only"
+SECOND_READER, TWO_READERS = "second_reader", "two_readers"
+"""The method that a second reader's masks are, and the group of the studies that have them."""
+
 REFERENCES: dict[str, Reference] = {"enhancement": "true", "enhancement_noise_free": "noise_free"}
 SCALES: tuple[Scale, ...] = ("raw", "relative")
 
@@ -97,15 +100,32 @@ def count_outcomes(studies: pd.DataFrame) -> dict[str, int]:
 
 
 def segmentation_rows(population: Population) -> Iterator[Row]:
-    """Mask scores: counts of outcomes, means over all studies, and over those with both masks."""
+    """Mask scores: counts of outcomes, means over all studies, over those with both masks, and a second reader's."""
     studies = population.studies
     for outcome, count in count_outcomes(studies).items():
         estimate = Estimate(float(count), np.nan, np.nan, len(studies))
         yield population.row("segmentation", ALL, f"studies_{outcome}", NETWORK, estimate)
     scored = studies[studies["outcome"] == "scored"]
     for group, table in ((ALL, studies), ("scored", scored)):
-        for metric in ("dice", "iou", "hd95_mm", "nsd"):
+        for metric in OVERLAPS:
             yield population.mean_row("segmentation", group, metric, table, table[metric])
+    yield from _second_reader_rows(population)
+
+
+def _second_reader_rows(population: Population) -> Iterator[Row]:
+    """How well a second reader agrees with the first, and the network with the same on the same studies."""
+    for metric in OVERLAPS:
+        if f"second_{metric}" not in population.studies:
+            continue
+        both = population.studies[population.studies[[metric, f"second_{metric}"]].notna().all(axis=1)]
+        methods = {
+            NETWORK: both[metric],
+            SECOND_READER: both[f"second_{metric}"],
+            f"{NETWORK}_minus_{SECOND_READER}": both[metric] - both[f"second_{metric}"],
+        }
+        for method, values in methods.items():
+            estimate = population.bootstrap.mean(both["patient_id"], values)
+            yield population.row("segmentation", TWO_READERS, metric, method, estimate)
 
 
 def detection_rows(population: Population) -> Iterator[Row]:

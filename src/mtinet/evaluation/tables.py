@@ -1,7 +1,8 @@
 """The two tables that evaluation reads: one row a study, one row a lesion.
 
 ``studies``: ``study_id, patient_id, site, label, predicted_label, gain``, the fields of
-:class:`~mtinet.evaluation.metrics.MaskScores` and of :class:`~mtinet.evaluation.detection.LesionCounts`.
+:class:`~mtinet.evaluation.metrics.MaskScores` and of :class:`~mtinet.evaluation.detection.LesionCounts`; where
+studies have a second reader's mask, ``second_dice, second_iou, second_nsd, second_hd95_mm``.
 
 ``lesions``: one row a reference lesion and one a false-positive component: ``study_id, patient_id, site,
 reference, predicted`` (numbers, empty = none), ``diameter_mm, iou, dice, dominant`` (the largest reference
@@ -24,7 +25,7 @@ import pandas as pd
 
 from mtinet.errors import UserError
 from mtinet.evaluation.detection import LesionCounts
-from mtinet.evaluation.metrics import OUTCOMES, MaskScores
+from mtinet.evaluation.metrics import OUTCOMES, OVERLAPS, MaskScores
 
 TEXT_COLUMNS = ("study_id", "patient_id", "site", "label", "predicted_label", "oracle_label", "outcome")
 STUDY_COLUMNS = (
@@ -81,6 +82,7 @@ def check_tables(
         raise UserError("tables cannot be scored: " + "; ".join(faults))
     signals = {f"{source}_{phase}" for source in SOURCES for phase in phases}
     numbers = {*signals, *(f"p_{label}" for label in classes), *STUDY_COLUMNS, *LESION_COLUMNS, "gain"}
+    numbers |= {f"second_{name}" for name in OVERLAPS}
     numbers -= {*TEXT_COLUMNS, "dominant"}
     studies, study_faults = _typed("studies", studies, numbers)
     lesions, lesion_faults = _typed("lesions", lesions, numbers)

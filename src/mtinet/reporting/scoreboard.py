@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from mtinet.evaluation.detection import size_group_names
 from mtinet.evaluation.metrics import OUTCOMES
-from mtinet.evaluation.sections import ALL, DETECTED_ONLY, NETWORK, Row
+from mtinet.evaluation.sections import ALL, DETECTED_ONLY, NETWORK, SECOND_READER, TWO_READERS, Row
 from mtinet.evaluation.summary import Summary
 from mtinet.reporting.words import UNKNOWN, Quantity, number, phase_name, sentence, size_group_name
 
@@ -138,15 +138,22 @@ def _table(summary: Summary, corner: str, wanted: Sequence[tuple[str, Key]]) -> 
 
 
 def mask_table(summary: Summary) -> Table | None:
-    """Mask scores over all studies and over those with both masks."""
+    """Mask scores over all studies, over those with both masks, and beside a second reader's."""
+    columns = {
+        (ALL, NETWORK): "all studies with a lesion in either mask",
+        ("scored", NETWORK): "both masks have a lesion",
+        (TWO_READERS, NETWORK): "network, where a second reader drew",
+        (TWO_READERS, SECOND_READER): "second reader there",
+    }
+    if summary.find("segmentation", MASK_METRICS[0], SECOND_READER, TWO_READERS) is None:
+        columns = {key: title for key, title in columns.items() if key[0] != TWO_READERS}
     rows = []
     for metric in MASK_METRICS:
-        found = [summary.find("segmentation", metric, NETWORK, group) for group in (ALL, "scored")]
+        found = [summary.find("segmentation", metric, method, group) for group, method in columns]
         if any(row is not None and row.n for row in found):
             cells = tuple(cell(row) if row is not None else Cell("") for row in found)
             rows.append((label_of(metric), cells))
-    columns = ("all studies with a lesion in either mask", "both masks have a lesion")
-    return Table("", columns, 1, tuple(rows)) if rows else None
+    return Table("", tuple(columns.values()), 1, tuple(rows)) if rows else None
 
 
 def detection_table(summary: Summary, size_edges_mm: Sequence[float]) -> Table | None:

@@ -19,6 +19,7 @@ from mtinet.data import variation as vary
 from mtinet.errors import UnusableError
 from mtinet.evaluation import readouts
 from mtinet.evaluation.diagnostics import run_findings
+from mtinet.evaluation.sections import ALL, NETWORK, SECOND_READER, TWO_READERS
 from mtinet.evaluation.summary import Summary, summarise, to_table
 from mtinet.results import Finding
 from mtinet.runs import Run
@@ -33,11 +34,18 @@ from mtinet.workflows.views import save_view
 OnProgress = Callable[[int, int], None]
 
 KEY_FIGURES = (
-    ("Dice", "segmentation", "dice", ("network",)),
-    ("sensitivity", "detection", "sensitivity", ("network",)),
-    ("accuracy", "classification", "accuracy", ("network", *readouts.CLASSIFIERS, "majority")),
-    ("enhancement error (raw)", "enhancement", "mae_raw", ("head", "read_out", "training_mean")),
-    ("enhancement error (% of pre)", "enhancement", "mae_relative", ("head", "read_out", "training_mean")),
+    ("Dice", "segmentation", ALL, "dice", (NETWORK,)),
+    ("Dice, studies of two readers", "segmentation", TWO_READERS, "dice", (NETWORK, SECOND_READER)),
+    ("sensitivity", "detection", ALL, "sensitivity", (NETWORK,)),
+    ("accuracy", "classification", ALL, "accuracy", (NETWORK, *readouts.CLASSIFIERS, "majority")),
+    ("enhancement error (raw)", "enhancement", ALL, "mae_raw", ("head", "read_out", "training_mean")),
+    (
+        "enhancement error (% of pre)",
+        "enhancement",
+        ALL,
+        "mae_relative",
+        ("head", "read_out", "training_mean"),
+    ),
 )
 """What is said first: title, and where it stands in the summary."""
 
@@ -137,6 +145,7 @@ def evaluate(
         claim = claims.claim(study)
         seconds.append(time.perf_counter() - begun)
         rows = StudyRows(run, config, studies, study, claim)
+        findings = [*findings, *rows.findings]
         study_rows.append(rows.study())
         lesion_rows += rows.lesions()
         if not varied:
@@ -161,10 +170,10 @@ def evaluate(
 def key_figures(summary: Summary) -> str:
     """Dice, accuracy and enhancement error with their intervals, and the baselines beside them."""
     lines = []
-    for title, task, metric, methods in KEY_FIGURES:
+    for title, task, group, metric, methods in KEY_FIGURES:
         parts = []
         for method in methods:
-            row = summary.find(task, metric, method)
+            row = summary.find(task, metric, method, group)
             if row is not None and math.isfinite(row.value):
                 interval = f" [{row.low:.3g}, {row.high:.3g}]" if math.isfinite(row.low) else ""
                 parts.append(f"{method} {row.value:.3g}{interval}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,14 @@ from mtinet.cohort import NO_LESION, Cohort, Study
 from mtinet.config import Config
 from mtinet.data.prepared import PreparedStudy
 from mtinet.evaluation.detection import LesionMatch, count_lesions, match_lesions
-from mtinet.evaluation.metrics import score_masks
+from mtinet.evaluation.metrics import OVERLAPS, score_masks
 from mtinet.imaging.masks import equivalent_diameter_mm
 from mtinet.inference.lesions import measured_signal
 from mtinet.model.build import build_discriminator
 from mtinet.model.tdd import TaskDiscriminator
+from mtinet.results import Finding
 from mtinet.runs import Run
-from mtinet.volume import read_nifti
+from mtinet.volume import VolumeError, read_nifti
 from mtinet.workflows.claims import Claim
 
 
@@ -37,6 +39,8 @@ class StudyRows:
         self.classes = run.classes
         self.training_mean = run.document("preparation")["enhancement"]["phase_mean"]
         self.reference = reference_mask(cohort[study.study_id], study)
+        self.findings: list[Finding] = []
+        self.second = self._second_reader(cohort[study.study_id])
         self.matches: list[LesionMatch] = []
         if self.reference is not None:
             threshold = config.evaluation.detection_iou
@@ -62,7 +66,37 @@ class StudyRows:
             "gain": self.prepared.gain,
             **asdict(scores),
             **asdict(count_lesions(self.matches)),
+            **self._second_scores(),
         }
+
+    def _second_scores(self) -> dict[str, float]:
+        """Scores of the second reader's mask, in the place of the network's."""
+        if self.second is None:
+            return {}
+        tolerance_mm = self.config.evaluation.nsd_tolerance_mm
+        scores = score_masks(self.reference, self.second, self.spacing_mm.tolist(), tolerance_mm)
+        return {f"second_{name}": getattr(scores, name) for name in OVERLAPS}
+
+    def _second_reader(self, study: Study) -> NDArray[np.int32] | None:
+        """The second reader's lesion numbers on the grid of the reference; None without both readers."""
+        if self.reference is None or study.mask_2 is None:
+            return None
+        try:
+            second = _as_drawn(study.mask_2, study, self.prepared)
+            if second.shape != self.reference.shape:
+                raise VolumeError(
+                    f"{study.mask_2} has {second.shape} voxels and the image {self.reference.shape}; "
+                    "export it on the image's grid"
+                )
+        except VolumeError as error:
+            cause, _, repair = str(error).partition("; ")
+            text = f"the second reader's mask is not scored: {cause}"
+            repair = f"{repair[:1].upper()}{repair[1:]}, or empty the cell mask_2 of cohort.csv."
+            self.findings.append(
+                Finding("second-reader-unusable", "evaluate", "warning", text, repair, study.study_id)
+            )
+            return None
+        return second
 
     def lesions(self) -> list[dict[str, Any]]:
         """The rows of the lesions' table."""
@@ -151,7 +185,12 @@ def reference_mask(study: Study, prepared: PreparedStudy) -> NDArray[np.int32] |
         return None
     if study.mask is None:
         return np.zeros(prepared.source_shape, dtype=np.int32)
-    mask = read_nifti(study.mask, labels=True)
+    return _as_drawn(study.mask, study, prepared)
+
+
+def _as_drawn(path: Path, study: Study, prepared: PreparedStudy) -> NDArray[np.int32]:
+    """Lesion numbers of a reader's mask on the reference phase's own grid."""
+    mask = read_nifti(path, labels=True)
     if study.mask_phase and study.mask_phase != study.reference_phase:
         # it moves with the phase on which it was drawn
         motion = prepared.motion(study.mask_phase)
