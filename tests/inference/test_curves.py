@@ -108,3 +108,12 @@ def test_what_hepatocytes_hold_is_no_part_of_the_curve(scene, lesion_of):
     assert found["curve_type"].reason.startswith("arterial to portal_venous")
     _, found = measured(scene, lesion_of, core=core, liver=liver)
     assert found["curve_type"].finding == "washout"
+
+
+def test_reasons_name_what_is_missing(scene, lesion_of):
+    alone, _ = measured(scene, lesion_of, liver={"pre": 100.0})
+    (relative,) = [m for m in alone if m.name == "relative_enhancement"]
+    assert relative.reason == "no later phase that shows the lesion"
+    liver = {"pre": 100.0, "arterial": 120.0, "transitional": 170.0, "hepatobiliary": 200.0}
+    _, rates = measured(scene, lesion_of, core=liver, liver=liver, agent="gadoxetate")
+    assert "outside the hepatocytes" in rates["curve_type"].reason

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mtinet.inference.growth import changes, with_changes
+from mtinet.inference.growth import Shown, changes, with_changes
 from mtinet.results import Lesion, Measurement, Result
+from mtinet.volume import Volume
 
 
 def lesion(number: int, centre, diameter: float, axial: float | None = None) -> Lesion:
@@ -74,3 +75,57 @@ def test_the_changes_join_the_measurements_with_the_prior_study_named():
     assert [m.finding for m in now.lesions[1].measurements if m.name == "growth"] == ["new"]
     (vanished,) = [m for m in now.measurements if m.name == "vanished_lesions"]
     assert vanished.value == 1.0
+
+
+# ---------------------------------------------------------------------- what the images show
+def image(low: float, high: float) -> Volume:
+    """Slices of 2 mm from ``low`` to ``high``; wide in the plane."""
+    affine = np.diag([4.0, 4.0, 2.0, 1.0])
+    affine[:3, 3] = (-98.0, -98.0, low + 1.0)
+    return Volume(np.zeros((50, 50, round((high - low) / 2)), dtype=np.float32), affine)
+
+
+def test_what_was_not_imaged_is_neither_new_nor_vanished():
+    low, high = lesion(1, (0, 0, -30), 10.0), lesion(2, (0, 0, 30), 10.0)
+    whole, upper = image(-60, 60), image(0, 60)
+    # the prior study did not reach down, then this one
+    (_, found) = changes([high, low], [high], shown=Shown(upper, whole))
+    assert (found.prior_number, found.imaged) == (None, False)
+    assert changes([high, low], [high], shown=Shown(whole, whole))[1].imaged
+    *_, gone = changes([high], [high, low], shown=Shown(whole, upper))
+    assert (gone.number, gone.imaged) == (None, False)
+    # what counts is where it lies in the other study
+    shift = np.eye(4)
+    shift[2, 3] = 40.0
+    prior = [lesion(1, (0, 0, -30), 10.0)]
+    *_, moved = changes([], prior, shift, Shown(whole, upper))
+    assert moved.imaged
+
+
+def test_what_was_not_imaged_is_told():
+    def result(name, *lesions):
+        return Result(name, ("pre",), "pre", ("hcc",), lesions)
+
+    low, high = lesion(1, (0, 0, -30), 10.0), lesion(2, (0, 0, 30), 10.0)
+    shown = Shown(image(0, 60), image(-60, 10))
+    now = with_changes(result("new", low), result("old", high, lesion(3, (40, 0, 5), 6.0)), shown=shown)
+    (growth,) = [m for m in now.lesions[0].measurements if m.name == "growth"]
+    assert growth.finding == "not assessable"
+    assert "do not show" in growth.reason
+    (vanished,) = now.measurements
+    assert vanished.value == 1.0
+    assert "1 more lie outside" in vanished.reason
+
+
+@pytest.mark.parametrize(("then", "now", "at_edge"), [(2, 60, "then"), (60, 2, "now"), (60, 60, "")])
+def test_a_lesion_at_the_edge_of_the_images_may_be_cut(then, now, at_edge):
+    one = [lesion(1, (0, 0, 0), 10.0, 10.0)]
+    (change,) = changes(one, one, shown=Shown(image(-60, then), image(-60, now)))
+    assert change.at_edge == at_edge
+    found = with_changes(
+        Result("new", ("pre",), "pre", ("hcc",), tuple(one)),
+        Result("old", ("pre",), "pre", ("hcc",), tuple(one)),
+        shown=Shown(image(-60, then), image(-60, now)),
+    )
+    (volume,) = [m for m in found.lesions[0].measurements if m.name == "volume_change"]
+    assert ("edge" in volume.reason) == bool(at_edge)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mtinet.config import MeasurementSettings
+from mtinet.inference.curves import tissue_signal
 from mtinet.inference.reference_tissue import aorta, liver_around, whole_liver
 
 SETTINGS = MeasurementSettings()
@@ -140,3 +141,29 @@ def test_where_it_is_not_seen_it_is_not_found(scene, without):
     found = aorta(replace(observed, signal=signal))
     assert not found.found
     assert found.reason.startswith("not found")
+
+
+def test_a_late_arterial_phase_shows_the_aorta_where_there_is_no_other(scene):
+    observed = trunk(scene)
+    late = {"arterial_late" if phase == "arterial" else phase: v for phase, v in observed.signal.items()}
+    assert aorta(replace(observed, signal=late)).mean("arterial_late") == pytest.approx(900.0, rel=0.02)
+
+
+@pytest.mark.parametrize("tissue", ["liver", "aorta"])
+@pytest.mark.parametrize("phase", ["pre", "delayed"])
+def test_a_phase_that_does_not_show_a_tissue_says_so(scene, tissue, phase):
+    observed = trunk(scene)
+    image = observed.signal[phase].copy()
+    image[round(0.4 * len(image)) :] = 0.0
+    observed = replace(observed, signal={**observed.signal, phase: image})
+    read = aorta(observed) if tissue == "aorta" else whole_liver(observed, MeasurementSettings())
+    found = {(m.name, m.phase): m for m in tissue_signal(tissue, read, 1.0)}
+    missing = found[f"{tissue}_signal", phase]
+    assert (missing.finding, missing.value) == ("not assessable", None)
+    assert tissue in missing.reason
+    assert found[f"{tissue}_signal", "arterial"].value > 0
+    relative = [m for (name, _), m in found.items() if name == f"{tissue}_relative_enhancement"]
+    if phase == "pre":
+        assert [(m.value, m.reason) for m in relative] == [(None, missing.reason)]
+    else:
+        assert {m.phase for m in relative} == {"arterial", "portal_venous"}

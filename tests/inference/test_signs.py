@@ -262,3 +262,18 @@ def test_turning_the_axes_changes_no_sign(scene, lesion_of, curves, axes, flip):
     assert {k: m.finding for k, m in before.items()} == {k: m.finding for k, m in after.items()}
     for name in ("hyperenhancing_core", "hyperenhancing_shell"):
         assert after[name, "arterial"].value == pytest.approx(before[name, "arterial"].value)
+
+
+def test_washout_without_a_later_phase_has_a_reason(scene, lesion_of, curves):
+    early = {phase: value for phase, value in curves["liver"].items() if phase in ("pre", "arterial")}
+    found = signs(scene(liver=early), lesion_of)
+    for name in ("washout", "liver_to_lesion", "capsule"):
+        assert finding(found, name, "") == "not assessable"
+        assert "later than the arterial" in found[name, ""].reason
+
+
+def test_a_lesion_without_signal_has_no_washout_to_tell(scene, lesion_of, curves):
+    found = signs(scene(core={**curves["still"], "delayed": -1.0}, noise=0.01), lesion_of)
+    for name in ("washout", "liver_to_lesion"):
+        assert finding(found, name, "delayed") == "not assessable"
+        assert "no signal" in found[name, "delayed"].reason

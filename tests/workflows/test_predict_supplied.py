@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import mtinet
+from mtinet.cohort import Study
 from mtinet.errors import UserError
 from mtinet.volume import Volume, read_nifti
 from mtinet.workflows.predict import PredictOptions, predict
@@ -155,6 +156,8 @@ def test_a_liver_mask_off_the_grid_costs_the_liver_and_not_the_study(toy_run, tm
     alone = mtinet.load(toy_run.path)(tmp_path / "study")
     assert [f.id for f in alone.findings] == [f.id for f in result.findings]
     assert values(alone) == values(result)
+    read = mtinet.load(toy_run.path)(Study.from_folder(tmp_path / "study"))
+    assert "liver-not-used" in {f.id for f in read.findings}
     # a program may draw it instead
     options = PredictOptions(supplied=Supplied("gadobutrol", segmenter(toy.liver)))
     (drawn,) = predict(toy_run.path, tmp_path / "study", tmp_path / "drawn", options).results

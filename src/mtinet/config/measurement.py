@@ -19,9 +19,11 @@ class MeasurementSettings(Settings):
         2.5,
         description="liver voxels off the median by more robust standard deviations in any phase are vessels",
     )
-    min_liver_voxels: Count = Field(30, description="with fewer there is no liver to compare with")
+    min_liver_voxels: Annotated[int, Field(ge=2)] = Field(
+        30, description="with fewer there is no liver to compare with"
+    )
     shell_share: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.5, description="the outer part of the way from a lesion's outline to its deepest voxel is its shell"
+        0.5, description="the outer part of the way from a lesion's outline to its deepest point is its shell"
     )
     min_core_voxels: Count = Field(8, description="a lesion with a smaller core is not divided")
     hyperenhancing_share: Fraction = Field(

@@ -31,13 +31,17 @@ def tissue_signal(name: str, tissue: Tissue, unit: float) -> list[Measurement]:
     if not tissue.found:
         return [Measurement(f"{name}_signal", finding=NOT_ASSESSABLE, reason=tissue.reason)]
     means = {str(phase): unit * tissue.mean(phase) for phase in tissue.signal}
-    return [
-        *(Measurement(f"{name}_signal", value, phase=phase) for phase, value in means.items()),
-        *(
-            Measurement(f"{name}_relative_enhancement", value, "%", phase)
-            for phase, value in relative_enhancement(means).items()
-        ),
+    relative = relative_enhancement(means)
+    found = [Measurement(f"{name}_signal", value, phase=phase) for phase, value in means.items()]
+    found += [
+        Measurement(f"{name}_signal", None, "1", phase, NOT_ASSESSABLE, reason)
+        for phase, reason in tissue.not_shown.items()
     ]
+    found += [Measurement(f"{name}_relative_enhancement", v, "%", p) for p, v in relative.items()]
+    if not relative:
+        reason = tissue.not_shown.get("pre", "no signal before and after the injection")
+        found.append(Measurement(f"{name}_relative_enhancement", None, "%", "", NOT_ASSESSABLE, reason))
+    return found
 
 
 def signal_of(region: Region, liver: Tissue, vessel: Tissue, unit: float) -> list[Measurement]:
@@ -55,7 +59,10 @@ def signal_of(region: Region, liver: Tissue, vessel: Tissue, unit: float) -> lis
     relative = relative_enhancement({str(phase): value for phase, value in means.items()})
     found += [Measurement("relative_enhancement", v, "%", p) for p, v in relative.items()]
     if not relative:
-        found.append(Measurement("relative_enhancement", None, "%", "", NOT_ASSESSABLE, _no_pre(region)))
+        reason = (
+            _no_pre(region) if not means.get("pre", 0.0) > 0.0 else "no later phase that shows the lesion"
+        )
+        found.append(Measurement("relative_enhancement", None, "%", "", NOT_ASSESSABLE, reason))
     for name, tissue in (("signal_to_liver", liver), ("signal_to_aorta", vessel)):
         if not tissue.found:
             found.append(Measurement(name, None, "%", "", NOT_ASSESSABLE, tissue.reason))
@@ -85,7 +92,7 @@ def kinetics_of(region: Region, observed: Observed, settings: MeasurementSetting
     if not before > 0.0:
         reason = _no_pre(region)
     elif len(after) < 2:
-        reason = "fewer than two phases after the injection"
+        reason = "fewer than two phases after the injection in which the agent is outside the hepatocytes"
     if reason:
         return [
             Measurement("wash_in_rate", None, "%/min", "", NOT_ASSESSABLE, reason),

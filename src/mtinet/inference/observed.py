@@ -115,8 +115,10 @@ class Region:
         return bool(self.shell.any())
 
     def mean(self, phase: Phase, part: BoolArray) -> float:
-        """Mean signal of a part of it in a phase."""
-        return float(self.signal[phase][part].mean(dtype=np.float64))
+        """Mean signal of a part of it in a phase, as far as the field of view covers it; 0 where it does not."""
+        values = self.signal[phase][part]
+        values = values[values != 0]
+        return float(values.mean(dtype=np.float64)) if values.size else 0.0
 
 
 def shows(voxels: NDArray[Any]) -> bool:
@@ -163,20 +165,23 @@ def cut_out(observed: Observed, number: int, box: Box, settings: MeasurementSett
     )
 
 
-def _depth_mm(inside: BoolArray, sampling: tuple[float, float, float], step_mm: float) -> NDArray[np.float64]:
-    """Distance to the outline, which lies half a step from the nearest voxel outside."""
-    return np.asarray(ndimage.distance_transform_edt(inside, sampling=sampling) - 0.5 * step_mm)
-
-
 def _shell(
     inside: BoolArray, spacing_mm: tuple[float, float, float], settings: MeasurementSettings
 ) -> BoolArray:
-    """The outer part of a lesion; nothing where the inner part would hold too few voxels."""
-    depth = _depth_mm(inside, spacing_mm, min(spacing_mm))
-    shell = inside & (depth <= settings.shell_share * depth.max())
+    """The outer part of a lesion; nothing where the inner part would hold too few voxels.
+
+    Depth is the distance to the sides of the voxels outside, however thick those are.  The deepest point may lie
+    between voxels: where slices are thick, the deepest middle of a voxel is far from it.
+    """
+    # every second point of this lattice is a voxel's middle, those between lie on the sides
+    outside = np.zeros([2 * n + 1 for n in inside.shape], dtype=bool)
+    outside[1::2, 1::2, 1::2] = ~inside
+    outside = ndimage.binary_dilation(outside, np.ones((3, 3, 3), dtype=bool))
+    depth = ndimage.distance_transform_edt(~outside, sampling=[step / 2 for step in spacing_mm])
+    shell = inside & (depth[1::2, 1::2, 1::2] <= settings.shell_share * depth.max())
     if np.count_nonzero(inside & ~shell) < settings.min_core_voxels:
         return np.zeros_like(inside)
-    return shell
+    return np.asarray(shell)
 
 
 def _band(inside: BoolArray, spacing_mm: tuple[float, float, float], thickness_mm: float) -> BoolArray:
@@ -185,7 +190,7 @@ def _band(inside: BoolArray, spacing_mm: tuple[float, float, float], thickness_m
     Towards the poles the outline runs through the thickness of a slice.
     """
     _, y, x = spacing_mm
-    depth = _depth_mm(inside, (_APART_MM, y, x), min(y, x))
+    depth = ndimage.distance_transform_edt(inside, sampling=(_APART_MM, y, x)) - 0.5 * min(y, x)
     areas = inside.sum(axis=(1, 2))
     middle = (areas >= 0.5 * areas.max())[:, None, None]
     return np.asarray(inside & middle & (depth <= max(thickness_mm, 0.75 * max(y, x))))

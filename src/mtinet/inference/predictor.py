@@ -163,11 +163,12 @@ class Predictor(Reader):
             times, faults = trusted_times(study.times_s, study.study_id)
             study = replace(_loaded(study), times_s=times)
         else:
-            study, faults = without_unusable_liver(_loaded(Study.from_folder(Path(study))))
+            study = _loaded(Study.from_folder(Path(study)))
+        study, unusable = without_unusable_liver(study)
         prepared = prepare_for_prediction(study, self.config.phases, self.config.preparation)
         found = self.predict_prepared(prepared, study.agent)
         # what the images cannot tell comes before what the model says of them
-        return with_findings(found, (*faults, *image_limits(study, self.config.phases)))
+        return with_findings(found, (*faults, *unusable, *image_limits(study, self.config.phases)))
 
     def predict_prepared(
         self, study: PreparedStudy, agent: str = "", *, measured: bool = True

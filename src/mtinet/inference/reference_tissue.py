@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -37,10 +37,13 @@ class Tissue:
         Their values by phase that shows the tissue, each of shape (n,); empty where it was not found.
     reason : str
         Why it was not found.
+    not_shown : dict
+        By phase of the study that does not show the tissue: why.
     """
 
     signal: Mapping[Phase, NDArray[np.float64]] = field(default_factory=dict)
     reason: str = ""
+    not_shown: Mapping[Phase, str] = field(default_factory=dict)
 
     @property
     def found(self) -> bool:
@@ -87,7 +90,12 @@ def whole_liver(observed: Observed, settings: MeasurementSettings) -> Tissue:
     free = observed.liver & (observed.labels == 0)
     values = {phase: observed.signal[phase][free].astype(np.float64) for phase in observed.phases}
     shown = {phase: signal for phase, signal in values.items() if shows(signal)}
-    return _without_vessels(shown, settings, "liver outside lesions")
+    found = _without_vessels(shown, settings, "liver outside lesions")
+    return replace(found, not_shown=_not_covered(values.keys() - shown.keys(), observed, "the liver"))
+
+
+def _not_covered(lost: Set[Phase], observed: Observed, tissue: str) -> dict[Phase, str]:
+    return {p: f"the phase's field of view does not cover {tissue}" for p in observed.phases if p in lost}
 
 
 def _without_vessels(
@@ -133,7 +141,7 @@ def aorta(observed: Observed) -> Tissue:
     ----------
     observed : Observed
     """
-    arterial = observed.signal.get("arterial")
+    arterial = observed.signal.get("arterial", observed.signal.get("arterial_late"))
     if arterial is None:
         return Tissue(reason="not found: there is no arterial phase")
     slices = len(arterial)
@@ -156,7 +164,8 @@ def aorta(observed: Observed) -> Tissue:
         return Tissue(reason="not found: the vessel before the spine is hardly brighter than the body")
     read = {phase: observed.signal[phase][inside].astype(np.float64) for phase in observed.phases}
     # 0 lies outside the field of view
-    return Tissue({phase: v[v != 0] for phase, v in read.items() if np.mean(v != 0) >= _COVERED})
+    shown = {phase: v[v != 0] for phase, v in read.items() if np.mean(v != 0) >= _COVERED}
+    return Tissue(shown, not_shown=_not_covered(read.keys() - shown.keys(), observed, "the aorta"))
 
 
 def _discs(

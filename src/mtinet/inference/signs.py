@@ -6,6 +6,8 @@ at risk.  What is not known (agent, liver, unenhanced phase) makes a sign not as
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from mtinet.config import MeasurementSettings, Phase
@@ -14,6 +16,7 @@ from mtinet.inference.observed import BoolArray, Observed, Region
 from mtinet.inference.reference_tissue import Tissue
 from mtinet.results import Measurement
 
+_NONE_LATER = "no phase later than the arterial one shows the lesion"
 _SECTORS = 8
 _CAPSULE_PHASES: tuple[Phase, ...] = ("delayed", "transitional", "portal_venous")
 """The latest present is taken."""
@@ -70,7 +73,8 @@ def hyperenhancement(
     error = of_liver.std(ddof=1) * np.sqrt(1.0 + 1.0 / liver.count)
     more = gain > of_liver.mean() + settings.standard_errors * error
     hyper = more & (region.signal[phase] > liver.mean(phase))
-    core = _share(hyper, region.core)
+    seen = (region.signal[phase] != 0) & (region.signal["pre"] != 0)
+    core = _share(hyper, region.core & seen)
     core_is = core >= settings.hyperenhancing_share
     found = [
         Measurement("hyperenhancing_core", 100.0 * core, "%", phase),
@@ -83,7 +87,7 @@ def hyperenhancement(
             Measurement("hyperenhancing_shell", None, "%", phase, NOT_ASSESSABLE, small),
             Measurement("rim_arterial_hyperenhancement", None, "1", phase, NOT_ASSESSABLE, small),
         ]
-    shell = _share(hyper, region.shell)
+    shell = _share(hyper, region.shell & seen)
     rim = shell >= settings.hyperenhancing_share and not core_is
     return [
         *found,
@@ -108,19 +112,29 @@ def washout(
     phase alone can show washout, and a hepatobiliary phase never does.
     """
     later = [phase for phase in region.signal if phase not in ("pre", "arterial", "arterial_late")]
+    if not later:
+        return _no_washout("", _NONE_LATER)
     found = []
     for phase in later:
         reason = _missing(observed, region, liver, ("pre", _arterial(region)))
+        ratio = 0.0 if reason else _ratio(region, liver, phase, region.core)
         if not reason and phase not in extracellular_phases(region.signal, observed.agent):
             reason = "hepatocytes hold the agent in this phase: a dark lesion is no washout"
+        elif not reason and not math.isfinite(ratio):
+            reason = "the lesion has no signal in this phase"
         if reason:
-            found.append(Measurement("liver_to_lesion", None, "%", phase, NOT_ASSESSABLE, reason))
-            found.append(Measurement("washout", None, "1", phase, NOT_ASSESSABLE, reason))
+            found += _no_washout(phase, reason)
             continue
-        ratio = _ratio(region, liver, phase, region.core)
         found.append(Measurement("liver_to_lesion", ratio, "%", phase))
         found.append(_washout_in(observed, region, liver, phase, settings))
     return found
+
+
+def _no_washout(phase: str, reason: str) -> list[Measurement]:
+    return [
+        Measurement("liver_to_lesion", None, "%", phase, NOT_ASSESSABLE, reason),
+        Measurement("washout", None, "1", phase, NOT_ASSESSABLE, reason),
+    ]
 
 
 def _washout_in(
@@ -171,7 +185,7 @@ def capsule(observed: Observed, region: Region, liver: Tissue, settings: Measure
     """
     phase = next((p for p in _CAPSULE_PHASES if p in region.signal), None)
     if phase is None:
-        return Measurement("capsule", finding=NOT_ASSESSABLE, reason="no phase later than the arterial one")
+        return Measurement("capsule", finding=NOT_ASSESSABLE, reason=_NONE_LATER)
     reason = _missing(observed, region, liver, (phase,))
     if not reason and not region.divided:
         reason = "too small to tell core and shell apart"
@@ -182,6 +196,7 @@ def capsule(observed: Observed, region: Region, liver: Tissue, settings: Measure
     bright = 0
     for sector in range(_SECTORS):
         values = image[region.band & (region.sector == sector)]
+        values = values[values != 0]
         if values.size:
             mean = float(values.mean(dtype=np.float64))
             over_core = sd * np.sqrt(1.0 / values.size + 1.0 / np.count_nonzero(region.core))

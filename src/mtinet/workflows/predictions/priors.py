@@ -25,7 +25,7 @@ from mtinet.imaging.registration import Registration, register
 from mtinet.imaging.resampling import resample_labels
 from mtinet.inference.certainty import method_key
 from mtinet.inference.curves import NOT_ASSESSABLE
-from mtinet.inference.growth import with_changes
+from mtinet.inference.growth import Shown, with_changes
 from mtinet.results import Finding, Measurement, Result, Severity
 from mtinet.volume import Volume
 from mtinet.workflows.predictions.dicom_jobs import DicomJob
@@ -218,7 +218,8 @@ class Prior:
                 "of the model",
                 "Predict the prior study with the same model.",
             )
-        return with_changes(replace(result, findings=tuple(findings)), self.result, to_now)
+        shown = Shown(moving, study.image(phase))
+        return with_changes(replace(result, findings=tuple(findings)), self.result, to_now, shown)
 
 
 def _without_growth(result: Result, reason: str) -> Result:
