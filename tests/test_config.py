@@ -160,6 +160,10 @@ def test_assignments_are_read_as_the_fields_type(assignment, name, value):
         (["phases=pre,portal"], "portal_venous"),
         (["augmentation.scale=1"], "augmentation.scale"),
         (["model=unet_cnn", "head.readout=none", "head.pooling=global"], "no lesion to see"),
+        (
+            ["encoder.norm=instance", "sampling.patch_size=2,2"],
+            "encoder.norm=instance makes maps of one voxel",
+        ),
     ],
 )
 def test_a_wrong_name_or_value_says_what_is_valid(assignments, message):

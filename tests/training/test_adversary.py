@@ -88,3 +88,15 @@ def test_each_update_of_each_step_has_noise_of_its_own(adversary):
         for repeat in range(3)
     }
     assert len(draws) == 9
+
+
+def test_a_discriminator_that_cannot_learn_from_a_step_says_nothing_in_it(adversary, prediction, batch):
+    adversary.settings = TddSettings(pairs="shuffled")
+    numbers, cost = adversary.play(adversary.pairs(prediction, batch), 1, 0.5, 1.0)
+    assert numbers
+    assert cost > 0
+    batch["lesion_class"][:] = 1
+    numbers, cost = adversary.play(adversary.pairs(prediction, batch), 1, 0.5, 1.0)
+    assert (numbers, cost.item()) == ({}, 0.0)
+    cost.backward()
+    assert not prediction.enhancement.grad.any()

@@ -223,7 +223,7 @@ def test_nan_loss_stops_and_keeps_the_last_checkpoint(toy_cohort: Cohort, tmp_pa
     assert "nan-loss" in [f.id for f in run.findings()]
     checkpoint, _ = run.latest_checkpoint()
     assert checkpoint is not None
-    assert f"the checkpoint of step {checkpoint.step} is good" in str(told.value)
+    assert f"the checkpoint of step {checkpoint.step} is kept" in str(told.value)
     rare = resolve_on(sick, ["training.checkpoint_every=14"])
     with pytest.raises(TrainingError, match="there is no checkpoint yet"):
         train(toy_cohort.folder, tmp_path / "rare", rare, OPTIONS)

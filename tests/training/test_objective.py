@@ -142,6 +142,26 @@ def test_uncertainty_weighting_learns_its_variances():
     assert torch.allclose(objective.log_variance.grad, torch.tensor([0.5 - 2.0, 0.5 - 0.4, 0.5 - 0.4]))
 
 
+def test_a_task_without_a_label_says_nothing_about_its_weight(make_batch):
+    config = resolve("tiny", assignments=["objective.weighting=uncertainty"])
+    batch = make_batch(config)
+    batch["lesion_class"][:] = -1
+    network, objective = build_network(config, 2), Objective(config.objective, config.tim)
+    regions = one_hot_regions(batch["labels"], batch["region_valid"].shape[1])
+    prediction = network(batch["image"], batch["phase_present"], batch["phase_times_s"], regions)
+    labelled = objective.labelled(prediction, batch, own)
+    assert {name: float(there) for name, there in labelled.items()} == {
+        "segmentation": 1.0,
+        "regression": 1.0,
+        "classification": 0.0,
+    }
+    weighted = objective.weighted(objective.terms(prediction, batch, None, own), 1.0, labelled)
+    torch.stack(list(weighted.values())).sum().backward()
+    gradient = objective.log_variance.grad
+    assert gradient[2] == 0.0
+    assert (gradient[:2] != 0.0).all()
+
+
 def test_projected_gradients_remove_conflicts_and_keep_agreement():
     rng = np.random.default_rng(0)
     agree = {"a": torch.tensor([1.0, 0.0]), "b": torch.tensor([1.0, 1.0])}

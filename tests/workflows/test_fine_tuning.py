@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mtinet.config import Config, resolve
-from mtinet.model.build import build_network, class_tensors
+from mtinet.model.build import build_network, class_tensors, enhancement_tensors
 from mtinet.model.network import MultiTaskNetwork
 from mtinet.runs import Run
 from mtinet.workflows.fine_tuning import initialise
@@ -63,3 +63,49 @@ def test_what_belongs_to_other_phases_starts_fresh(tmp_path: Path, changes):
     # one encoder for all phases knows none of them
     assert (weights[0] in taken) == (changes == ())
     assert [name for name in own if name in taken - fresh]
+
+
+@pytest.mark.parametrize("model", ["mtinet", "basic_unet", pytest.param("unet_cnn", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("there", "here"), [("none", "residual"), ("residual", "none")])
+def test_what_says_the_enhancement_is_not_taken_for_what_is_added_to_it(tmp_path: Path, model, there, here):
+    configs = [resolve("tiny", assignments=[f"model={model}", f"head.readout={r}"]) for r in (there, here)]
+    start, trained = untrained(tmp_path / "run", configs[0], ("cyst", "hcc"))
+    network = build_network(configs[1], 2)
+    untouched = build_network(configs[1], 2).state_dict()
+    (finding,) = initialise(network, start, ("cyst", "hcc"))
+    assert f"head.readout={there} there and {here} here" in finding.meaning
+    fresh = enhancement_tensors(configs[1], 2)
+    assert fresh
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, untouched[name] if name in fresh else trained.state_dict()[name]), name
+
+
+def test_a_shared_encoder_becomes_that_of_each_phase_and_not_the_other_way(tmp_path: Path):
+    shared, single = (resolve("tiny", assignments=[f"encoder.shared={s}"]) for s in ("true", "false"))
+    start, trained = untrained(tmp_path / "shared", shared, ("cyst", "hcc"))
+    network = build_network(single, 2)
+    assert initialise(network, start, ("cyst", "hcc")) == []
+    one = trained.state_dict()
+    for name, tensor in network.state_dict().items():
+        place, _, rest = name.removeprefix("encoder.encoders.").partition(".")
+        like = f"encoder.encoders.0.{rest}" if place.isdigit() else name
+        assert torch.equal(tensor, one[like]), name
+
+    start, _ = untrained(tmp_path / "single", single, ("cyst", "hcc"))
+    network = build_network(shared, 2)
+    (finding,) = initialise(network, start, ("cyst", "hcc"))
+    assert "one for all here" in finding.meaning
+    untouched = build_network(shared, 2).state_dict()
+    encoder = [name for name in untouched if name.startswith("encoder.encoders.")]
+    assert all(torch.equal(network.state_dict()[name], untouched[name]) for name in encoder)
+
+
+def test_another_network_is_a_warning_with_the_repair(tmp_path: Path):
+    start, _ = untrained(tmp_path / "run", resolve("tiny"), ("cyst", "hcc"))
+    same = build_network(resolve("tiny"), 2)
+    (finding,) = initialise(same, start, ("cyst", "icc"))
+    assert finding.severity == "note"
+    wider = build_network(resolve("tiny", assignments=["encoder.stem=2"]), 2)
+    (finding,) = initialise(wider, start, ("cyst", "hcc"))
+    assert finding.severity == "warning"
+    assert "--config" in finding.action

@@ -297,8 +297,24 @@ class Config(Settings):
                 "model=unet_cnn sees the image around each lesion, and with head.pooling=global there is no lesion "
                 "to see: set head.pooling=lesion"
             )
+        if self.model == "mtinet" and self._normalises_single_voxels():
+            raise ValueError(
+                f"encoder.norm={self.encoder.norm} makes maps of one voxel constant, and so the deepest ones with "
+                f"sampling.patch_size={','.join(map(str, self.sampling.patch_size))}: take larger patches, fewer "
+                "encoder.channels, or encoder.norm=batch"
+            )
         if self.head.width % self.head.heads or self.tdd.width % self.tdd.heads:
             raise ValueError("width must be a multiple of heads (in head and in tdd)")
         if len(set(self.phases)) != len(self.phases):
             raise ValueError("phases names a phase twice")
         return self
+
+    def _normalises_single_voxels(self) -> bool:
+        """Whether the deepest maps are normalised one by one and have one voxel."""
+        *_, deepest = self.encoder.channels
+        if self.encoder.norm == "batch" or (self.encoder.norm == "group" and deepest > 8):
+            return False
+        sides = [-(-side // self.encoder.stem) for side in self.sampling.patch_size]
+        for _ in self.encoder.channels[1:]:
+            sides = [-(-side // 2) for side in sides]
+        return max(sides) == 1

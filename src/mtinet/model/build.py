@@ -50,6 +50,18 @@ def phase_tensors(config: Config, n_classes: int) -> set[str]:
     return found
 
 
+def enhancement_tensors(config: Config, n_classes: int) -> set[str]:
+    """Names of the network's tensors that say the enhancement, or what is added to it (``head.readout``)."""
+    one, two = (
+        build_network(
+            config.model_copy(update={"head": config.head.model_copy(update={"readout": readout})}), n_classes
+        ).state_dict()
+        for readout in ("none", "residual")
+    )
+    # what is added to the signal starts at zero
+    return {name for name, tensor in one.items() if not torch.equal(tensor, two[name])}
+
+
 def _resized(config: Config, n_classes: int, other: Config, other_classes: int) -> dict[str, int]:
     """First axis by name in which tensors of two networks differ in length."""
     one, two = (build_network(c, n).state_dict() for c, n in ((config, n_classes), (other, other_classes)))

@@ -84,6 +84,15 @@ class Adversary:
             label,
         )
 
+    def play(self, pairs: Pairs, step: int, progress: float, rate: float) -> tuple[dict[str, float], Tensor]:
+        """Update the discriminator, and what the predicted pairs then cost the network.
+
+        A discriminator that could learn nothing from this step (``pairs=shuffled`` and one class only) has nothing to
+        say in it.
+        """
+        numbers = self.update(pairs, step, progress, rate)
+        return numbers, self.generator_loss(pairs, step, progress) * bool(numbers)
+
     def update(self, pairs: Pairs, step: int, progress: float, rate: float) -> dict[str, float]:
         """Update the discriminator on detached pairs; ``rate`` scales its learning rate."""
         pairs = pairs.detached

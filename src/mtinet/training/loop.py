@@ -236,9 +236,12 @@ class Trainer:
         numbers: dict[str, float] = {}
         if self.adversary is not None and self.objective.weight("adversarial", progress) > 0:
             pairs = self.adversary.pairs(prediction, batch)
-            numbers |= self.adversary.update(pairs, self._step, progress, self.diagnostics.discriminator_rate)
-            terms["adversarial"] = self.adversary.generator_loss(pairs, self._step, progress)
-        weighted = self.objective.weighted(terms, progress)
+            rate = self.diagnostics.discriminator_rate
+            judged, terms["adversarial"] = self.adversary.play(pairs, self._step, progress, rate)
+            numbers |= judged
+        uncertain = self.config.objective.weighting == "uncertainty"
+        labelled = self.objective.labelled(prediction, batch, self._count) if uncertain else None
+        weighted = self.objective.weighted(terms, progress, labelled)
         total = torch.stack(list(weighted.values())).sum()
         numbers |= {name: float(term.detach()) for name, term in terms.items()} | {
             "total": float(total.detach())
@@ -309,7 +312,7 @@ class Trainer:
         bad = ", ".join(name for name, value in numbers.items() if not math.isfinite(value))
         kept = self.run.latest_checkpoint()[0]
         remains = (
-            "there is no checkpoint yet" if kept is None else f"the checkpoint of step {kept.step} is good"
+            "there is no checkpoint yet" if kept is None else f"the checkpoint of step {kept.step} is kept"
         )
         finding = Finding(
             "nan-loss",

@@ -163,17 +163,31 @@ class Objective(nn.Module):
         total, n = tim_loss(read.signal, prediction.enhancement.float(), truth, available, self.tim)
         return total / count(n).clamp_min(1e-8)
 
-    def weighted(self, terms: Mapping[str, Tensor], progress: float) -> dict[str, Tensor]:
+    def labelled(self, prediction: Prediction, batch: Sample, count: Count) -> dict[str, Tensor]:
+        """Of each task 1 where any process has a label of it in this step, else 0."""
+        valid = batch["region_valid"] & prediction.region_valid
+        there = {
+            "segmentation": batch["mask_known"],
+            "regression": batch["enhancement_known"] & valid.unsqueeze(-1),
+            "classification": (batch["lesion_class"] >= 0) & valid,
+        }
+        return {name: (count(known.sum()) > 0).float() for name, known in there.items()}
+
+    def weighted(
+        self, terms: Mapping[str, Tensor], progress: float, labelled: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
         """The terms with their weights.
 
         With ``weighting=uncertainty`` the three tasks are scaled by exp(-s) and s/2 is added, s being learned
-        (Kendall, Gal and Cipolla, CVPR 2018).
+        (Kendall, Gal and Cipolla, CVPR 2018).  A task without a label in this step (``labelled``, by default all have
+        one) says nothing about s: its weight would grow without bound.
         """
         out = {name: self.weight(name, progress) * term for name, term in terms.items()}
         if self.settings.weighting == "uncertainty":
             for i, name in enumerate(TASKS):
                 if self.weight(name, progress) > 0:
-                    out[name] = out[name] * torch.exp(-self.log_variance[i]) + 0.5 * self.log_variance[i]
+                    half = 0.5 * self.log_variance[i] * (1.0 if labelled is None else labelled[name])
+                    out[name] = out[name] * torch.exp(-self.log_variance[i]) + half
         return out
 
 

@@ -9,11 +9,15 @@ import torch
 
 from mtinet.cohort import Cohort
 from mtinet.data.prepared import PreparedStudy
-from mtinet.model.build import class_tensors, phase_tensors
+from mtinet.model.build import class_tensors, enhancement_tensors, phase_tensors
 from mtinet.model.network import MultiTaskNetwork
 from mtinet.results import Finding
 from mtinet.runs import Run, RunError
 from mtinet.workflows.unseen import seen_in
+
+_ENCODERS = "encoder.encoders."
+_NETWORK = {"model", "spatial_dims", "encoder", "fusion", "mdief", "decoder", "head"}
+"""Settings that make a network's shape beside its classes and phases."""
 
 
 def start_of(run: Run) -> Run:
@@ -55,8 +59,9 @@ def refuse_start_that_saw(run: Run, cohort: Cohort, held_out: Sequence[PreparedS
 def initialise(network: MultiTaskNetwork, source: Run, classes: Sequence[str]) -> list[Finding]:
     """Take every tensor of another run's network that fits; what does not fit stays fresh and is listed.
 
-    The same classes in another order are taken by name.  Weights of other classes, and those that belong to
-    certain phases where the phases or their order are others, do not fit.
+    The same classes in another order are taken by name.  Weights of other classes, those that belong to certain
+    phases where the phases or their order are others, and those that mean something else (an enhancement that is
+    added to the signal read, an encoder of one phase for all) do not fit.  A shared encoder becomes that of each phase.
 
     Parameters
     ----------
@@ -73,8 +78,12 @@ def initialise(network: MultiTaskNetwork, source: Run, classes: Sequence[str]) -
     """
     tensors, _ = source.load_model()
     own = network.state_dict()
+    there, here = source.config, network.config
+    if there.encoder.shared and not here.encoder.shared:
+        tensors = _for_each_phase(tensors, len(here.phases))
     fitting = {name: t for name, t in tensors.items() if name in own and own[name].shape == t.shape}
     reasons = ["tensors of another shape"] if len(fitting) < len(own) else []
+    other_network = bool(reasons) and there.model_dump(include=_NETWORK) != here.model_dump(include=_NETWORK)
     theirs, ours = source.classes, tuple(classes)
     if theirs != ours and set(theirs) == set(ours):
         order = torch.tensor([theirs.index(name) for name in ours])
@@ -86,11 +95,18 @@ def initialise(network: MultiTaskNetwork, source: Run, classes: Sequence[str]) -
     elif theirs != ours:
         fitting = _without(fitting, class_tensors(network.config, len(ours)))
         reasons.append(f"classes {', '.join(theirs)} there and {', '.join(ours)} here")
-    if source.config.phases != network.config.phases:
-        fitting = _without(fitting, phase_tensors(network.config, len(ours)))
-        reasons.append(
-            f"phases {', '.join(source.config.phases)} there and {', '.join(network.config.phases)} here"
-        )
+    if there.phases != here.phases:
+        tied = phase_tensors(network.config, len(ours))
+        if there.encoder.shared:  # one encoder for all phases knows none of them
+            tied = {name for name in tied if not name.startswith(_ENCODERS)}
+        fitting = _without(fitting, tied)
+        reasons.append(f"phases {', '.join(there.phases)} there and {', '.join(here.phases)} here")
+    if there.head.readout != here.head.readout:
+        fitting = _without(fitting, enhancement_tensors(network.config, len(ours)))
+        reasons.append(f"head.readout={there.head.readout} there and {here.head.readout} here")
+    if here.encoder.shared and not there.encoder.shared:
+        fitting = {name: tensor for name, tensor in fitting.items() if not name.startswith(_ENCODERS)}
+        reasons.append("an encoder for each phase there and one for all here")
     if not fitting:
         raise RunError(
             f"no weight of {source.path} fits this network; train with the settings of that run "
@@ -104,12 +120,23 @@ def initialise(network: MultiTaskNetwork, source: Run, classes: Sequence[str]) -
         Finding(
             "init-partial",
             "train",
-            "note",
+            "warning" if other_network else "note",
             f"{len(fresh)} of {len(own)} tensors do not fit those of {source.path.name} and start fresh "
             f"({'; '.join(reasons)}): {', '.join(fresh[:5])}{' ...' if len(fresh) > 5 else ''}",
-            "Nothing to do if classes or phases differ by intent.",
+            "Train with the network of that run: give its config.yaml as --config (mtinet config diff shows the "
+            "differences)."
+            if other_network
+            else "Nothing to do if classes or phases differ by intent.",
         )
     ]
+
+
+def _for_each_phase(tensors: Mapping[str, torch.Tensor], phases: int) -> dict[str, torch.Tensor]:
+    """The tensors with a copy of the shared encoder for each phase."""
+    shared = {
+        name.removeprefix(f"{_ENCODERS}0."): t for name, t in tensors.items() if name.startswith(_ENCODERS)
+    }
+    return {**tensors, **{f"{_ENCODERS}{n}.{rest}": t for n in range(phases) for rest, t in shared.items()}}
 
 
 def _without(tensors: Mapping[str, torch.Tensor], names: Collection[str]) -> dict[str, torch.Tensor]:
