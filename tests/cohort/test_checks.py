@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,14 @@ def test_masks_that_no_reader_drew_are_said_once(folder, ids):
     assert not {"box-mask", "program-mask", "mask-source"} & ids()
     table.write_text(f"{header},mask_source\n{a},drawn\n{b},\n")
     assert "mask-source" in ids()
+
+
+def test_a_site_has_no_name_that_tables_call_all_sites_by(folder):
+    cohort, _ = read_with_findings(folder)
+    named = [
+        replace(study, site=site) for study, site in zip(cohort.studies, ("all", "All sites"), strict=False)
+    ]
+    told = [
+        f.case for f in structural_findings(replace(cohort, studies=tuple(named))) if f.id == "reserved-site"
+    ]
+    assert told == [named[0].study_id]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -218,3 +219,15 @@ def test_weights_count_as_repeated_cases():
         )
         # a case that counts twice stands at both of its places with the risk behind the second
         assert area == pytest.approx((row[order] * risk).sum() / row.sum())
+
+
+@pytest.mark.parametrize("coverage", [0.5, 0.7, 0.8, 0.85, 0.9, 0.95, 0.99])
+def test_sets_and_intervals_are_as_wide_as_their_rank_and_not_one_case_wider(coverage):
+    for n in (*range(1, 60), 99, 100, 199):
+        residuals = np.arange(1.0, n + 1.0)
+        intervals = Intervals.fit(residuals, np.ones(n), ["a"] * n, Difficulty(), ())
+        rank = math.ceil(Fraction(str(coverage)) * (n + 1))
+        assert intervals.half_width(coverage, 1.0, "a") == (residuals[rank - 1] if rank <= n else math.inf)
+        # a case less sure than all others is left out as soon as they are enough
+        sets = ClassSets.fit(("a",), np.zeros(n, dtype=int), np.full((n, 1), 0.5))
+        assert sets.contains(np.array([[0.4]]), coverage).item() == (rank > n)

@@ -46,3 +46,33 @@ def test_a_study_without_a_mask_does_not_take_the_others_along(record_maker):
     table = class_scores(RowRecords("a", "A", (changed, *records[1:])), records[0].classes)
     whole = class_scores(RowRecords("a", "A", records), records[0].classes)
     assert set(whole["study_id"]) - set(table["study_id"]) == {undrawn.study_id}
+
+
+def test_a_labelled_study_without_a_mask_is_scored_by_no_method(record_maker):
+    """No method was shown its lesion: a classifier that was not asked is not wrong, nor is a class said of it right."""
+    records = record_maker(patients=60).row(right=5.0)
+    (scoring,) = records[0].scorings
+    undrawn = [one for one in scoring.studies if one.label in records[0].classes][:2]
+    studies = tuple(
+        one.model_copy(
+            update={
+                "volume_ml": None,
+                "probabilities": {},
+                "baselines": {},
+                "baseline_probabilities": {},
+                # of the largest of the components that the network drew
+                "predicted_label": one.label,
+            }
+        )
+        if one in undrawn
+        else one
+        for one in scoring.studies
+    )
+    changed = records[0].model_copy(update={"scorings": (scoring.model_copy(update={"studies": studies}),)})
+    for method in ("network", "logistic_regression"):
+        row = RowRecords("a", "A", (changed, *records[1:]), classes=method)
+        whole = RowRecords("a", "A", records, classes=method)
+        lost = {one.patient_id for one in undrawn}
+        assert row.patients("accuracy").to_dict() == whole.patients("accuracy").drop(list(lost)).to_dict()
+        scores = [set(class_scores(one, records[0].classes)["patient_id"]) for one in (row, whole)]
+        assert scores[0] == scores[1] - lost

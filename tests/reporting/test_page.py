@@ -276,3 +276,43 @@ def test_best_of_comparable_methods_is_marked_and_oracle_never(full_page):
     assert row is not None
     marked = re.findall(r'<td class="[^"]*best">\s*<span class="value">([\d.]+)', row.group(1))
     assert marked == [f"{best:.1f}"]
+
+
+def test_a_case_has_the_class_that_is_scored(run_maker, tmp_path):
+    run_maker.missed = 1
+    run = run_maker.write(tmp_path / "run")
+    studies = pd.read_csv(run.predictions / "studies.csv", dtype={"study_id": str})
+    missed = studies["outcome"] == "missed"
+    # a component elsewhere has the right class by chance, and none of the lesion's components has
+    studies.loc[missed, "predicted_label"] = studies.loc[missed, "label"]
+    studies.to_csv(run.predictions / "studies.csv", index=False)
+    words = read(write_report(run)).words
+    assert "→ not found ✗" in words
+
+
+def test_a_method_without_class_and_enhancement_is_not_called_wrong(run_maker, tmp_path):
+    run = run_maker.write(tmp_path / "run")
+    lesions = pd.read_csv(run.predictions / "lesions.csv", dtype={"study_id": str})
+    gone = [c for c in lesions if c.startswith(("predicted_", "p_", "attention_", "oracle_"))]
+    lesions.drop(columns=gone).to_csv(run.predictions / "lesions.csv", index=False)
+    studies = pd.read_csv(run.predictions / "studies.csv", dtype={"study_id": str})
+    studies.assign(predicted_label="").to_csv(run.predictions / "studies.csv", index=False)
+    words = read(write_report(run)).words
+    assert "no answer" in words
+    assert "✗" not in words.replace("→ not found ✗", "")
+    assert "This method regresses no enhancement" in words
+    assert "No class: this method gives none" in words
+
+
+def test_masks_of_another_program_are_called_so(run_maker, tmp_path):
+    run_maker.findings = [Finding("kept", "train", "warning", "of the training", "See.")]
+    run = run_maker.write(tmp_path / "run")
+    folder = run.predictions_on("theirs")
+    run.predictions.rename(folder)
+    told = Finding("another-program", "evaluate", "note", "the masks are another program's", "Read on.")
+    (folder / "findings.json").write_text(json.dumps([told.to_dict()]))
+    words = read(write_report(run, folder)).words
+    assert "another program on theirs" in words
+    assert "The masks are another program's" in words
+    assert "Of the training" not in words
+    assert "--predictions FOLDER" in words

@@ -171,6 +171,53 @@ def test_a_program_that_names_no_class_is_not_wrong_about_it(run: Run, tmp_path:
     assert evaluate(run.path).scored.find("classification", "accuracy").value == 0.0
 
 
+def test_another_program_may_leave_a_lesion_or_a_phase_without_an_answer(run: Run, tmp_path: Path):
+    cohort, outside = held_out(run), tmp_path / "masks"
+    outside.mkdir()
+    perfect_predictions(cohort, outside)
+    truth = read_table(evaluate(run.path).folder / "lesions.csv")
+    truth = truth[truth["reference"].notna()].reset_index(drop=True)
+    assert len(truth) >= 2
+    rows = pd.DataFrame({"study_id": truth["study_id"], "lesion": truth["reference"].astype(int)})
+    for name in run.classes:
+        rows[f"p_{name}"] = (truth["label"] == name).astype(float)
+    for phase in run.config.phases:
+        rows[f"predicted_{phase}"] = truth[f"true_{phase}"]
+    rows.loc[0, [f"p_{name}" for name in run.classes]] = np.nan
+    rows.loc[0, "predicted_delayed"] = np.nan
+    rows.to_csv(outside / "lesions.csv", index=False)
+    (outside / "studies.csv").unlink()
+    scored = evaluate(run.path, predictions=outside)
+    # the unnamed lesion is wrong, and the other ones are not refused for it
+    accuracy = scored.scored.find("classification", "accuracy")
+    assert accuracy.value == pytest.approx(1 - 1 / accuracy.n)
+    # one phase is missing, and the others count as they were given
+    assert scored.scored.find("enhancement", "mae_raw", "head", "arterial").value == pytest.approx(
+        0, abs=1e-3
+    )
+    assert scored.scored.find("enhancement", "mae_raw", "head", "delayed").value > 1.0
+    assert "another-program" in {f.id for f in scored.findings}
+    # what one table leaves open the other may say
+    answer = pd.DataFrame({"study_id": truth["study_id"], "predicted_label": truth["label"]})
+    answer.to_csv(outside / "studies.csv", index=False)
+    assert evaluate(run.path, predictions=outside).scored.find("classification", "accuracy").value == 1.0
+
+
+def test_a_study_has_the_class_of_its_largest_lesion_where_it_names_none(run: Run, tmp_path: Path):
+    cohort = held_out(run)
+    named = [s for s in cohort.studies if s.label in run.classes]
+    of_lesions = pd.DataFrame(
+        [{"study_id": s.study_id, "lesion": "1", "label": s.label} for s in named], dtype=str
+    )
+    studies = tuple(replace(s, label="" if s in named else s.label) for s in cohort.studies)
+    replace(cohort, studies=studies, lesions=of_lesions).write(tmp_path / "cohort")
+    tables = [
+        read_table(evaluate(run.path, cohort=folder).folder / "studies.csv")
+        for folder in (None, tmp_path / "cohort")
+    ]
+    assert list(tables[0]["label"]) == list(tables[1]["label"])
+
+
 def test_missing_or_misplaced_masks_of_another_program_are_refused(run: Run, tmp_path: Path):
     cohort = held_out(run)
     outside = tmp_path / "oracle"

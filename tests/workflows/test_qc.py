@@ -81,3 +81,22 @@ def test_the_page_opens_clean_in_a_browser(toy_cohort, width):
         page.locator("#outlines").uncheck()
         assert not outline.is_visible()
         browser.close()
+
+
+def test_a_study_with_an_error_in_the_table_has_its_place_on_the_page(toy_cohort):
+    lost = toy_cohort["s1"].images["delayed"]
+    changed = {
+        "s0": replace(toy_cohort["s0"], images={}),
+        "s1": replace(
+            toy_cohort["s1"],
+            images={p: path for p, path in toy_cohort["s1"].images.items() if path != lost},
+            mask_phase="delayed",
+        ),
+    }
+    studies = tuple(changed.get(s.study_id, s) for s in toy_cohort.studies)
+    replace(toy_cohort, studies=studies).write(toy_cohort.folder)
+    page, findings = qc(toy_cohort.folder, workers=1)
+    assert {("no-images", "s0"), ("mask-phase", "s1")} <= {(f.id, f.case) for f in findings}
+    words = page.read_text(encoding="utf-8")
+    assert "no image" in words
+    assert "the mask was drawn on delayed, which the study lacks" in words

@@ -107,6 +107,14 @@ def test_sites_have_their_columns_and_add_up(cohort):
     assert cells(table, 3)["Lesion diameter (mm), median (IQR)"] == "–"
 
 
+def test_a_study_without_a_label_has_the_class_of_its_largest_lesion(cohort):
+    before = cells(table1(cohort, workers=1).table)
+    table = pd.read_csv(cohort / "cohort.csv", dtype=str, keep_default_na=False)
+    table.loc[table["study_id"] == "s1", "label"] = ""
+    table.to_csv(cohort / "cohort.csv", index=False)
+    assert cells(table1(cohort, workers=1).table) == before
+
+
 def test_without_a_table_of_lesions_only_the_largest_has_a_class(cohort):
     (cohort / "lesions.csv").unlink()
     found = cells(table1(cohort, workers=1).table)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtinet.cohort.findings import Findings
-from mtinet.cohort.study import MASK_SOURCES, NO_LESION, Study
+from mtinet.cohort.study import ALL_SITES, MASK_SOURCES, NO_LESION, Study
 from mtinet.config import PHASES
 from mtinet.results import Finding
 
@@ -90,6 +90,14 @@ def _check_study(study: Study, cohort: Cohort, used: Counter[Path], findings: Fi
             "error",
             f"label {study.label!r} is not a class of this cohort",
             f"Valid: {', '.join(valid)}; correct the label or add the class to cohort.yaml.",
+            case,
+        )
+    if study.site == ALL_SITES:
+        findings.add(
+            "reserved-site",
+            "error",
+            f"the site is called {ALL_SITES!r}, which tables of results call all sites together",
+            "Give it another name.",
             case,
         )
     if not study.images:

@@ -13,6 +13,8 @@ from mtinet.files import readable
 from mtinet.volume import Volume, read_nifti
 
 NO_LESION = "none"
+ALL_SITES = "all"
+"""What tables of results call all sites together: no site can have that name."""
 """The label of a study without lesion."""
 
 MASK_SOURCES = ("reader", "program", "box")

@@ -21,6 +21,9 @@ from numpy.typing import NDArray
 
 from mtinet.evaluation.statistics import FloatArray, safe_ratio
 
+_ROUNDING = 1e-9
+"""1 - 0.9 is a little less than a tenth to a computer: without this a set or interval was one case too wide."""
+
 
 @dataclass(frozen=True)
 class ClassSets:
@@ -68,7 +71,9 @@ class ClassSets:
             if known and len(alphas):
                 classifier = ConformalClassifier().fit(np.array(known))
                 # without smoothing the same case always gets the same set; the coverage is never lower
-                found = classifier.predict_set(alphas[:, [index]], confidence=coverage, smoothing=False)
+                found = classifier.predict_set(
+                    alphas[:, [index]], confidence=coverage - _ROUNDING, smoothing=False
+                )
                 inside[:, index] = found[:, 0].astype(bool)
         return inside
 
@@ -197,7 +202,7 @@ class Intervals:
         regressor = ConformalRegressor().fit(np.array(known))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # too few cases: the infinite width says so
-            (low, high) = regressor.predict_int(np.zeros(1), confidence=coverage)[0]
+            (low, high) = regressor.predict_int(np.zeros(1), confidence=coverage - _ROUNDING)[0]
         return float(high - low) / 2 * float(self.difficulty.scale(difficulty))
 
     def to_dict(self) -> dict[str, Any]:

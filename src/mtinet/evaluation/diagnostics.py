@@ -18,6 +18,9 @@ HALLUCINATED_SHARE = 0.5
 MIN_CASES = 4
 """Fewer studies than this give no share that deserves a finding."""
 
+ANOTHER_PROGRAM = "another-program"
+"""Finding of an evaluation of masks that the run's network did not make."""
+
 
 def run_findings(summary: Summary, lesions: pd.DataFrame) -> list[Finding]:
     """Findings about an evaluated run.

@@ -217,7 +217,7 @@ def _classifies(row: RowRecords, record: RunRecord) -> tuple[bool, bool]:
 
     A run that found no lesion still does: its probabilities are equal.
     """
-    studies = [score for score in scored_studies(row, record) if score.label in record.classes]
+    studies = [score for score in scored_studies(row, record) if _has_class(record, score)]
     said = [score for score in studies if _class_of(row, score) not in ("", NO_LESION)]
     classifies = any(_class_of(row, score) for score in studies)
     return classifies, classifies and (not said or any(_probabilities_of(row, score) for score in said))
@@ -230,7 +230,7 @@ def _endpoints(
     errors = ENHANCEMENT_ERRORS.get(row.enhancement, ())  # none: nothing
     raw, relative = [getattr(score, name) for name in errors] or (None, None)
     read = {"head": score.predicted, "read_out": score.measured}.get(row.enhancement, {})
-    known = has_classes and score.label in record.classes
+    known = has_classes and _has_class(record, score)
     probabilities, missed = _probabilities_of(row, score), _class_of(row, score) in ("", NO_LESION)
     return {
         "study_id": score.study_id,
@@ -243,8 +243,13 @@ def _endpoints(
         "accuracy": float(_class_of(row, score) == score.label) if known else math.nan,
         "volume_bias_ml": _number(score.predicted_volume_ml) - _number(score.volume_ml),
         "enhancement_bias": _bias(read, score.true),
-        "probabilities": probabilities if has_probabilities and (probabilities or missed) else None,
+        "probabilities": probabilities if known and has_probabilities and (probabilities or missed) else None,
     }
+
+
+def _has_class(record: RunRecord, score: StudyScore) -> bool:
+    """Whether the study has a lesion of known class: one without a mask was shown to no method."""
+    return bool(score.volume_ml) and score.label in record.classes
 
 
 def _class_of(row: RowRecords, score: StudyScore) -> str:

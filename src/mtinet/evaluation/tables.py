@@ -163,7 +163,8 @@ def _lesion_faults(studies: pd.DataFrame, lesions: pd.DataFrame, classes: Sequen
         yield f"studies {_some(twice)} have more than one dominant lesion; mark the largest only"
     columns = [f"p_{label}" for label in classes]
     if set(columns) <= set(lesions.columns):
-        total = lesions.loc[is_found(lesions), columns].sum(axis=1)
+        # a found lesion without any was given no class
+        total = lesions.loc[is_found(lesions), columns].sum(axis=1, min_count=1)
         wrong = lesions.loc[total.index[(total - 1.0).abs() > PROBABILITY_TOLERANCE], "study_id"].unique()
         if len(wrong):
             yield f"the class probabilities of {_some(wrong)} do not sum to 1; give one a class, softmaxed"

@@ -177,9 +177,7 @@ def _main_lesion(lesions: pd.DataFrame, study_id: str) -> pd.Series | None:
 
 
 def _facts(study: pd.Series, lesion: pd.Series | None) -> Iterator[tuple[str, str]]:
-    truth = class_name(str(study["label"]))
-    predicted = class_name(str(study.get("predicted_label", "")))
-    yield "class", f"{truth} → {predicted}" + ("" if truth == predicted else " ✗")
+    yield "class", _class_fact(study, lesion)
     if math.isfinite(float(study["dice"])):
         yield "Dice", number(float(study["dice"]), 2)
         yield "HD95", f"{number(float(study['hd95_mm']), 1)} mm"
@@ -190,6 +188,18 @@ def _facts(study: pd.Series, lesion: pd.Series | None) -> Iterator[tuple[str, st
     yield "found", f"{int(study['n_found'])} of {lesions}, {int(study['n_false_positive'])} false positive"
     if str(study["site"]):
         yield "site", str(study["site"])
+
+
+def _class_fact(study: pd.Series, lesion: pd.Series | None) -> str:
+    """True class and the one that is scored: that of the component that found the largest lesion."""
+    if lesion is None or pd.isna(lesion["reference"]):
+        truth, predicted = str(study["label"]), str(study.get("predicted_label", ""))
+    else:
+        truth, predicted = str(lesion["label"]), str(lesion.get("predicted_label", ""))
+        if pd.isna(lesion["predicted"]):
+            return f"{class_name(truth)} → not found ✗"
+    said = class_name(predicted) if predicted else "no answer"
+    return f"{class_name(truth)} → {said}" + (" ✗" if truth and predicted and truth != predicted else "")
 
 
 def _kinetics(evaluated: Evaluated, study_id: str, lesion: pd.Series, view: View | None) -> Picture | None:

@@ -116,9 +116,16 @@ def _lines(cohort: Cohort, described: Sequence[Described]) -> Iterable[tuple[str
 
 # ---------------------------------------------------------------------- what is counted
 def _labels(cohort: Cohort, described: Sequence[Described]) -> list[str]:
-    present = {item.study.label for item in described}
+    present = {_label(item) for item in described}
     known = [label for label in (*cohort.classes, NO_LESION) if label in present]
     return [*known, *sorted(present - set(known))]
+
+
+def _label(item: Described) -> str:
+    """The study's label, else that of its largest lesion."""
+    if item.study.label or not item.lesions:
+        return item.study.label
+    return max(item.lesions, key=lambda lesion: lesion.volume_ml).label
 
 
 def _lesion_labels(described: Sequence[Described]) -> list[str]:
@@ -131,7 +138,7 @@ def _lesions(group: Sequence[Described]) -> list[MeasuredLesion]:
 
 
 def _studies_with(label: str) -> Cell:
-    return lambda group: _share(sum(item.study.label == label for item in group), len(group))
+    return lambda group: _share(sum(_label(item) == label for item in group), len(group))
 
 
 def _lesions_with(label: str) -> Cell:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from mtinet.config import Config
 from mtinet.errors import UserError
+from mtinet.evaluation.diagnostics import ANOTHER_PROGRAM
 from mtinet.evaluation.summary import Summary
 from mtinet.evaluation.tables import check_tables, is_found, read_table
 from mtinet.results import Finding
@@ -98,6 +99,11 @@ class Evaluated:
         )
 
     @property
+    def of_another_program(self) -> bool:
+        """Whether masks of another program were scored."""
+        return any(finding.id == ANOTHER_PROGRAM for finding in self.findings)
+
+    @property
     def found(self) -> pd.DataFrame:
         """Reference lesions that a predicted component found."""
         return self.lesions[is_found(self.lesions)]
@@ -144,7 +150,9 @@ def read_evaluated(run: Run, folder: Path | None = None) -> Evaluated:
     findings = run.findings()
     if folder != run.predictions:
         # what was found in the run's own cohort and on its held-out studies says nothing about this one
-        findings = [f for f in findings if f.stage == "train"] + _read_findings(folder / "findings.json")
+        theirs = _read_findings(folder / "findings.json")
+        outside = any(f.id == ANOTHER_PROGRAM for f in theirs)
+        findings = [f for f in findings if f.stage == "train" and not outside] + theirs
     studies, lesions = check_tables(
         read_table(folder / "studies.csv"), read_table(folder / "lesions.csv"), config.phases, run.classes
     )

@@ -256,6 +256,9 @@ def command_line(evaluated: Evaluated) -> list[str]:
     command = evaluated.manifest.get("command")
     run = shlex.quote(str(evaluated.run.path))
     trained = [shlex.join(map(str, command))] if command else []
+    if evaluated.of_another_program:
+        scored = f"mtinet evaluate {run} --predictions FOLDER"
+        return [*trained, scored, f"mtinet report {run} --on {shlex.quote(evaluated.other)}"]
     if evaluated.other:
         return [*trained, f"mtinet report {run} --on {shlex.quote(evaluated.other)}"]
     return [*trained, f"mtinet evaluate {run}", f"mtinet report {run}"]

@@ -52,9 +52,9 @@ def _content(evaluated: Evaluated) -> dict[str, Any]:
     manifest, config = evaluated.manifest, evaluated.config
     bland_altman, bland_altman_unit = bland_altman_pictures(evaluated.lesions, evaluated.phases)
     return {
-        "title": f"{config.model} on {evaluated.other}"
-        if evaluated.other
-        else f"{config.model} on cohort {manifest.get('cohort') or 'without name'}",
+        "title": _title(evaluated),
+        "gives_classes": "predicted_label" in evaluated.lesions,
+        "gives_enhancement": any(f"predicted_{phase}" in evaluated.lesions for phase in evaluated.phases),
         "run_name": evaluated.run.path.resolve().name,
         "notice": RESEARCH_USE,
         "virtual": evaluated.virtual,
@@ -83,6 +83,13 @@ def _content(evaluated: Evaluated) -> dict[str, Any]:
         "settings_yaml": settings.to_yaml(config),
         "commands": overview.command_line(evaluated),
     }
+
+
+def _title(evaluated: Evaluated) -> str:
+    who = "another program" if evaluated.of_another_program else evaluated.config.model
+    if evaluated.other:
+        return f"{who} on {evaluated.other}"
+    return f"{who} on cohort {evaluated.manifest.get('cohort') or 'without name'}"
 
 
 def _tables(evaluated: Evaluated) -> dict[str, scoreboard.Table | None]:

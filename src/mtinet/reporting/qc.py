@@ -96,7 +96,10 @@ def draw_study(study: Study, prepared: PreparedStudy | None = None) -> StudyPict
         return StudyPictures(problem=str(error))
     if not images:
         return StudyPictures(problem="no image")
-    base = images[study.mask_phase or study.reference_phase]  # type: ignore[index]
+    phase = study.mask_phase or study.reference_phase
+    if phase not in images:
+        return StudyPictures(problem=f"the mask was drawn on {phase}, which the study lacks")
+    base = images[phase]
     labels = np.zeros(base.shape, np.uint8) if mask is None or mask.shape != base.shape else mask.array
     rows = [_row("", _planes(images, base, _slice_of(labels)), labels[:, :, _slice_of(labels)].T, base)]
     if prepared is None or not prepared.registrations:
@@ -221,9 +224,10 @@ def _study(
     # notes are grouped at the head of the page: beside the pictures they would hide what matters
     findings = [finding for finding in findings if finding.severity != "note"]
     facts = [("patient", study.patient_id), ("class", class_name(study.label)), ("site", study.site)]
-    facts += [
-        ("mask", f"on {phase_name(study.mask_phase or study.reference_phase)}" if study.mask else "none")
-    ]
+    if study.mask is None or not study.images:
+        facts.append(("mask", "none" if study.mask is None else "there"))
+    else:
+        facts.append(("mask", f"on {phase_name(study.mask_phase or study.reference_phase)}"))
     facts += [("agent", study.agent)]
     return {
         "id": study.study_id,

@@ -128,7 +128,7 @@ class Calibrated:
         return "\n".join(
             [
                 f"calibrated on {counts['patients']} patients, {counts['studies']} studies of {counts['cohort']}: "
-                f"{counts['first_part']} for temperature and likeness, {counts['second_part']} for coverage",
+                f"{counts['first_part']} patients for temperature and likeness, {counts['second_part']} for coverage",
                 f"temperature {learned.temperature:.3g}; sets and intervals of {learned.coverage:.0%} coverage",
                 f"intervals of a usual lesion: volume {factor}; signal within "
                 + ", ".join(
@@ -300,8 +300,8 @@ def fit_calibration(
         counts={
             "patients": len({case.patient_id for case in cases}),
             "studies": len(cases),
-            "first_part": len(first),
-            "second_part": len(second),
+            "first_part": len({case.patient_id for case in first}),
+            "second_part": len({case.patient_id for case in second}),
             "lesions": len(mains),
             "seed": seed,
             **facts,

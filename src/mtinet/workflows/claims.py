@@ -189,7 +189,7 @@ class OutsideClaims:
             if said:
                 probabilities[number] = said
             curve = np.array([float(row.get(f"predicted_{p}", math.nan)) for p in study.phases])
-            if np.isfinite(curve[np.asarray(study.present)]).all():
+            if np.isfinite(curve[np.asarray(study.present)]).any():
                 enhancement[number] = curve / study.gain
         label = NO_LESION
         if sizes:
@@ -219,8 +219,9 @@ class OutsideClaims:
 
     def _probabilities(self, row: Mapping[str, Any]) -> dict[str, float]:
         """Class probabilities of a row; a bare label counts as certain."""
-        if all(f"p_{name}" in row for name in self.classes):
-            return {name: float(row[f"p_{name}"]) for name in self.classes}
+        given = {name: float(row.get(f"p_{name}", math.nan)) for name in self.classes}
+        if any(math.isfinite(value) for value in given.values()):
+            return given
         return self._certain(row.get("predicted_label", ""))
 
     def _certain(self, label: str) -> dict[str, float]:

@@ -18,7 +18,7 @@ from mtinet.config.variation import ScoringVariation
 from mtinet.data import variation as vary
 from mtinet.errors import UnusableError
 from mtinet.evaluation import readouts
-from mtinet.evaluation.diagnostics import run_findings
+from mtinet.evaluation.diagnostics import ANOTHER_PROGRAM, run_findings
 from mtinet.evaluation.sections import ALL, NETWORK, SECOND_READER, TWO_READERS
 from mtinet.evaluation.summary import Summary, summarise, to_table
 from mtinet.results import Finding
@@ -133,6 +133,8 @@ def evaluate(
     findings = [*findings, *blind]
     if config.objective.segmentation == 0 and predictions is None:
         findings.append(_masks_not_learned())
+    if predictions is not None:
+        findings.append(_another_program(predictions))
     claims: Claims = (
         OutsideClaims(predictions, run.classes) if predictions else network_claims(runs, variation)
     )
@@ -238,6 +240,16 @@ def _masks_not_learned() -> Finding:
         "warning",
         "the run learned no masks (objective.segmentation=0): what is scored under predicted masks means nothing",
         "Read the rows of the method oracle_mask, which is told the reference masks.",
+    )
+
+
+def _another_program(folder: Path) -> Finding:
+    return Finding(
+        ANOTHER_PROGRAM,
+        "evaluate",
+        "note",
+        f"the masks, and what tables beside them say of class and enhancement, are another program's ({folder.name})",
+        "The run gives the held-out studies, the classes and the read-outs that stand beside.",
     )
 
 

@@ -61,13 +61,26 @@ class StudyRows:
         )
         return {
             **self.identity,
-            "label": self.prepared.label if self.prepared.label in (*self.classes, NO_LESION) else "",
+            "label": self._label(),
             "predicted_label": self.claim.label,
             "gain": self.prepared.gain,
             **asdict(scores),
             **asdict(count_lesions(self.matches)),
             **self._second_scores(),
         }
+
+    def _label(self) -> str:
+        """Class of the study, or of its largest lesion where the study names none; empty = unknown."""
+        label = self.prepared.label
+        if not label:
+            lesion = next((one for one in self.prepared.lesions if one.number == self._dominant()), None)
+            label = "" if lesion is None else lesion.label
+        return label if label in (*self.classes, NO_LESION) else ""
+
+    def _dominant(self) -> int | None:
+        """Number of the largest reference lesion."""
+        voxels = {m.reference: m.reference_voxels for m in self.matches if m.reference is not None}
+        return max(voxels, key=lambda n: (voxels[n], -n)) if voxels else None
 
     def _second_scores(self) -> dict[str, float]:
         """Scores of the second reader's mask, in the place of the network's."""
@@ -100,8 +113,7 @@ class StudyRows:
 
     def lesions(self) -> list[dict[str, Any]]:
         """The rows of the lesions' table."""
-        references = {m.reference: m.reference_voxels for m in self.matches if m.reference is not None}
-        dominant = max(references, key=lambda n: (references[n], -n)) if references else None
+        dominant = self._dominant()
         return [self._lesion(match, match.reference == dominant) for match in self.matches]
 
     def _lesion(self, match: LesionMatch, dominant: bool) -> dict[str, Any]:
