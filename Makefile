@@ -31,7 +31,7 @@ $(STAMP): pyproject.toml constraints.txt
 install: $(STAMP) ## make .venv with everything pinned as in CI
 
 .PHONY: demo
-demo: $(STAMP) ## simulate patients, train, evaluate on held-out ones, show the report (about 10 minutes)
+demo: $(STAMP) ## simulate patients, train, evaluate on held-out ones, show the report (10 to 20 minutes)
 	$(BIN)/mtinet demo $(DEMO)
 
 .PHONY: bench
