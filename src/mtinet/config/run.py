@@ -312,7 +312,7 @@ class Config(Settings):
     def _normalises_single_voxels(self) -> bool:
         """Whether the deepest maps are normalised one by one and have one voxel."""
         *_, deepest = self.encoder.channels
-        if self.encoder.norm == "batch" or (self.encoder.norm == "group" and deepest > 8):
+        if self.encoder.norm == "batch" or (self.encoder.norm == "group" and 8 % deepest):
             return False
         sides = [-(-side // self.encoder.stem) for side in self.sampling.patch_size]
         for _ in self.encoder.channels[1:]:

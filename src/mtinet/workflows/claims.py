@@ -221,7 +221,7 @@ class OutsideClaims:
         """Class probabilities of a row; a bare label counts as certain."""
         given = {name: float(row.get(f"p_{name}", math.nan)) for name in self.classes}
         if any(math.isfinite(value) for value in given.values()):
-            return given
+            return {name: 0.0 if math.isnan(value) else value for name, value in given.items()}
         return self._certain(row.get("predicted_label", ""))
 
     def _certain(self, label: str) -> dict[str, float]:
