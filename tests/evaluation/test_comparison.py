@@ -190,6 +190,15 @@ def test_what_a_row_does_not_have_is_not_scored(rows, record_maker):
     assert comparison.difference("unet", "dice").verdict == "not distinguishable"
 
 
+def test_an_area_that_nobody_has_and_one_that_no_fold_gives_have_their_reasons(record_maker):
+    records = record_maker(patients=2).row()
+    rows = [RowRecords(name, name, records, classes=name) for name in ("network", "majority")]
+    rows.append(RowRecords("again", "again", record_maker(patients=2).row(1)))
+    comparison = compare(rows, "network", settings=QUICK)
+    assert "no patient" in comparison.difference("majority", "auroc").reason
+    assert "no fold" in comparison.difference("again", "auroc").reason
+
+
 def test_sites_take_the_place_of_folds(record_maker):
     make = record_maker()
     rows = [RowRecords(name, name, make.row(place, held_out_sites=True)) for place, name in enumerate("ab")]

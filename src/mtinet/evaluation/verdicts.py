@@ -69,7 +69,7 @@ def _verdict(
     item: PairedDifference, row: RowRecords, base: RowRecords, better: str, level: float
 ) -> tuple[Verdict, str]:
     if not item.difference.n or math.isnan(item.difference.value):
-        if item.endpoint == AUROC and item.difference.n == 0:
+        if item.endpoint == AUROC and row.can_have(AUROC) and base.can_have(AUROC):
             return "not scored", "no fold has two lesions of two classes that both scored"
         return "not scored", "no patient was scored by both in this endpoint"
     if item.family == "described":
