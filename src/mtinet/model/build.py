@@ -52,6 +52,8 @@ def phase_tensors(config: Config, n_classes: int) -> set[str]:
 
 def enhancement_tensors(config: Config, n_classes: int) -> set[str]:
     """Names of the network's tensors that say the enhancement, or what is added to it (``head.readout``)."""
+    if config.model == "unet_cnn":  # one layer says enhancement and class
+        return set(class_tensors(config, n_classes))
     one, two = (
         build_network(
             config.model_copy(update={"head": config.head.model_copy(update={"readout": readout})}), n_classes
