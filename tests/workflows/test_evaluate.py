@@ -82,7 +82,10 @@ def test_a_second_reader_stands_beside_the_network(run: Run, tmp_path: Path, exp
     fewer = np.where(np.arange(drawn.array.shape[2]) < np.nonzero(drawn.array)[2].max(), drawn.array, 0)
     Volume(fewer, drawn.affine).write_nifti(paths[first.study_id])
     paths[unreadable.study_id].write_bytes(b"none")
-    Volume(drawn.array[1:], drawn.affine).write_nifti(paths[elsewhere.study_id])
+    # as many voxels, but not where they were: it would be scored without a word
+    shifted = drawn.affine.copy()
+    shifted[0, 3] += 20.0
+    Volume(drawn.array, shifted).write_nifti(paths[elsewhere.study_id])
     studies = tuple(replace(study, mask_2=paths[study.study_id]) for study in cohort.studies)
     replace(cohort, studies=studies).write(tmp_path / "cohort")
     scored = evaluate(run.path, cohort=tmp_path / "cohort")

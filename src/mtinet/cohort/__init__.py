@@ -4,6 +4,7 @@ from mtinet.cohort.checks import structural_findings
 from mtinet.cohort.cohort import Cohort, read_with_findings
 from mtinet.cohort.study import (
     ACQUISITION,
+    ALL_SITES,
     MASK_SOURCES,
     MAX_LESIONS,
     NO_LESION,
@@ -16,6 +17,7 @@ from mtinet.cohort.tables import COHORT_FORMAT, SNOMED_CT
 
 __all__ = [
     "ACQUISITION",
+    "ALL_SITES",
     "COHORT_FORMAT",
     "MASK_SOURCES",
     "MAX_LESIONS",

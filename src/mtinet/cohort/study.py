@@ -13,9 +13,10 @@ from mtinet.files import readable
 from mtinet.volume import Volume, read_nifti
 
 NO_LESION = "none"
+"""The label of a study without lesion."""
+
 ALL_SITES = "all"
 """What tables of results call all sites together: no site can have that name."""
-"""The label of a study without lesion."""
 
 MASK_SOURCES = ("reader", "program", "box")
 """Where a mask comes from: drawn by a reader, by a program, or a lesion's bounding box filled."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mtinet.cohort import ALL_SITES
 from mtinet.config import EvaluationSettings
 from mtinet.errors import UserError
 from mtinet.evaluation.calibration import calibration_scores
@@ -27,7 +28,7 @@ from mtinet.evaluation.readouts import CLASSIFIERS, Readouts
 from mtinet.evaluation.statistics import Estimate, FloatArray, PatientBootstrap, Statistic
 from mtinet.evaluation.tables import dominant_lesions, is_found
 
-ALL = "all"
+ALL = ALL_SITES
 NETWORK = "network"
 DETECTED_ONLY = "_detected_only"
 SECOND_READER, TWO_READERS = "second_reader", "two_readers"

@@ -16,6 +16,7 @@ from mtinet.config import Config
 from mtinet.config.variation import ScoringVariation
 from mtinet.evaluation.convergence import LAST_SHARE, TASKS
 from mtinet.evaluation.enhancement import enhancement_values
+from mtinet.evaluation.metrics import OVERLAPS
 from mtinet.evaluation.readouts import CLASSIFIERS, Readouts
 from mtinet.evaluation.sections import NETWORK, Population, class_predictions, classified_lesions
 from mtinet.evaluation.statistics import PatientBootstrap
@@ -88,7 +89,7 @@ def _mask_scores(study: Mapping[Any, Any], config: Config) -> dict[str, float | 
         "volume_ml": _rounded(study["reference_volume_mm3"] / MM3_PER_ML),
         "predicted_volume_ml": _rounded(study["predicted_volume_mm3"] / MM3_PER_ML),
     }
-    scores = {name: _rounded(study[name]) for name in ("dice", "iou", "nsd", "hd95_mm")}
+    scores = {name: _rounded(study[name]) for name in OVERLAPS}
     if config.objective.segmentation > 0:
         return {**scores, **volumes}
     return {**dict.fromkeys(scores, None), "volume_ml": volumes["volume_ml"]}

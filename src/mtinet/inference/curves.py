@@ -59,9 +59,8 @@ def signal_of(region: Region, liver: Tissue, vessel: Tissue, unit: float) -> lis
     relative = relative_enhancement({str(phase): value for phase, value in means.items()})
     found += [Measurement("relative_enhancement", v, "%", p) for p, v in relative.items()]
     if not relative:
-        reason = (
-            _no_pre(region) if not means.get("pre", 0.0) > 0.0 else "no later phase that shows the lesion"
-        )
+        has_pre = means.get("pre", 0.0) > 0.0
+        reason = "no later phase that shows the lesion" if has_pre else _no_pre(region)
         found.append(Measurement("relative_enhancement", None, "%", "", NOT_ASSESSABLE, reason))
     for name, tissue in (("signal_to_liver", liver), ("signal_to_aorta", vessel)):
         if not tissue.found:

@@ -173,15 +173,19 @@ def _shell(
     Depth is the distance to the sides of the voxels outside, however thick those are.  The deepest point may lie
     between voxels: where slices are thick, the deepest middle of a voxel is far from it.
     """
+    (box,) = ndimage.find_objects(inside.astype(np.uint8))
+    lesion = np.pad(inside[box], 1)
     # every second point of this lattice is a voxel's middle, those between lie on the sides
-    outside = np.zeros([2 * n + 1 for n in inside.shape], dtype=bool)
-    outside[1::2, 1::2, 1::2] = ~inside
+    outside = np.zeros([2 * n + 1 for n in lesion.shape], dtype=bool)
+    outside[1::2, 1::2, 1::2] = ~lesion
     outside = ndimage.binary_dilation(outside, np.ones((3, 3, 3), dtype=bool))
     depth = ndimage.distance_transform_edt(~outside, sampling=[step / 2 for step in spacing_mm])
-    shell = inside & (depth[1::2, 1::2, 1::2] <= settings.shell_share * depth.max())
+    within = depth[1::2, 1::2, 1::2][1:-1, 1:-1, 1:-1]
+    shell = np.zeros_like(inside)
+    shell[box] = inside[box] & (within <= settings.shell_share * depth.max())
     if np.count_nonzero(inside & ~shell) < settings.min_core_voxels:
         return np.zeros_like(inside)
-    return np.asarray(shell)
+    return shell
 
 
 def _band(inside: BoolArray, spacing_mm: tuple[float, float, float], thickness_mm: float) -> BoolArray:

@@ -6,8 +6,6 @@ at risk.  What is not known (agent, liver, unenhanced phase) makes a sign not as
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from mtinet.config import MeasurementSettings, Phase
@@ -117,14 +115,14 @@ def washout(
     found = []
     for phase in later:
         reason = _missing(observed, region, liver, ("pre", _arterial(region)))
-        ratio = 0.0 if reason else _ratio(region, liver, phase, region.core)
         if not reason and phase not in extracellular_phases(region.signal, observed.agent):
             reason = "hepatocytes hold the agent in this phase: a dark lesion is no washout"
-        elif not reason and not math.isfinite(ratio):
+        if not reason and not region.mean(phase, region.core) > 0.0:
             reason = "the lesion has no signal in this phase"
         if reason:
             found += _no_washout(phase, reason)
             continue
+        ratio = _ratio(region, liver, phase, region.core)
         found.append(Measurement("liver_to_lesion", ratio, "%", phase))
         found.append(_washout_in(observed, region, liver, phase, settings))
     return found

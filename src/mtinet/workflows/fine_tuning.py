@@ -16,8 +16,6 @@ from mtinet.runs import Run, RunError
 from mtinet.workflows.unseen import seen_in
 
 _ENCODERS = "encoder.encoders."
-_NETWORK = {"model", "spatial_dims", "encoder", "fusion", "mdief", "decoder", "head"}
-"""Settings that make a network's shape beside its classes and phases."""
 
 
 def start_of(run: Run) -> Run:
@@ -83,7 +81,6 @@ def initialise(network: MultiTaskNetwork, source: Run, classes: Sequence[str]) -
         tensors = _for_each_phase(tensors, len(here.phases))
     fitting = {name: t for name, t in tensors.items() if name in own and own[name].shape == t.shape}
     reasons = ["tensors of another shape"] if len(fitting) < len(own) else []
-    other_network = bool(reasons) and there.model_dump(include=_NETWORK) != here.model_dump(include=_NETWORK)
     theirs, ours = source.classes, tuple(classes)
     if theirs != ours and set(theirs) == set(ours):
         order = torch.tensor([theirs.index(name) for name in ours])
@@ -116,6 +113,8 @@ def initialise(network: MultiTaskNetwork, source: Run, classes: Sequence[str]) -
     fresh = sorted(set(own) - set(fitting))
     if not fresh:
         return []
+    # what is bound to classes or phases is fresh where these are others; the rest is of another network
+    other_network = not {*class_tensors(here, len(ours)), *phase_tensors(here, len(ours))}.issuperset(fresh)
     return [
         Finding(
             "init-partial",

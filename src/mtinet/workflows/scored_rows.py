@@ -24,7 +24,7 @@ from mtinet.model.build import build_discriminator
 from mtinet.model.tdd import TaskDiscriminator
 from mtinet.results import Finding
 from mtinet.runs import Run
-from mtinet.volume import VolumeError, read_nifti
+from mtinet.volume import SNAP_VOXELS, VolumeError, grid_distance_mm, read_geometry, read_nifti
 from mtinet.workflows.claims import Claim
 
 
@@ -94,13 +94,19 @@ class StudyRows:
         """The second reader's lesion numbers on the grid of the reference; None without both readers."""
         if self.reference is None or study.mask_2 is None:
             return None
+        prepared = self.prepared
         try:
-            second = _as_drawn(study.mask_2, study, self.prepared)
-            if second.shape != self.reference.shape:
+            drawn_on = (
+                (prepared.source_shape, prepared.source_affine)
+                if study.mask is None
+                else read_geometry(study.mask)
+            )
+            off = grid_distance_mm(*read_geometry(study.mask_2), *drawn_on)
+            if off > SNAP_VOXELS * float(np.linalg.norm(drawn_on[1][:3, :3], axis=0).min()):
                 raise VolumeError(
-                    f"{study.mask_2} has {second.shape} voxels and the image {self.reference.shape}; "
-                    "export it on the image's grid"
+                    f"{study.mask_2} lies on another grid than the first reader's; export it on that one"
                 )
+            return _as_drawn(study.mask_2, study, prepared)
         except VolumeError as error:
             cause, _, repair = str(error).partition("; ")
             text = f"the second reader's mask is not scored: {cause}"
@@ -109,7 +115,6 @@ class StudyRows:
                 Finding("second-reader-unusable", "evaluate", "warning", text, repair, study.study_id)
             )
             return None
-        return second
 
     def lesions(self) -> list[dict[str, Any]]:
         """The rows of the lesions' table."""

@@ -336,8 +336,8 @@ def _rows(own: list[int], found: Sorted, steps: dict[str, int], before: int) -> 
     if inner < 1 or not others:
         return 0.0
     broken = [any(a < n < b for n in others) for a, b in pairwise(own[before:])]
-    breaks, places = sum(broken), before + 2 + sum(broken)
-    by_chance = math.comb(rest + before + 1, places - 1) / math.comb(rest + len(own), len(own))
+    breaks = sum(broken)
+    by_chance = math.comb(rest + before + 1, breaks + before + 1) / math.comb(rest + len(own), len(own))
     if not breaks:
         return math.log(_IN_A_ROW / by_chance)
     if breaks == 1 and broken[-1]:
