@@ -70,9 +70,13 @@ def test_masks_stand_beside_those_of_a_second_reader_where_there_is_one():
     alone = mask_table(summary_of(*rows))
     readers = [
         row("dice", method, value, task="segmentation", group="two_readers")
-        for method, value in (("network", 0.6), ("second_reader", 0.8))
+        for method, value in (
+            ("network", 0.6),
+            ("second_reader", 0.8),
+            ("network_minus_second_reader", -0.2),
+        )
     ]
     both = mask_table(summary_of(*rows, *readers))
     assert [cell.value for cell in alone.rows[0][1]] == ["0.50", "0.50"]
-    assert [cell.value for cell in both.rows[0][1]] == ["0.50", "0.50", "0.60", "0.80"]
-    assert both.columns[-1] == "second reader there"
+    assert [cell.value for cell in both.rows[0][1]] == ["0.50", "0.50", "0.60", "0.80", "−0.20"]
+    assert both.columns[-2] == "second reader there"

@@ -144,6 +144,7 @@ def mask_table(summary: Summary) -> Table | None:
         ("scored", NETWORK): "both masks have a lesion",
         (TWO_READERS, NETWORK): "network, where a second reader drew",
         (TWO_READERS, SECOND_READER): "second reader there",
+        (TWO_READERS, f"{NETWORK}_minus_{SECOND_READER}"): "network minus second reader, paired",
     }
     if summary.find("segmentation", MASK_METRICS[0], SECOND_READER, TWO_READERS) is None:
         columns = {key: title for key, title in columns.items() if key[0] != TWO_READERS}
